@@ -1,0 +1,92 @@
+package dialogs
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"tandem/media"
+	"tandem/webhooks"
+)
+
+// Phone places calls. The SIP user agent is one.
+type Phone interface {
+	// Dial sends the INVITE and returns at once; what becomes of it comes out of the Leg. An error means that nothing
+	// was sent: errs.Invalid, errs.Unavailable (no trunk, no media port) with words for the application.
+	Dial(ctx context.Context, d Dial) (Leg, error)
+}
+
+// Dial is what an outbound call needs.
+type Dial struct {
+	Dialog     string // our id, for logs
+	Account    string
+	To         string
+	From       string
+	UserToUser string
+}
+
+// Leg is one SIP call. Its methods only post and may be called in any state, from any goroutine, more than once.
+type Leg interface {
+	// Events tells what happens. LegEnded comes exactly once, last; then the channel is closed. Nobody need read it
+	// for the leg to go on.
+	Events() <-chan LegEvent
+	// Answer accepts an inbound call.
+	Answer()
+	// Hangup ends the leg whatever its state: CANCEL, a final refusal, or BYE; also when the far end's 200 crosses it
+	// (RFC 3261 §13.2.2.4). For an inbound call that is not answered yet, status is the refusal (0: 603).
+	Hangup(status int)
+}
+
+// LegEventKind is what a LegEvent reports.
+type LegEventKind int
+
+// What happens to a leg.
+const (
+	LegCalling  LegEventKind = iota // outbound: the INVITE is on the wire
+	LegRinging                      // 180, 181, 182 or 183 came
+	LegAnswered                     // outbound: 200 came and is acknowledged; inbound: the ACK to our 200 came
+	LegMedia                        // Media is known, or changed
+	LegEnded                        // the leg is over and holds nothing any more; Cause says why
+)
+
+// LegEvent is one thing that happened to a Leg.
+type LegEvent struct {
+	Kind  LegEventKind
+	Cause Cause           // LegRinging, LegEnded
+	Port  *media.Port     // LegMedia: the leg's socket; the leg closes it after LegEnded
+	Media media.PortMedia // LegMedia: what was agreed for it
+}
+
+// Incoming is an INVITE that came in.
+type Incoming struct {
+	Trunk      string // the trunk that its sender belongs to; empty: none
+	Account    string // the trunk's account; empty: none
+	Source     netip.AddrPort
+	To         string // the user part of the Request-URI; may be empty
+	From       string // E.164, FromUnknown or FromRestricted
+	UserToUser string // the User-to-User header's value, its instances joined by commas; empty: none
+}
+
+// Callers takes the calls that come in. Service is one.
+type Callers interface {
+	// Incoming decides about a call before anything is spent on it. The error's code says which refusal is sent. On
+	// nil, accept is called by the user agent once the leg exists; the leg rings until it is told otherwise.
+	Incoming(ctx context.Context, in Incoming) (accept func(Leg), err error)
+}
+
+// Store keeps dialogs. What is not there or belongs to another account or participant is errs.NotFound.
+type Store interface {
+	// CreateDialog saves a new dialog with its events. It is errs.NotFound when the participant is gone and
+	// errs.Conflict when it has another dialog that is not TERMINATED.
+	CreateDialog(ctx context.Context, d Dialog, events ...webhooks.Event) error
+	// SaveDialog writes a dialog's state, cause and times with the events that report them.
+	SaveDialog(ctx context.Context, d Dialog, events ...webhooks.Event) error
+	Dialog(ctx context.Context, account, participant, id string) (Dialog, error)
+	Dialogs(ctx context.Context, account, participant string) ([]Dialog, error)
+	// DeleteDialog hides it.
+	DeleteDialog(ctx context.Context, account, participant, id string, at time.Time) error
+	// Unfinished lists all dialogs that are not TERMINATED, of every account.
+	Unfinished(ctx context.Context) ([]Dialog, error)
+	// WriteEvent writes an event that reports no change of a row.
+	WriteEvent(ctx context.Context, e webhooks.Event) error
+}

@@ -1,0 +1,133 @@
+// Package media holds what carries RTP: sources and sinks, ports, DTMF. It knows no call and no participant.
+package media
+
+import (
+	"time"
+
+	"github.com/pion/rtp"
+)
+
+// Kind is the medium of a track.
+type Kind uint8
+
+// The two kinds of media.
+const (
+	Audio Kind = iota + 1
+	Video
+)
+
+// String returns the kind as SDP writes it.
+func (k Kind) String() string {
+	switch k {
+	case Audio:
+		return "audio"
+	case Video:
+		return "video"
+	}
+	return "unknown"
+}
+
+// Codec describes the packets of a track.
+type Codec struct {
+	MimeType  string // as in SDP with the kind before it: "audio/opus"
+	ClockRate uint32 // RTP timestamp units per second
+	Channels  uint16 // audio only
+	Fmtp      string // format parameters as the publisher announced them
+}
+
+// Opus is what the gateway sends to browsers for a phone's voice (RFC 7587).
+func Opus() Codec {
+	return Codec{MimeType: "audio/opus", ClockRate: 48000, Channels: 2, Fmtp: "minptime=10;useinbandfec=1"}
+}
+
+// Sink takes the packets of one track.
+//
+// WriteRTP runs on the goroutine that reads the publisher's socket: it must not block, and it must neither change
+// the packet nor keep it or its payload after returning. One more packet may arrive after Track.Remove has returned.
+type Sink interface {
+	WriteRTP(p *rtp.Packet)
+}
+
+// Key is one step of a DTMF key (RFC 4733): a key is down once (Ended false) and up once (Ended true).
+type Key struct {
+	Digit    byte          // '0'-'9', '*', '#', 'A'-'D'
+	Ended    bool          // the key was released
+	Duration time.Duration // how long it was held; set when Ended
+}
+
+// KeySink takes the DTMF keys of one source, under the rules of Sink.
+type KeySink interface {
+	WriteKey(k Key)
+}
+
+// Track is one medium of a Source. Its writer is the goroutine that reads the publisher.
+type Track struct {
+	ID    string // the publisher's track id, the second word of a=msid
+	Kind  Kind
+	Codec Codec
+
+	sinks    Fanout[Sink]
+	keyframe func()
+}
+
+// NewTrack makes a track. keyframe asks the publisher for a keyframe and must not block; nil where there is none.
+func NewTrack(id string, kind Kind, codec Codec, keyframe func()) *Track {
+	return &Track{ID: id, Kind: kind, Codec: codec, keyframe: keyframe}
+}
+
+// Add lets s have the track's packets from now on. Safe from any goroutine.
+func (t *Track) Add(s Sink) { t.sinks.Add(s) }
+
+// Remove ends what Add began. Safe from any goroutine.
+func (t *Track) Remove(s Sink) { t.sinks.Remove(s) }
+
+// Wanted says whether anybody takes the packets: who must first encode them can save the work.
+func (t *Track) Wanted() bool { return t.sinks.Len() > 0 }
+
+// WriteRTP hands p to every sink.
+func (t *Track) WriteRTP(p *rtp.Packet) {
+	for _, s := range t.sinks.All() {
+		s.WriteRTP(p)
+	}
+}
+
+// RequestKeyframe asks the publisher for a keyframe (RFC 4585 PLI). It does nothing for audio.
+func (t *Track) RequestKeyframe() {
+	if t.keyframe != nil {
+		t.keyframe()
+	}
+}
+
+// Source is one published stream: what a participant sends under one msid, with all its tracks. It does not change
+// after it was made; a stream whose tracks change is published anew as another Source.
+type Source struct {
+	Participant string // who publishes it
+	Stream      string // the msid that subscribers see; stable for the life of the stream
+	Alias       string // the name that subscriptions may pick it by; may be empty
+	Tracks      []*Track
+
+	keys Fanout[KeySink]
+}
+
+// AddKeys lets s have the source's DTMF keys from now on.
+func (s *Source) AddKeys(k KeySink) { s.keys.Add(k) }
+
+// RemoveKeys ends what AddKeys began.
+func (s *Source) RemoveKeys(k KeySink) { s.keys.Remove(k) }
+
+// WriteKey hands k to everybody who takes the source's keys.
+func (s *Source) WriteKey(k Key) {
+	for _, sink := range s.keys.All() {
+		sink.WriteKey(k)
+	}
+}
+
+// Audio returns the first audio track, or nil.
+func (s *Source) Audio() *Track {
+	for _, t := range s.Tracks {
+		if t.Kind == Audio {
+			return t
+		}
+	}
+	return nil
+}

@@ -1,0 +1,22 @@
+package sessions
+
+import "tandem/media"
+
+// Endpoint is where a participant's media enters and leaves: a browser's device, a phone's bridge, a recorder.
+// Its methods only post: they never block and never call back into this package.
+type Endpoint interface {
+	// Subscribe lets the endpoint receive src until Unsubscribe with the same value.
+	Subscribe(src *media.Source)
+	Unsubscribe(src *media.Source)
+	// Close ends the endpoint; the cause says why in words. It may be called more than once.
+	Close(cause error)
+}
+
+// Slot is the place that an endpoint takes at its participant: at most one device and one phone leg.
+type Slot int
+
+// The slots.
+const (
+	DeviceSlot Slot = iota
+	PhoneSlot
+)

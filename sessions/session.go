@@ -1,0 +1,17 @@
+// Package sessions knows who is here and who hears whom: sessions, participants, subscriptions, and the endpoints
+// through which their media flows.
+package sessions
+
+import "time"
+
+// MaxTag is the longest tag, in characters.
+const MaxTag = 50
+
+// Session groups participants that may hear and see each other.
+type Session struct {
+	ID      string
+	Account string
+	Tag     string // at most MaxTag characters
+	Created time.Time
+	Expires time.Time
+}

@@ -1,0 +1,2 @@
+// Package sip is the gateway's SIP user agent: listeners, trunks, digest, offer and answer, calls.
+package sip

@@ -1,0 +1,126 @@
+// Package webhooks reports what happened to the application: the event, its outbox, signing and delivery.
+package webhooks
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"tandem/errs"
+)
+
+// Name is the kind of an event, as the callback's "event" field says it.
+type Name string
+
+// The events. The first four are the Bandwidth API's, the others ours.
+const (
+	OnConnect              Name = "onConnect"
+	OnLeave                Name = "onLeave"
+	OnDisconnect           Name = "onDisconnect"
+	OnSipDialogStateChange Name = "onSipDialogStateChange"
+	OnDtmf                 Name = "onDtmf"
+	OnSessionExpired       Name = "onSessionExpired"
+)
+
+// Event is one change in the outside world. It is written in the transaction that records the change.
+type Event struct {
+	ID          string // the webhook-id: the same on every retry
+	Account     string
+	URL         string // where it is sent; empty: recorded only
+	Name        Name
+	Time        time.Time
+	Participant string
+	Tag         string      // the participant's
+	Device      string      // set when a device's connection is meant
+	Session     string      // set when a session is meant
+	Dialog      *DialogData // set when a dialog is meant
+	Key         *Key        // set for OnDtmf
+}
+
+// DialogData is what an event says of a dialog.
+type DialogData struct {
+	ID         string
+	State      string
+	To, From   string
+	UserToUser string
+	Reason     string // one of the contract's words, or empty
+	Details    string // more in words
+	SIPCode    int    // 0: none
+}
+
+// Key is a DTMF key that was pressed (RFC 4733).
+type Key struct {
+	Digit    string
+	Duration time.Duration
+	Method   string // how it came: "rfc4733"
+}
+
+type wireEvent struct {
+	Event           Name        `json:"event"`
+	Timestamp       string      `json:"timestamp"`
+	AccountID       string      `json:"accountId,omitempty"`
+	ParticipantID   string      `json:"participantId"`
+	DeviceID        string      `json:"deviceId,omitempty"`
+	SessionID       string      `json:"sessionId,omitempty"`
+	DialogID        string      `json:"dialogId,omitempty"`
+	Tag             string      `json:"tag,omitempty"`
+	DialogType      string      `json:"dialogType,omitempty"`
+	DialogStateData *wireState  `json:"dialogStateData,omitempty"`
+	Type            string      `json:"type,omitempty"`
+	State           string      `json:"state,omitempty"`
+	Data            *wireDialog `json:"data,omitempty"`
+	EventData       *wireCause  `json:"eventData,omitempty"`
+	Digit           string      `json:"digit,omitempty"`
+	Duration        int64       `json:"duration,omitempty"` // ms
+	Method          string      `json:"method,omitempty"`
+}
+
+type wireState struct {
+	State string `json:"state"`
+	To    string `json:"to"`
+	From  string `json:"from"`
+}
+
+type wireDialog struct {
+	To         string `json:"to"`
+	From       string `json:"from"`
+	UserToUser string `json:"userToUser,omitempty"`
+}
+
+type wireCause struct {
+	Reason  string `json:"reason,omitempty"`
+	Details string `json:"details,omitempty"`
+	SIPCode int    `json:"sipCode,omitempty"`
+}
+
+// Body returns the JSON that is posted to the application: the seed's words and the OpenAPI's beside each other.
+func (e Event) Body() ([]byte, error) {
+	w := wireEvent{
+		Event:         e.Name,
+		Timestamp:     strconv.FormatInt(e.Time.UnixMilli(), 10),
+		AccountID:     e.Account,
+		ParticipantID: e.Participant,
+		DeviceID:      e.Device,
+		SessionID:     e.Session,
+		Tag:           e.Tag,
+	}
+	if d := e.Dialog; d != nil {
+		w.DialogID = d.ID
+		w.DialogType, w.Type = "SIP", "SIP"
+		w.State = d.State
+		w.DialogStateData = &wireState{State: d.State, To: d.To, From: d.From}
+		w.Data = &wireDialog{To: d.To, From: d.From, UserToUser: d.UserToUser}
+		if d.Reason != "" || d.Details != "" || d.SIPCode != 0 {
+			w.EventData = &wireCause{Reason: d.Reason, Details: d.Details, SIPCode: d.SIPCode}
+		}
+	}
+	if k := e.Key; k != nil {
+		w.Digit, w.Duration, w.Method = k.Digit, k.Duration.Milliseconds(), k.Method
+	}
+	body, err := json.Marshal(w)
+	if err != nil {
+		return nil, errs.Wrap(err, errs.Internal, "encode event %s", fmt.Sprint(e.Name))
+	}
+	return body, nil
+}
