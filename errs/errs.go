@@ -79,8 +79,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // CodeOf returns the code of err: Internal for an error of another type.
 func CodeOf(err error) Code {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
 	}
 	return Internal
@@ -88,8 +87,7 @@ func CodeOf(err error) Code {
 
 // MessageOf returns what a stranger may read of err.
 func MessageOf(err error) string {
-	var e *Error
-	if errors.As(err, &e) && e.Code != Internal {
+	if e, ok := errors.AsType[*Error](err); ok && e.Code != Internal {
 		return e.Message
 	}
 	return "internal error"
