@@ -1,6 +1,16 @@
 package media
 
-import "net/netip"
+import (
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pion/rtp"
+)
 
 // G711 is which of the two laws a phone speaks; the value is its static RTP payload type (RFC 3551).
 type G711 uint8
@@ -14,15 +24,277 @@ const (
 // PortMedia is what an offer and its answer agreed for a port (RFC 3264).
 type PortMedia struct {
 	Remote     netip.AddrPort // where the far end wants its RTP; the port follows its first valid packet
-	RemoteRTCP netip.AddrPort // where it wants its RTCP
+	RemoteRTCP netip.AddrPort // where it wants its RTCP; zero: the port after Remote's
 	Law        G711
 	EventType  int  // payload type of telephone-event (RFC 4733); -1: none
 	Send       bool // we may send
 	Receive    bool // the far end may send
 }
 
-// Ports hands out the RTP ports of one range.
-type Ports struct{}
+// expects says whether a packet of payload type pt may come.
+func (m PortMedia) expects(pt uint8) bool {
+	return pt == uint8(m.Law) || m.EventType >= 0 && int(pt) == m.EventType
+}
 
-// Port is the RTP and RTCP socket pair of one phone leg.
-type Port struct{}
+// PortReceiver takes the packets that a port accepts.
+type PortReceiver interface {
+	// ReceiveRTP runs on the port's reading goroutine: it must not block, must not close the port, and must keep
+	// neither p nor its payload after returning. at is when the packet was read.
+	ReceiveRTP(p *rtp.Packet, at time.Time)
+}
+
+// PortStats are the counters of a port since it was opened.
+type PortStats struct {
+	Received  uint64        // RTP packets handed to the receiver
+	Sent      uint64        // RTP packets given to the kernel
+	Ignored   uint64        // well-formed, but from a stranger, of an unexpected payload type, or while on hold
+	Malformed uint64        // no RTP (or, on the RTCP socket, no RTCP)
+	Unsent    uint64        // packets that the kernel did not take, or that would have gone back in time
+	Lost      int           // packets that the far end says it missed, from its last RTCP report
+	RoundTrip time.Duration // from the far end's last RTCP report; 0: not known
+}
+
+// maxDatagram is more than any Ethernet carries; what fills it was cut and is malformed.
+const maxDatagram = 2048
+
+// maxPayload bounds what Send takes, so that a packet fits an Ethernet frame.
+const maxPayload = 1400
+
+// Port is the RTP and RTCP socket pair of one phone leg. It is open from Ports.Open to Close; what comes in before
+// Start is thrown away. Its own SSRC, sequence numbers and timestamps begin at random values, stay for the life of the
+// port and never go back, whoever feeds it.
+type Port struct {
+	ports  *Ports
+	local  netip.AddrPort // public address, RTP port
+	bound  uint16         // RTP port in the pool
+	rtp    *net.UDPConn
+	rtcp   *net.UDPConn
+	every  time.Duration // between RTCP reports
+	cname  string
+	done   chan struct{} // closed by Close
+	finish sync.Once
+	wg     sync.WaitGroup // the two reading goroutines
+
+	receiver atomic.Pointer[PortReceiver]
+	target   atomic.Pointer[netip.AddrPort] // where RTP goes now; nil: nowhere yet
+	sending  atomic.Bool                    // PortMedia.Send
+
+	received, sent, ignored, malformed, unsent atomic.Uint64
+
+	mu      sync.Mutex // receiving side: reading goroutines, Start, Update
+	started bool
+	closed  bool
+	agreed  bool // Update was called
+	media   PortMedia
+	source  sourceLock
+	quality reception
+	reports reports
+
+	out sender
+}
+
+// Local returns the address that SDP shows: the public address with the RTP port. The RTCP port is the next one.
+func (p *Port) Local() netip.AddrPort { return p.local }
+
+// Stats returns the counters. Safe from any goroutine.
+func (p *Port) Stats() PortStats {
+	s := PortStats{
+		Received:  p.received.Load(),
+		Sent:      p.sent.Load(),
+		Ignored:   p.ignored.Load(),
+		Malformed: p.malformed.Load(),
+		Unsent:    p.unsent.Load(),
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.Lost, s.RoundTrip = p.reports.lost, p.reports.roundTrip
+	return s
+}
+
+// Remote returns where RTP is sent now: the far end's first valid source, or before that the address of its SDP.
+func (p *Port) Remote() netip.AddrPort {
+	if t := p.target.Load(); t != nil {
+		return *t
+	}
+	return netip.AddrPort{}
+}
+
+// Start hands the packets that come from now on to r; what waited in the socket is old and is thrown away. The first
+// call starts the port's goroutines, later ones replace the receiver. After Close it does nothing.
+func (p *Port) Start(r PortReceiver) {
+	p.receiver.Store(&r)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.started || p.closed {
+		return
+	}
+	p.started = true
+	drain(p.rtp)
+	p.wg.Go(p.readRTP)
+	p.wg.Go(p.runRTCP)
+}
+
+// Update applies what was agreed, at first and after every re-offer. A changed remote address lets the port look for
+// the far end's source anew.
+func (p *Port) Update(m PortMedia) {
+	m.Remote = unmap(m.Remote)
+	m.RemoteRTCP = unmap(m.RemoteRTCP)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.agreed = true
+	p.media = m
+	p.sending.Store(m.Send)
+	p.source.signal(m.Remote)
+	p.retarget()
+}
+
+// retarget lets the sender know where the far end is. p.mu is held.
+func (p *Port) retarget() {
+	to := p.source.target()
+	if old := p.target.Load(); old != nil && *old == to || !to.IsValid() {
+		return
+	}
+	p.target.Store(&to)
+}
+
+// Close says goodbye to the far end (RTCP BYE), closes both sockets and waits for the port's goroutines. It may be
+// called more than once. The port number is not used again for a while.
+func (p *Port) Close() error {
+	var err error
+	p.finish.Do(func() {
+		p.mu.Lock()
+		p.closed = true
+		p.mu.Unlock()
+		close(p.done)
+		p.sayBye()
+		err = p.rtp.Close()
+		if e := p.rtcp.Close(); err == nil {
+			err = e
+		}
+		p.ports.release(p.bound)
+	})
+	p.wg.Wait()
+	return err
+}
+
+// readRTP owns the read buffer and the packet that points into it.
+func (p *Port) readRTP() {
+	var packet rtp.Packet
+	buf := make([]byte, maxDatagram)
+	for {
+		n, from, err := p.rtp.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			if p.pause() {
+				return
+			}
+			continue
+		}
+		p.receive(&packet, buf[:n], unmap(from), time.Now())
+	}
+}
+
+// pause waits a moment after a failed read, so that a lasting fault does not spin. It says whether the port is closed.
+func (p *Port) pause() bool {
+	select {
+	case <-p.done:
+		return true
+	case <-time.After(10 * time.Millisecond):
+		return false
+	}
+}
+
+// receive judges one datagram; what belongs to the call reaches the receiver.
+func (p *Port) receive(packet *rtp.Packet, b []byte, from netip.AddrPort, at time.Time) {
+	if len(b) < 12 || len(b) == maxDatagram || b[0]>>6 != 2 {
+		p.malformed.Add(1)
+		return
+	}
+	if !p.admit(b, from) {
+		p.ignored.Add(1)
+		return
+	}
+	// Only the far end's own packets are parsed: what strangers send costs no more than the look above.
+	if err := packet.Unmarshal(b); err != nil {
+		p.malformed.Add(1)
+		return
+	}
+	p.mu.Lock()
+	p.quality.packet(packet.SSRC, packet.SequenceNumber, packet.Timestamp, at)
+	p.mu.Unlock()
+	p.received.Add(1)
+	if r := p.receiver.Load(); r != nil {
+		(*r).ReceiveRTP(packet, at)
+	}
+}
+
+// admit says whether b, which has at least a fixed RTP header, is the far end's.
+func (p *Port) admit(b []byte, from netip.AddrPort) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.agreed || !p.media.Receive || !p.media.expects(b[1]&0x7f) {
+		return false
+	}
+	ok := p.source.admit(from, headerSSRC(b), headerSequence(b))
+	p.retarget()
+	return ok
+}
+
+// Send writes one packet with the port's own SSRC and the next sequence number. ts counts samples from any start that
+// the caller likes; it may stay the same but never go back: then nothing is sent and false is returned, as it is while
+// the far end's address is unknown or PortMedia.Send is false. Send never blocks: what the kernel does not take at
+// once is counted as unsent. Safe from any goroutine; nothing of payload is kept.
+func (p *Port) Send(payloadType uint8, marker bool, ts uint32, payload []byte) bool {
+	to := p.target.Load()
+	if to == nil || !p.sending.Load() || len(payload) > maxPayload {
+		return false
+	}
+	if !p.out.send(to, payloadType, marker, ts, payload) {
+		p.unsent.Add(1)
+		return false
+	}
+	p.sent.Add(1)
+	return true
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+func headerSequence(b []byte) uint16 { return uint16(b[2])<<8 | uint16(b[3]) }
+
+func headerSSRC(b []byte) uint32 {
+	return uint32(b[8])<<24 | uint32(b[9])<<16 | uint32(b[10])<<8 | uint32(b[11])
+}
+
+// drain empties a socket's queue without waiting.
+func drain(c *net.UDPConn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	var b [1]byte
+	_ = raw.Read(func(fd uintptr) bool {
+		for range 1 << 16 { // bounded: a flood must not hold us here
+			if _, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_DONTWAIT); err != nil {
+				break
+			}
+		}
+		return true
+	})
+}
+
+// newPort wraps a bound pair of sockets.
+func newPort(ports *Ports, number uint16, rtpConn, rtcpConn *net.UDPConn) (*Port, error) {
+	p := &Port{
+		ports: ports,
+		local: netip.AddrPortFrom(ports.cfg.Public, number),
+		bound: number,
+		rtp:   rtpConn,
+		rtcp:  rtcpConn,
+		every: ports.cfg.ReportEvery,
+		cname: newCNAME(),
+		done:  make(chan struct{}),
+	}
+	p.media.EventType = -1
+	return p, p.out.open(rtpConn, rand.Uint32(), uint16(rand.Uint32()), rand.Uint32())
+}

@@ -1,0 +1,68 @@
+package media
+
+import (
+	"time"
+
+	"github.com/pion/rtcp"
+)
+
+// reception counts what came from one SSRC, for our RTCP reports (RFC 3550 §6.4.1, appendix A). It is pure.
+type reception struct {
+	ssrc     uint32
+	began    bool
+	first    uint32 // extended sequence numbers
+	highest  uint32
+	received uint32
+	jitter   float64 // in timestamp units
+	transit  int64
+	priorExp uint32 // at the last report
+	priorRcv uint32
+}
+
+// packet counts one that came at time at. The clock rate is 8 kHz, the telephone's.
+func (r *reception) packet(ssrc uint32, seq uint16, ts uint32, at time.Time) {
+	transit := at.UnixMicro()*8/1000 - int64(ts)
+	if !r.began || ssrc != r.ssrc {
+		*r = reception{ssrc: ssrc, began: true, first: uint32(seq), highest: uint32(seq), received: 1, transit: transit}
+		return
+	}
+	r.received++
+	step := int16(seq - uint16(r.highest))
+	switch {
+	case step > 3000 || step < -3000: // the far end began anew (appendix A.1, MAX_DROPOUT)
+		*r = reception{ssrc: ssrc, began: true, first: uint32(seq), highest: uint32(seq), received: 1, transit: transit}
+		return
+	case step > 0:
+		r.highest += uint32(step)
+	}
+	// The difference of the timestamps wraps as they do; a jump is no jitter.
+	d := int64(int32(uint32(transit) - uint32(r.transit)))
+	r.transit = transit
+	if d < 0 {
+		d = -d
+	}
+	if d < 8000 {
+		r.jitter += (float64(d) - r.jitter) / 16
+	}
+}
+
+// report makes the block of the moment; the next one's fraction counts from here.
+func (r *reception) report() (rtcp.ReceptionReport, bool) {
+	if !r.began {
+		return rtcp.ReceptionReport{}, false
+	}
+	expected := r.highest - r.first + 1
+	lost := max(0, int64(expected)-int64(r.received))
+	b := rtcp.ReceptionReport{
+		SSRC:               r.ssrc,
+		TotalLost:          uint32(min(lost, 0x7fffff)),
+		LastSequenceNumber: r.highest,
+		Jitter:             uint32(r.jitter),
+	}
+	exp, rcv := expected-r.priorExp, r.received-r.priorRcv
+	if exp > 0 && exp > rcv {
+		b.FractionLost = uint8(min(255, (exp-rcv)*256/exp))
+	}
+	r.priorExp, r.priorRcv = expected, r.received
+	return b, true
+}

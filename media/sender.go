@@ -1,0 +1,111 @@
+package media
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// sender writes RTP to a socket. It never waits: the kernel takes a packet at once or it is lost, as on the wire.
+type sender struct {
+	mu      sync.Mutex
+	raw     syscall.RawConn
+	write   func(fd uintptr) bool // made once, so that a packet costs no closure
+	packet  []byte                // what write sends
+	buf     [12 + maxPayload]byte
+	to      *netip.AddrPort // the target that addr was made from
+	addr    syscall.Sockaddr
+	v4      syscall.SockaddrInet4
+	v6      syscall.SockaddrInet6
+	err     error // of the last write
+	ssrc    uint32
+	seq     uint16 // of the next packet
+	offset  uint32 // added to the callers' timestamps
+	last    uint32 // timestamp of the last packet on the wire
+	lastAt  time.Time
+	packets uint32
+	octets  uint32
+	is6     bool // the socket is IPv6
+}
+
+func (s *sender) open(c *net.UDPConn, ssrc uint32, seq uint16, offset uint32) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if a, ok := c.LocalAddr().(*net.UDPAddr); ok {
+		s.is6 = a.IP.To4() == nil
+	}
+	s.raw, s.ssrc, s.seq, s.offset = raw, ssrc, seq, offset
+	s.write = func(fd uintptr) bool {
+		s.err = syscall.Sendto(int(fd), s.packet, syscall.MSG_DONTWAIT, s.addr)
+		return true
+	}
+	return nil
+}
+
+// send writes one packet (RFC 3550 §5.1). It refuses a timestamp before the last one's.
+func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uint32, payload []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ts += s.offset
+	if s.packets > 0 && int32(ts-s.last) < 0 {
+		return false
+	}
+	if to != s.to && !s.aim(to) {
+		return false
+	}
+	s.buf[0] = 2 << 6
+	s.buf[1] = payloadType & 0x7f
+	if marker {
+		s.buf[1] |= 0x80
+	}
+	binary.BigEndian.PutUint16(s.buf[2:], s.seq)
+	binary.BigEndian.PutUint32(s.buf[4:], ts)
+	binary.BigEndian.PutUint32(s.buf[8:], s.ssrc)
+	s.packet = s.buf[:12+copy(s.buf[12:], payload)]
+	s.seq++
+	s.last, s.lastAt = ts, time.Now()
+	s.err = nil
+	if err := s.raw.Write(s.write); err != nil || s.err != nil {
+		return false // the sequence number stays used: to the far end the packet is lost
+	}
+	s.packets++
+	s.octets += uint32(len(payload))
+	return true
+}
+
+// aim makes the kernel's form of an address.
+func (s *sender) aim(to *netip.AddrPort) bool {
+	switch {
+	case s.is6 && to.Addr().Is6():
+		s.v6 = syscall.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+		s.addr = &s.v6
+	case !s.is6 && to.Addr().Is4():
+		s.v4 = syscall.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+		s.addr = &s.v4
+	default:
+		return false
+	}
+	s.to = to
+	return true
+}
+
+// sent is what a sender report tells (RFC 3550 §6.4.1).
+type sent struct {
+	ssrc, timestamp, packets, octets uint32
+}
+
+// report returns the state for a sender report at now.
+func (s *sender) report(now time.Time) sent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := sent{ssrc: s.ssrc, packets: s.packets, octets: s.octets}
+	if s.packets > 0 {
+		r.timestamp = s.last + uint32(now.Sub(s.lastAt).Microseconds()*8/1000)
+	}
+	return r
+}
