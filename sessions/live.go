@@ -246,3 +246,11 @@ func (s *Service) Announce(change DialogChange) {
 		}
 	}
 }
+
+// OnThePhone says whether a participant has a phone leg here.
+func (s *Service) OnThePhone(participant string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.live.present[participant]
+	return l != nil && l.slots[PhoneSlot] != nil
+}

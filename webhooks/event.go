@@ -27,14 +27,15 @@ const (
 type Event struct {
 	ID          string // the webhook-id: the same on every retry
 	Account     string
-	URL         string // where it is sent; empty: recorded only
+	URL         string // where it is sent; empty: the participant's callback URL, and if it has none, recorded only
 	Name        Name
 	Time        time.Time
 	Participant string
-	Tag         string      // the participant's
+	Tag         string      // the participant's; filled in by the store when empty
 	Device      string      // set when a device's connection is meant
 	Session     string      // set when a session is meant
-	Dialog      *DialogData // set when a dialog is meant
+	DialogID    string      // set when a phone leg's connection is meant
+	Dialog      *DialogData // set when a dialog's state is meant
 	Key         *Key        // set for OnDtmf
 }
 
@@ -103,6 +104,7 @@ func (e Event) Body() ([]byte, error) {
 		ParticipantID: e.Participant,
 		DeviceID:      e.Device,
 		SessionID:     e.Session,
+		DialogID:      e.DialogID,
 		Tag:           e.Tag,
 	}
 	if d := e.Dialog; d != nil {
