@@ -1,0 +1,151 @@
+package media
+
+import (
+	"encoding/binary"
+	"strings"
+	"time"
+)
+
+// digits are the events of RFC 4733 §3.2 that are keys; the index is the event code. Codes above are no digits.
+const digits = "0123456789*#ABCD"
+
+const (
+	// keyTimeout ends a key whose end packets were all lost: five of the usual 50 ms updates did not come.
+	keyTimeout = 250 * time.Millisecond
+	// oldKey is how far back, in samples, a timestamp lies that is a late packet of an earlier key and not a new clock.
+	oldKey = 8000 * 5
+	// fullSegment is the longest duration one event can tell; a longer key goes on in a new segment (RFC 4733 §2.5.1.3).
+	fullSegment = 0xffff
+)
+
+// KeyReader makes keys of telephone-event packets (RFC 4733) on an 8 kHz clock. Each key goes down once and up once,
+// whichever of its packets are lost, repeated or reordered: the RTP timestamp names the key, the marker is not needed.
+// It is pure: the caller brings the packets and the time. The zero value is ready.
+type KeyReader struct {
+	known  bool // ts is that of a key
+	down   bool // and the key is not up yet
+	ts     uint32
+	digit  byte
+	before uint32 // samples in earlier segments
+	held   uint32 // longest duration seen in this segment
+	at     time.Time
+}
+
+// Packet appends to keys what a packet says and returns the result: nothing, or up to two steps of one key and the
+// end of the key before. ts is the packet's timestamp.
+func (r *KeyReader) Packet(keys []Key, ts uint32, payload []byte, now time.Time) []Key {
+	if len(payload) < 4 || int(payload[0]) >= len(digits) {
+		return keys
+	}
+	digit, end := digits[payload[0]], payload[1]&0x80 != 0
+	held := uint32(binary.BigEndian.Uint16(payload[2:]))
+	if r.known {
+		age := int32(r.ts - ts)
+		switch {
+		case age > 0 && age < oldKey:
+			return keys // late, of an earlier key or segment
+		case age != 0 && r.down && digit == r.digit && ts-r.ts == fullSegment:
+			r.before, r.held, r.ts = r.before+fullSegment, 0, ts
+		case age != 0:
+			keys = r.up(keys)
+			r.known = false
+		}
+	}
+	if !r.known {
+		*r = KeyReader{known: true, down: true, ts: ts, digit: digit}
+		keys = append(keys, Key{Digit: digit})
+	}
+	if !r.down {
+		return keys // a repeated end
+	}
+	r.held, r.at = max(r.held, held), now
+	if end {
+		keys = r.up(keys)
+	}
+	return keys
+}
+
+// Expire appends the end of a key that has not been heard of for a while.
+func (r *KeyReader) Expire(keys []Key, now time.Time) []Key {
+	if r.down && now.Sub(r.at) >= keyTimeout {
+		keys = r.up(keys)
+	}
+	return keys
+}
+
+// Reset appends the end of a key that is down and forgets everything: the far end's clock began anew.
+func (r *KeyReader) Reset(keys []Key) []Key {
+	keys = r.up(keys)
+	*r = KeyReader{}
+	return keys
+}
+
+func (r *KeyReader) up(keys []Key) []Key {
+	if !r.down {
+		return keys
+	}
+	r.down = false
+	return append(keys, Key{Digit: r.digit, Ended: true, Duration: time.Duration(r.before+r.held) * time.Second / 8000})
+}
+
+const (
+	keyStep     = 160                   // samples in 20 ms
+	minKeySteps = 4                     // 80 ms: shorter ones are not recognised everywhere
+	maxKeySteps = fullSegment / keyStep // 8.18 s, what one event can tell; a longer key is a lost release
+	keyEnds     = 3                     // RFC 4733 §2.5.1.4
+	keyVolume   = 10                    // -10 dBm0
+)
+
+// KeyWriter makes telephone-event payloads (RFC 4733) for one key after the other, a payload for every 20 ms step. It
+// is pure. The zero value is ready.
+type KeyWriter struct {
+	active  bool
+	release bool
+	code    byte
+	steps   int
+	ends    int
+	payload [4]byte
+}
+
+// KeyPacket is what a step of a KeyWriter sends.
+type KeyPacket struct {
+	Payload []byte // valid until the next step
+	First   bool   // of its key: takes the marker; its timestamp is that of the whole key
+}
+
+// Active says whether a key is being sent.
+func (w *KeyWriter) Active() bool { return w.active }
+
+// Press begins a key that ends at Release, and at the latest after some 8 s. It is false for what is no key, and while
+// another key is being sent.
+func (w *KeyWriter) Press(digit byte) bool {
+	code := strings.IndexByte(digits, digit)
+	if w.active || code < 0 {
+		return false
+	}
+	*w = KeyWriter{active: true, code: byte(code)}
+	return true
+}
+
+// Release lets the key end as soon as it was long enough to be recognised.
+func (w *KeyWriter) Release() { w.release = true }
+
+// Step returns the packet of the next 20 ms; false when no key is being sent. The last of three equal end packets
+// makes the writer free.
+func (w *KeyWriter) Step() (KeyPacket, bool) {
+	if !w.active {
+		return KeyPacket{}, false
+	}
+	if w.ends == 0 {
+		w.steps++
+	}
+	flags := byte(keyVolume)
+	if w.release && w.steps >= minKeySteps || w.steps == maxKeySteps {
+		flags |= 0x80
+		w.ends++
+		w.active = w.ends < keyEnds
+	}
+	w.payload = [4]byte{w.code, flags}
+	binary.BigEndian.PutUint16(w.payload[2:], uint16(w.steps*keyStep))
+	return KeyPacket{Payload: w.payload[:], First: w.steps == 1}, true
+}
