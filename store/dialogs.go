@@ -1,0 +1,123 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"tandem/dialogs"
+	"tandem/errs"
+	"tandem/webhooks"
+)
+
+const dialogColumns = `id, account, participant_id, inbound, state, called, caller, user_to_user, ring_timeout, max_duration,
+	reason, details, sip_code, created, answered, ended`
+
+// CreateDialog saves a new dialog with its events. It is errs.NotFound when the participant is gone and errs.Conflict
+// when it has another dialog that is not TERMINATED, hidden or not.
+func (db *DB) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) error {
+	return db.change(ctx, "create dialog "+d.ID, func(t *tx) error {
+		if err := t.lockParticipant(ctx, d.Account, d.Participant); err != nil {
+			return err
+		}
+		var other string
+		busy, err := t.row(ctx, []any{&other},
+			`SELECT id FROM dialogs WHERE participant_id = $1 AND state <> 'TERMINATED'`, d.Participant)
+		if err != nil {
+			return err
+		}
+		if busy {
+			return errs.New(errs.Conflict, "participant %s has dialog %s, which is not TERMINATED", d.Participant, other)
+		}
+		var inbound int64
+		if d.Inbound {
+			inbound = 1
+		}
+		if _, err := t.exec(ctx, `INSERT INTO dialogs (`+dialogColumns+`, position)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+			d.ID, d.Account, d.Participant, inbound, string(d.State), d.To, d.From, d.UserToUser,
+			d.RingTimeout.Milliseconds(), d.MaxDuration.Milliseconds(),
+			string(d.Cause.Reason), d.Cause.Details, int64(d.Cause.SIPCode),
+			millis(d.Created), millis(d.Answered), millis(d.Ended), db.nextPosition()); err != nil {
+			return err
+		}
+		return t.writeEvents(ctx, events...)
+	})
+}
+
+// SaveDialog writes a dialog's state, cause and times with the events that report them. A hidden dialog is saved too:
+// its call may still have to end.
+func (db *DB) SaveDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) error {
+	return db.change(ctx, "save dialog "+d.ID, func(t *tx) error {
+		// Events first: like CreateDialog, the participant's row is locked before the dialog's.
+		if err := t.writeEvents(ctx, events...); err != nil {
+			return err
+		}
+		changed, err := t.exec(ctx, `UPDATE dialogs
+			SET state = $1, reason = $2, details = $3, sip_code = $4, answered = $5, ended = $6
+			WHERE id = $7 AND account = $8 AND participant_id = $9`,
+			string(d.State), string(d.Cause.Reason), d.Cause.Details, int64(d.Cause.SIPCode), millis(d.Answered), millis(d.Ended),
+			d.ID, d.Account, d.Participant)
+		if err == nil && changed == 0 {
+			return noDialog(d.ID)
+		}
+		return err
+	})
+}
+
+// Dialog returns one of a participant's dialogs that is not hidden.
+func (db *DB) Dialog(ctx context.Context, account, participant, id string) (dialogs.Dialog, error) {
+	d, ok, err := one(ctx, db.reader(), scanDialog, `SELECT `+dialogColumns+` FROM dialogs
+		WHERE id = $1 AND account = $2 AND participant_id = $3 AND deleted = 0`, id, account, participant)
+	if err != nil {
+		return d, db.failure(err, "read dialog "+id)
+	}
+	if !ok {
+		return d, noDialog(id)
+	}
+	return d, nil
+}
+
+// Dialogs lists a participant's dialogs that are not hidden, in the order in which they were created. A participant
+// that is gone is errs.NotFound.
+func (db *DB) Dialogs(ctx context.Context, account, participant string) ([]dialogs.Dialog, error) {
+	if _, err := db.Participant(ctx, account, participant); err != nil {
+		return nil, err
+	}
+	list, err := all(ctx, db.reader(), scanDialog, `SELECT `+dialogColumns+` FROM dialogs
+		WHERE account = $1 AND participant_id = $2 AND deleted = 0 ORDER BY created, position`, account, participant)
+	return list, db.failure(err, "list the dialogs of participant "+participant)
+}
+
+// DeleteDialog hides it.
+func (db *DB) DeleteDialog(ctx context.Context, account, participant, id string, at time.Time) error {
+	return db.change(ctx, "delete dialog "+id, func(t *tx) error {
+		changed, err := t.exec(ctx, `UPDATE dialogs SET deleted = $1
+			WHERE id = $2 AND account = $3 AND participant_id = $4 AND deleted = 0`, deletedAt(at), id, account, participant)
+		if err == nil && changed == 0 {
+			return noDialog(id)
+		}
+		return err
+	})
+}
+
+// Unfinished lists all dialogs that are not TERMINATED, of every account, hidden ones too, in the order in which they
+// were created.
+func (db *DB) Unfinished(ctx context.Context) ([]dialogs.Dialog, error) {
+	list, err := all(ctx, db.reader(), scanDialog,
+		`SELECT `+dialogColumns+` FROM dialogs WHERE state <> 'TERMINATED' ORDER BY created, position`)
+	return list, db.failure(err, "list unfinished dialogs")
+}
+
+func scanDialog(row scanner) (d dialogs.Dialog, err error) {
+	var inbound, ringTimeout, maxDuration, created, answered, ended int64
+	err = row.Scan(&d.ID, &d.Account, &d.Participant, &inbound, &d.State, &d.To, &d.From, &d.UserToUser, &ringTimeout, &maxDuration,
+		&d.Cause.Reason, &d.Cause.Details, &d.Cause.SIPCode, &created, &answered, &ended)
+	d.Inbound = inbound != 0
+	d.RingTimeout, d.MaxDuration = time.Duration(ringTimeout)*time.Millisecond, time.Duration(maxDuration)*time.Millisecond
+	d.Created, d.Answered, d.Ended = fromMillis(created), fromMillis(answered), fromMillis(ended)
+	return d, err
+}
+
+func noDialog(id string) error {
+	return errs.New(errs.NotFound, "dialog %s does not exist", id)
+}

@@ -1,0 +1,129 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"tandem/errs"
+	"tandem/webhooks"
+)
+
+// What becomes of an event, as the status column says it.
+const (
+	statusRecorded  = "recorded" // it has no URL: nobody waits for it
+	statusWaiting   = "waiting"
+	statusDelivered = "delivered"
+	statusGivenUp   = "given up"
+)
+
+const deliveryColumns = `id, account, participant_id, sequence, url, body, created, attempts, not_before`
+
+// WriteEvent writes an event that reports no change of a row. The participant may be deleted, but must have existed:
+// else errs.NotFound.
+func (db *DB) WriteEvent(ctx context.Context, e webhooks.Event) error {
+	return db.change(ctx, "write event", func(t *tx) error { return t.writeEvents(ctx, e) })
+}
+
+// writeEvents gives each event the next sequence of its participant. The participant's row is locked by that until the
+// commit, so the order of sequences is the order of commits, and a transaction that fails leaves no gap.
+func (t *tx) writeEvents(ctx context.Context, events ...webhooks.Event) error {
+	for _, e := range events {
+		var sequence int64
+		ok, err := t.row(ctx, []any{&sequence},
+			`UPDATE participants SET last_event = last_event + 1 WHERE id = $1 AND account = $2 RETURNING last_event`,
+			e.Participant, e.Account)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return noParticipant(e.Participant)
+		}
+		body, err := e.Body()
+		if err != nil {
+			return err
+		}
+		if e.ID == "" {
+			e.ID = "msg_" + rand.Text()
+		}
+		status := statusWaiting
+		if e.URL == "" {
+			status = statusRecorded
+		}
+		if _, err := t.exec(ctx, `INSERT INTO events
+			(id, account, participant_id, sequence, name, url, body, created, status)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			e.ID, e.Account, e.Participant, sequence, string(e.Name), e.URL, string(body), millis(e.Time), status); err != nil {
+			return err
+		}
+		t.wake = append(t.wake, e.Participant)
+	}
+	return nil
+}
+
+// Waiting lists the participants that have undelivered events, those first whose oldest has waited longest.
+func (db *DB) Waiting(ctx context.Context) ([]string, error) {
+	list, err := all(ctx, db.reader(), scanString,
+		`SELECT participant_id FROM events WHERE status = 'waiting'
+			GROUP BY participant_id ORDER BY MIN(created), participant_id`)
+	return list, db.failure(err, "list participants with waiting events")
+}
+
+// Next returns a participant's oldest undelivered event, or ok false.
+func (db *DB) Next(ctx context.Context, participant string) (d webhooks.Delivery, ok bool, err error) {
+	d, ok, err = one(ctx, db.reader(), scanDelivery,
+		`SELECT `+deliveryColumns+` FROM events WHERE participant_id = $1 AND status = 'waiting'
+			ORDER BY sequence LIMIT 1`, participant)
+	return d, ok, db.failure(err, "read the next event")
+}
+
+// Delivered marks an event as taken by the application. One that is marked or given up already stays as it is.
+func (db *DB) Delivered(ctx context.Context, id string, at time.Time) error {
+	return db.change(ctx, "mark an event delivered", func(t *tx) error {
+		changed, err := t.exec(ctx, `UPDATE events SET status = $1, finished = $2, attempts = attempts + 1
+			WHERE id = $3 AND status = 'waiting'`, statusDelivered, millis(at), id)
+		if err != nil || changed > 0 {
+			return err
+		}
+		return t.requireEvent(ctx, id)
+	})
+}
+
+// Failed notes an attempt; the event is tried again at next, or never when gaveUp. One that is delivered or given up
+// already stays as it is.
+func (db *DB) Failed(ctx context.Context, id, reason string, next time.Time, gaveUp bool) error {
+	status := statusWaiting
+	if gaveUp {
+		status = statusGivenUp
+	}
+	return db.change(ctx, "note a failed delivery", func(t *tx) error {
+		changed, err := t.exec(ctx, `UPDATE events SET status = $1, failure = $2, not_before = $3, attempts = attempts + 1
+			WHERE id = $4 AND status = 'waiting'`, status, reason, millis(next), id)
+		if err != nil || changed > 0 {
+			return err
+		}
+		return t.requireEvent(ctx, id)
+	})
+}
+
+func (t *tx) requireEvent(ctx context.Context, id string) error {
+	var found int64
+	ok, err := t.row(ctx, []any{&found}, `SELECT 1 FROM events WHERE id = $1`, id)
+	if err == nil && !ok {
+		return errs.New(errs.NotFound, "event %s does not exist", id)
+	}
+	return err
+}
+
+func scanDelivery(row scanner) (d webhooks.Delivery, err error) {
+	var body string
+	var created, notBefore int64
+	err = row.Scan(&d.ID, &d.Account, &d.Participant, &d.Sequence, &d.URL, &body, &created, &d.Attempts, &notBefore)
+	d.Body, d.Created, d.NotBefore = []byte(body), fromMillis(created), fromMillis(notBefore)
+	return d, err
+}
+
+func scanString(row scanner) (s string, err error) {
+	err = row.Scan(&s)
+	return s, err
+}
