@@ -73,6 +73,9 @@ func (r *KeyReader) Expire(keys []Key, now time.Time) []Key {
 	return keys
 }
 
+// Down says whether a key is down.
+func (r *KeyReader) Down() bool { return r.down }
+
 // Reset appends the end of a key that is down and forgets everything: the far end's clock began anew.
 func (r *KeyReader) Reset(keys []Key) []Key {
 	keys = r.up(keys)
