@@ -1,0 +1,175 @@
+package transcode
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"tandem/media"
+)
+
+// BridgeConfig is what a bridge joins.
+type BridgeConfig struct {
+	Participant string          // whose phone it is
+	Stream      string          // the msid under which browsers see the phone's voice
+	Port        *media.Port     // its owner closes it, after the bridge
+	Media       media.PortMedia // what was agreed for it
+	// OnKey, if set, is told each step of the phone's DTMF keys, in order. It runs where packets are read: it must not
+	// block and must not call the bridge.
+	OnKey func(media.Key)
+}
+
+// Bridge is the phone leg of a participant: an endpoint of its session (it satisfies sessions.Endpoint) and the source
+// of the phone's voice. Its methods may be called from any goroutine and do not block.
+type Bridge struct {
+	engine *Engine
+	log    *slog.Logger
+	port   *media.Port // nil in tests that take the packets themselves
+	shard  *shard
+	source *media.Source
+	up     uplink
+	down   downlink
+
+	mu     sync.Mutex
+	closed bool
+	inputs map[*media.Source]*input
+}
+
+// BridgeStats are the counters of a bridge.
+type BridgeStats struct {
+	FromPhone     uint64 // packets of audio that were used
+	LateFromPhone uint64 // that came after a later one, or twice
+	Malformed     uint64 // that held no G.711 of a sensible length
+	Fillers       uint64 // packets of silence sent to the phone
+	LateToPhone   uint64 // frames dropped because their time had passed
+	Overflow      uint64 // samples dropped because too many waited for the mix
+	Suppressed    uint64 // frames not heard while a key was sent
+	KeysLost      uint64 // steps of keys that the phone could not take
+}
+
+// NewBridge joins a port to the engine and starts the port. The error is of libopus.
+func (e *Engine) NewBridge(cfg BridgeConfig) (*Bridge, error) {
+	if cfg.Port == nil {
+		return nil, errors.New("transcode: a bridge needs a port")
+	}
+	b, err := e.newBridge(cfg, cfg.Port)
+	if err != nil {
+		return nil, err
+	}
+	b.port = cfg.Port
+	b.port.Update(cfg.Media)
+	b.port.Start(&b.up)
+	return b, nil
+}
+
+// newBridge makes a bridge that sends to any phone; who made it brings the phone's packets.
+func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
+	track := media.NewTrack("audio", media.Audio, media.Opus(), nil)
+	b := &Bridge{
+		engine: e,
+		log:    e.log.With("participant", cfg.Participant, "stream", cfg.Stream),
+		source: &media.Source{Participant: cfg.Participant, Stream: cfg.Stream, Tracks: []*media.Track{track}},
+		inputs: make(map[*media.Source]*input),
+	}
+	b.up.source, b.up.track, b.up.feed, b.up.onKey = b.source, track, &feed{}, cfg.OnKey
+	b.up.media = cfg.Media
+	if err := b.up.init(e.cfg); err != nil {
+		return nil, err
+	}
+	b.down.phone, b.down.media = to, cfg.Media
+	b.down.line.out = &b.down
+	b.down.line.begin(e.now())
+
+	e.offer(track, b.up.feed)
+	b.shard = &e.shards[int(e.next.Add(1))%len(e.shards)]
+	b.shard.bridges.Add(b)
+	return b, nil
+}
+
+// Source is the phone's voice and keys. It is the same for the life of the bridge.
+func (b *Bridge) Source() *media.Source { return b.source }
+
+// Subscribe lets the phone hear src and get its keys. The bridge's own source is never heard.
+func (b *Bridge) Subscribe(src *media.Source) {
+	if src == b.source {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.inputs[src] != nil {
+		return
+	}
+	in := &input{down: &b.down, src: src}
+	b.inputs[src] = in
+	if track := src.Audio(); understood(track) {
+		// First the phone's side, so that the first frame finds its place.
+		b.down.add(in)
+		if err := b.engine.listen(in, track); err != nil {
+			b.down.remove(in)
+			b.log.Error("a voice can't be decoded", "of", src.Participant, "error", err)
+		}
+	}
+	src.AddKeys(in)
+}
+
+// Unsubscribe ends what Subscribe began.
+func (b *Bridge) Unsubscribe(src *media.Source) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if in := b.inputs[src]; in != nil {
+		b.drop(in)
+	}
+}
+
+// drop takes an input away. b.mu is held.
+func (b *Bridge) drop(in *input) {
+	delete(b.inputs, in.src)
+	in.src.RemoveKeys(in)
+	b.down.remove(in)
+	if in.feed != nil {
+		b.engine.leave(in)
+	}
+}
+
+// Update applies a new agreement with the phone: hold, another law, another address.
+func (b *Bridge) Update(m media.PortMedia) {
+	b.up.update(m)
+	b.down.update(m)
+	if b.port != nil {
+		b.port.Update(m)
+	}
+}
+
+// Close ends the bridge: nothing is sent or published any more. It does not close the port. It may be called more than
+// once; the first cause is logged.
+func (b *Bridge) Close(cause error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	b.closed = true
+	b.shard.bridges.Remove(b)
+	b.engine.withdraw(b.up.track)
+	for _, in := range b.inputs {
+		b.drop(in)
+	}
+	b.up.close()
+	b.down.close()
+	b.log.Debug("bridge closed", "cause", cause, "counters", b.Stats())
+}
+
+// tick makes what the clock must make.
+func (b *Bridge) tick(now time.Time) {
+	b.up.expire(now)
+	b.down.tick(now)
+}
+
+// Stats returns the counters.
+func (b *Bridge) Stats() BridgeStats {
+	var s BridgeStats
+	b.up.stats(&s)
+	b.down.stats(&s)
+	return s
+}

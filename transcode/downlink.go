@@ -1,0 +1,198 @@
+package transcode
+
+import (
+	"sync"
+	"time"
+
+	"tandem/media"
+)
+
+// keyQueue bounds the key steps that wait for a phone. Some room is left to the ends of keys.
+const (
+	keyQueue     = 32
+	keyQueueDown = 24
+)
+
+// phone takes the packets towards a phone. media.Port is one.
+type phone interface {
+	Send(payloadType uint8, marker bool, ts uint32, payload []byte) bool
+}
+
+// downlink makes what a phone hears. hear and queueKey run on the publishers' goroutines, tick on the clock's; its own
+// lock, which no other call takes, orders them.
+type downlink struct {
+	phone phone
+
+	mu         sync.Mutex
+	closed     bool
+	media      media.PortMedia
+	line       timeline
+	inputs     []*input // with audio
+	mix        mixer
+	payload    [frameSamples]byte
+	keys       media.KeyWriter
+	key        byte  // being sent
+	keyPos     int64 // its timestamp
+	queue      [keyQueue]media.Key
+	queued     int
+	keysLost   uint64
+	suppressed uint64 // frames not heard because a key was being sent
+	bufferLate uint64 // of inputs that are gone
+	bufferOver uint64
+}
+
+// update applies a new agreement.
+func (d *downlink) update(m media.PortMedia) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if m.Send && !d.media.Send {
+		d.line.marked = false // a phone that was on hold may have forgotten our clock
+	}
+	d.media = m
+	if m.EventType < 0 {
+		d.keysLost += uint64(d.queued)
+		d.queued = 0
+	}
+}
+
+// add lets in be heard. With its second source the phone hears a mix.
+func (d *downlink) add(in *input) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.inputs = append(d.inputs, in)
+	d.line.detach()
+}
+
+// remove ends what add began.
+func (d *downlink) remove(in *input) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	in.gone = true
+	for i, other := range d.inputs {
+		if other == in {
+			d.inputs = append(d.inputs[:i], d.inputs[i+1:]...)
+			d.line.detach()
+			d.bufferLate += in.buffer.Late
+			d.bufferOver += in.buffer.Overflow
+			break
+		}
+	}
+	if len(d.inputs) == 1 {
+		d.inputs[0].buffer.Reset() // heard directly from now on; what waits would be out of time in a later mix
+	}
+}
+
+// hear takes a frame of in.
+func (d *downlink) hear(in *input, f frame, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.closed || in.gone:
+	case len(d.inputs) > 1:
+		if f.epoch != in.epoch {
+			in.epoch = f.epoch
+			in.buffer.Reset()
+		}
+		in.buffer.Put(f.pos, f.pcm)
+	case d.keys.Active():
+		d.suppressed++
+	default:
+		d.line.write(f, now)
+	}
+}
+
+// tick makes 20 ms of what the clock must make: a key, a mix, silence for what is overdue.
+func (d *downlink) tick(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.closed:
+	case d.keyStep(now):
+		d.mix.skipOnce(d.mixed())
+	case len(d.inputs) > 1:
+		d.line.clocked(d.mix.mixOnce(d.inputs), now)
+	default:
+		d.line.fill(now)
+	}
+}
+
+// mixed returns the inputs whose buffers are in use.
+func (d *downlink) mixed() []*input {
+	if len(d.inputs) > 1 {
+		return d.inputs
+	}
+	return nil
+}
+
+// packet encodes and sends 20 ms. It implements timelineOut.
+func (d *downlink) packet(pos int64, marker bool, pcm []int16) {
+	if !d.media.Send {
+		return // on hold: the clock goes on, so that nothing goes back when the hold ends
+	}
+	compress(d.media.Law, d.payload[:], pcm)
+	d.phone.Send(uint8(d.media.Law), marker, uint32(pos), d.payload[:])
+}
+
+// queueKey takes a step of a key from a source.
+func (d *downlink) queueKey(in *input, k media.Key) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.closed || in.gone:
+	case d.media.EventType < 0 || d.queued >= keyQueue || !k.Ended && d.queued >= keyQueueDown:
+		d.keysLost++
+	default:
+		d.queue[d.queued] = k
+		d.queued++
+	}
+}
+
+// keyStep sends the next packet of a key, if there is one to send.
+func (d *downlink) keyStep(now time.Time) bool {
+	for d.queued > 0 {
+		k := d.queue[0]
+		if d.keys.Active() {
+			// The key's end, or the next one's beginning when the end was lost.
+			if !k.Ended || k.Digit == d.key {
+				d.keys.Release()
+			}
+			if !k.Ended {
+				break
+			}
+		} else if !k.Ended && d.keys.Press(k.Digit) {
+			d.key = k.Digit
+		}
+		d.queued--
+		copy(d.queue[:], d.queue[1:1+d.queued])
+	}
+	p, ok := d.keys.Step()
+	if !ok {
+		return false
+	}
+	pos := d.line.reserve(now)
+	if p.First {
+		d.keyPos = pos
+	}
+	if d.media.Send && d.media.EventType >= 0 {
+		d.phone.Send(uint8(d.media.EventType), p.First, uint32(d.keyPos), p.Payload)
+	}
+	return true
+}
+
+// close lets nothing be sent any more.
+func (d *downlink) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+}
+
+func (d *downlink) stats(s *BridgeStats) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.Fillers, s.Suppressed, s.KeysLost = d.line.fillers, d.suppressed, d.keysLost
+	s.LateToPhone, s.Overflow = d.line.late+d.bufferLate, d.bufferOver
+	for _, in := range d.inputs {
+		s.LateToPhone += in.buffer.Late
+		s.Overflow += in.buffer.Overflow
+	}
+}

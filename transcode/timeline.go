@@ -1,0 +1,200 @@
+package transcode
+
+import "time"
+
+const (
+	frameSamples = 160 // 20 ms at 8 kHz: what goes to a phone, and to Opus
+	frameTime    = 20 * time.Millisecond
+	maxFrame     = 960 // 120 ms: the longest Opus packet
+
+	// overdue is how late a frame may be before silence takes its place: ordinary jitter never meets the filler.
+	overdue = 60 * time.Millisecond
+	// ahead is how early a frame may be; beyond, the source's clock has jumped.
+	ahead = 200 * time.Millisecond
+	// patch is the longest gap that is filled with packets of silence at once; over a longer one the timestamp jumps.
+	patch = 4 * frameSamples
+	// lateRun is how many frames in a row may come too late until the source is mapped anew: its path became slower.
+	lateRun = 3
+	// drift lets the expected time of a source slide later, 1000 ppm of 20 ms frames: more than any sound card is off.
+	drift = 20 * time.Microsecond
+)
+
+// frame is a piece of a source's voice at 8 kHz. It is valid during the call that brings it.
+type frame struct {
+	pos       int64  // of the first sample, in the source's count
+	epoch     uint32 // changes when pos begins anew
+	pcm       []int16
+	concealed bool // made up in place of a lost one
+}
+
+// timelineOut takes the packets of a timeline: 20 ms each, at a rising position.
+type timelineOut interface {
+	packet(pos int64, marker bool, pcm []int16)
+}
+
+// timeline makes the continuous stream that a phone hears of whatever comes: frames of one source as they arrive with
+// their timing kept, silence where nothing came, or frames that a clock makes. Positions only rise. It is pure: time
+// comes from the caller.
+type timeline struct {
+	out timelineOut
+
+	pos     int64               // of the next packet
+	part    [frameSamples]int16 // its beginning, while it is not complete
+	n       int                 // samples in part
+	origin  time.Time           // when position 0 was due, by the source's clock as it was last seen
+	marked  bool                // the next packet needs no marker
+	mapped  bool                // offset is valid
+	offset  int64               // from the source's positions to ours
+	epoch   uint32
+	lateRun int
+
+	late    uint64 // frames dropped because silence had been sent in their place
+	fillers uint64 // packets of silence
+}
+
+// begin lets the stream start at now: the first packet of silence is due at once.
+func (t *timeline) begin(now time.Time) { t.origin = now.Add(-overdue - t.span(t.at())) }
+
+// at is where the next sample goes.
+func (t *timeline) at() int64 { return t.pos + int64(t.n) }
+
+func (t *timeline) span(samples int64) time.Duration {
+	return time.Duration(samples) * (time.Second / 8000)
+}
+
+// due is when a position should be sent.
+func (t *timeline) due(pos int64) time.Time { return t.origin.Add(t.span(pos)) }
+
+// expect lets the next sample be due at when.
+func (t *timeline) expect(when time.Time) { t.origin = when.Add(-t.span(t.at())) }
+
+// write sends a source's frame.
+func (t *timeline) write(f frame, now time.Time) {
+	if !t.mapped || f.epoch != t.epoch {
+		t.attach(f, now)
+	}
+	pos, pcm := f.pos+t.offset, f.pcm
+	early := t.due(pos).Sub(now)
+	if early > ahead && pos > t.at() {
+		t.attach(f, now)
+		pos, early = t.at(), 0
+	}
+	switch gap := pos - t.at(); {
+	case gap > 0:
+		t.bridge(pos)
+	case gap < 0 && -gap >= int64(len(pcm)):
+		t.drop(f)
+		return
+	case gap < 0: // its beginning was filled already
+		pcm = pcm[-gap:]
+	}
+	t.lateRun = 0
+	if early > 0 {
+		t.origin = t.origin.Add(-early)
+	} else {
+		t.origin = t.origin.Add(min(-early, drift))
+	}
+	t.append(pcm)
+}
+
+// attach maps a source so that f comes next, in time.
+func (t *timeline) attach(f frame, now time.Time) {
+	t.mapped, t.epoch, t.lateRun = true, f.epoch, 0
+	t.offset = t.at() - f.pos
+	t.expect(now)
+}
+
+// detach forgets the source: the next frame that is written comes next.
+func (t *timeline) detach() { t.mapped = false }
+
+// drop counts a frame that came after the silence in its place.
+func (t *timeline) drop(f frame) {
+	t.late++
+	if f.concealed {
+		return // says nothing about the path
+	}
+	if t.lateRun++; t.lateRun >= lateRun {
+		t.detach()
+	}
+}
+
+// bridge goes on to pos over a gap in the source's time.
+func (t *timeline) bridge(pos int64) {
+	if pos-t.at() > patch {
+		t.complete()
+		t.pos = max(t.pos, pos)
+		t.marked = false
+		return
+	}
+	for t.at() < pos {
+		t.silence(pos - t.at())
+	}
+}
+
+// fill sends silence in place of what is overdue.
+func (t *timeline) fill(now time.Time) {
+	for now.Sub(t.due(t.at())) >= overdue {
+		t.silence(frameSamples)
+	}
+}
+
+// clocked sends 20 ms that a clock made. Sources are mapped anew afterwards.
+func (t *timeline) clocked(pcm []int16, now time.Time) {
+	t.append(pcm)
+	t.expect(now.Add(frameTime))
+	t.detach()
+}
+
+// reserve takes a slot of 20 ms out of the stream, in which something else is sent, and returns its position.
+func (t *timeline) reserve(now time.Time) int64 {
+	t.complete()
+	pos := t.pos
+	t.pos += frameSamples
+	t.expect(now.Add(frameTime))
+	t.detach()
+	return pos
+}
+
+// append adds samples and sends what makes whole packets.
+func (t *timeline) append(pcm []int16) {
+	if t.n > 0 {
+		n := copy(t.part[t.n:], pcm)
+		t.n += n
+		pcm = pcm[n:]
+		if t.n == frameSamples {
+			t.send(t.part[:])
+		}
+	}
+	for len(pcm) >= frameSamples {
+		t.send(pcm[:frameSamples])
+		pcm = pcm[frameSamples:]
+	}
+	if len(pcm) > 0 {
+		t.n = copy(t.part[:], pcm)
+	}
+}
+
+// silence adds at most n samples of silence, and no more than the packet needs.
+func (t *timeline) silence(n int64) {
+	n = min(n, int64(frameSamples-t.n))
+	clear(t.part[t.n : t.n+int(n)])
+	t.n += int(n)
+	if t.n == frameSamples {
+		t.fillers++
+		t.send(t.part[:])
+	}
+}
+
+// complete sends a packet that has begun.
+func (t *timeline) complete() {
+	if t.n > 0 {
+		t.silence(frameSamples)
+	}
+}
+
+func (t *timeline) send(pcm []int16) {
+	t.out.packet(t.pos, !t.marked, pcm)
+	t.marked = true
+	t.pos += frameSamples
+	t.n = 0
+}
