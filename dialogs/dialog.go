@@ -9,7 +9,7 @@ type State string
 
 // The states of the API, in the order in which an outbound call passes them.
 const (
-	New        State = "NEW"
+	StateNew   State = "NEW"
 	Calling    State = "CALLING"
 	Ringing    State = "RINGING"
 	Answered   State = "ANSWERED"
@@ -17,7 +17,7 @@ const (
 )
 
 // States lists all of them.
-func States() []State { return []State{New, Calling, Ringing, Answered, Terminated} }
+func States() []State { return []State{StateNew, Calling, Ringing, Answered, Terminated} }
 
 // Reason is the contract's word for why a state was reached; empty for a normal hang-up.
 type Reason string

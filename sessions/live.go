@@ -254,3 +254,17 @@ func (s *Service) OnThePhone(participant string) bool {
 	l := s.live.present[participant]
 	return l != nil && l.slots[PhoneSlot] != nil
 }
+
+// Online says whether a participant has any endpoint here.
+func (s *Service) Online(participant string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live.present[participant] != nil
+}
+
+// Live counts the participants that have an endpoint here.
+func (s *Service) Live() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.live.present)
+}

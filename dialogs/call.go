@@ -1,0 +1,125 @@
+package dialogs
+
+import (
+	"sync"
+	"time"
+
+	"tandem/media"
+	"tandem/sessions"
+	"tandem/transcode"
+)
+
+// call is a dialog that lives. One goroutine, run, owns it; as the participant's endpoint it only posts.
+type call struct {
+	service    *Service
+	who        sessions.Participant
+	id         string
+	attachment *sessions.Attachment // set before run, or by run for an inbound call
+
+	asks    chan ask
+	keys    chan media.Key
+	closing chan struct{} // closed once by Close: the participant is gone
+	stops   chan struct{} // closed once by stop: the gateway stops
+	done    chan struct{} // closed by run when it returns
+
+	closeOnce, stopOnce sync.Once
+
+	// owned by run
+	d                 Dialog
+	leg               Leg
+	backlog           []change // saves that the database did not take yet, in order
+	lastTries         int      // attempts to save after the end
+	ring, talk, retry *time.Timer
+
+	// the media side; subscriptions that come before there is a bridge wait for it
+	mu     sync.Mutex
+	bridge *transcode.Bridge
+	hears  []*media.Source
+}
+
+// ask is a request of the application, answered by the call's goroutine.
+type ask struct {
+	in    input
+	want  State
+	reply chan answer
+}
+
+type answer struct {
+	d   Dialog
+	err error
+}
+
+// keysWaiting bounds how many pressed keys may wait for the database.
+const keysWaiting = 64
+
+func (s *Service) newCall(p sessions.Participant, d Dialog) *call {
+	return &call{
+		service: s, who: p, id: d.ID, d: d,
+		asks:    make(chan ask),
+		keys:    make(chan media.Key, keysWaiting),
+		closing: make(chan struct{}),
+		stops:   make(chan struct{}),
+		done:    make(chan struct{}),
+		ring:    stoppedTimer(),
+		talk:    stoppedTimer(),
+		retry:   stoppedTimer(),
+	}
+}
+
+func stoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// Subscribe lets the phone hear src, at once or as soon as it has media.
+func (c *call) Subscribe(src *media.Source) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hears = append(c.hears, src)
+	if c.bridge != nil {
+		c.bridge.Subscribe(src)
+	}
+}
+
+// Unsubscribe ends what Subscribe began.
+func (c *call) Unsubscribe(src *media.Source) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, have := range c.hears {
+		if have == src {
+			c.hears = append(c.hears[:i:i], c.hears[i+1:]...)
+			break
+		}
+	}
+	if c.bridge != nil {
+		c.bridge.Unsubscribe(src)
+	}
+}
+
+// Close hangs up: the participant is gone.
+func (c *call) Close(error) { c.closeOnce.Do(func() { close(c.closing) }) }
+
+// stop hangs up: the gateway stops.
+func (c *call) stop() { c.stopOnce.Do(func() { close(c.stops) }) }
+
+// setBridge gives the phone what it was to hear before it had media.
+func (c *call) setBridge(b *transcode.Bridge) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bridge = b
+	for _, src := range c.hears {
+		b.Subscribe(src)
+	}
+}
+
+// pressed takes a key from the phone's packets, on their goroutine: it must not block.
+func (c *call) pressed(k media.Key) {
+	if !k.Ended {
+		return
+	}
+	select {
+	case c.keys <- k:
+	default: // nobody presses 64 keys while one is saved
+	}
+}

@@ -1,0 +1,42 @@
+package dialogs
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"tandem/errs"
+)
+
+// Incoming decides about a call that comes in. It must carry a participant's token in its User-to-User header:
+// errs.NotFound without one, errs.Forbidden for a forged one or one of another account than the trunk's,
+// errs.Unauthenticated for an expired one, errs.NotFound for a participant that is gone, errs.Conflict when the
+// participant has a call already. Nothing is spent on a call that is refused.
+func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) {
+	token, ok := Token(in.UserToUser)
+	if !ok {
+		return nil, errs.New(errs.NotFound, "nobody answers %q: the call has no participant token in User-to-User", in.To)
+	}
+	p, err := s.people.Authenticate(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	if in.Account != "" && in.Account != p.Account {
+		return nil, errs.New(errs.Forbidden, "the token belongs to another account than the trunk %q", in.Trunk)
+	}
+	if s.people.OnThePhone(p.ID) {
+		return nil, errs.New(errs.Conflict, "participant %q has a call already", p.ID)
+	}
+	c := s.newCall(p, Dialog{
+		ID: uuid.NewString(), Account: p.Account, Participant: p.ID, Inbound: true, State: Ringing,
+		To: in.To, From: in.From, Created: time.Now(),
+		Cause: Cause{Reason: RingingReason},
+	})
+	return func(leg Leg) {
+		c.leg = leg
+		if !s.start(c) {
+			leg.Hangup(503)
+		}
+	}, nil
+}

@@ -1,0 +1,326 @@
+package dialogs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tandem/errs"
+	"tandem/media"
+	"tandem/sessions"
+	"tandem/transcode"
+	"tandem/webhooks"
+)
+
+const (
+	// saveTimeout bounds one attempt to save.
+	saveTimeout = 5 * time.Second
+	// saveRetry is the wait between two attempts while the database is away; the call goes on meanwhile.
+	saveRetry = time.Second
+	// lastSaves is how often a call that is over tries to save its end. After that a restart reports it.
+	lastSaves = 60
+)
+
+// change is a state with the events that report it.
+type change struct {
+	d      Dialog
+	events []webhooks.Event
+	key    bool // the events are keys: no row changes
+}
+
+// run is the goroutine of a call. Nothing else changes its dialog. It ends when the dialog is over, the leg holds
+// nothing any more, and the end is saved.
+func (c *call) run() {
+	defer close(c.done)
+	defer c.ring.Stop()
+	defer c.talk.Stop()
+	defer c.retry.Stop()
+
+	begin := c.dial
+	if c.d.Inbound {
+		begin = c.welcome
+	}
+	if err := begin(); err != nil {
+		c.service.log.Warn("a call can't be placed", "dialog", c.d.ID, "to", c.d.To, "error", err)
+		c.step(fault, Cause{Reason: Error, Details: errs.MessageOf(err)})
+	}
+	var events <-chan LegEvent
+	if c.leg != nil {
+		events = c.leg.Events()
+	}
+	closing, stops := c.closing, c.stops
+	for c.d.State != Terminated || events != nil || len(c.backlog) > 0 {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				events = nil
+				e = LegEvent{Kind: LegEnded, Cause: Cause{Reason: Error, Details: "the leg ended without saying why"}}
+			}
+			c.onLeg(e)
+		case a := <-c.asks:
+			c.onAsk(a)
+		case k := <-c.keys:
+			c.onKey(k)
+		case <-c.ring.C:
+			c.step(ringTimeout, Cause{Reason: Error, Details: fmt.Sprintf("no answer within %s", c.d.RingTimeout)})
+		case <-c.talk.C:
+			c.step(timeIsUp, Cause{Details: fmt.Sprintf("the longest duration, %s, is over", c.d.MaxDuration)})
+		case <-closing:
+			closing = nil
+			c.step(localHangup, Cause{Details: "the participant was deleted"})
+		case <-stops:
+			stops = nil
+			c.step(fault, Cause{Reason: Error, Details: "the gateway was stopped"})
+		case <-c.retry.C:
+			c.flush()
+		}
+	}
+}
+
+// dial sends the INVITE of an outbound call.
+func (c *call) dial() error {
+	leg, err := c.service.phone.Dial(context.Background(), Dial{
+		Dialog: c.d.ID, Account: c.d.Account, To: c.d.To, From: c.d.From, UserToUser: c.d.UserToUser,
+	})
+	if err != nil {
+		return err
+	}
+	c.leg = leg
+	return nil
+}
+
+// welcome takes an inbound call in: its place at the participant, its row, its answer.
+func (c *call) welcome() error {
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	attachment, err := c.service.people.Attach(ctx, c.who, c)
+	if err == nil {
+		c.attachment = attachment
+		err = c.service.store.CreateDialog(ctx, c.d, stateEvents(c.d, false)...)
+	}
+	if err != nil {
+		c.service.log.Warn("an inbound call is refused", "participant", c.who.ID, "error", err)
+		c.leg.Hangup(refusal(err))
+		if c.attachment != nil {
+			c.attachment.Detach()
+		}
+		c.d.State = Terminated // never saved: there is nothing to report
+		return nil
+	}
+	c.step(localAnswer, Cause{Reason: Answer})
+	return nil
+}
+
+// refusal is the SIP status for an inbound call that was let in and then could not be kept.
+func refusal(err error) int {
+	if errs.CodeOf(err) == errs.Conflict {
+		return 486
+	}
+	return 503
+}
+
+func (c *call) onLeg(e LegEvent) {
+	switch e.Kind {
+	case LegCalling:
+		c.step(inviteSent, Cause{})
+	case LegRinging:
+		c.step(farRinging, Cause{Reason: RingingReason, Details: e.Cause.Details, SIPCode: e.Cause.SIPCode})
+	case LegAnswered:
+		c.step(farAnswered, Cause{Reason: Answer})
+	case LegMedia:
+		c.onMedia(e.Port, e.Media)
+	case LegEnded:
+		c.step(farEnded, e.Cause)
+	}
+}
+
+// onMedia lets the phone's sound flow, or follows a change of its address. Early media (a 183 with SDP) flows too.
+func (c *call) onMedia(port *media.Port, agreed media.PortMedia) {
+	if c.d.State == Terminated {
+		return
+	}
+	if c.bridge != nil { // written by this goroutine only
+		c.bridge.Update(agreed)
+		return
+	}
+	bridge, err := c.service.engine.NewBridge(transcode.BridgeConfig{
+		Participant: c.d.Participant, Stream: c.d.ID, Port: port, Media: agreed, OnKey: c.pressed,
+	})
+	if err != nil {
+		c.service.log.Error("a phone has no sound", "dialog", c.d.ID, "error", err)
+		c.leg.Hangup(0)
+		return
+	}
+	c.setBridge(bridge)
+	c.attachment.Publish(bridge.Source())
+}
+
+func (c *call) onAsk(a ask) {
+	cause := Cause{Details: "hung up by the application"}
+	if a.in == localAnswer {
+		cause = Cause{Reason: Answer}
+	}
+	if !c.step(a.in, cause) {
+		a.reply <- answer{err: refused(c.d, a.want)}
+		return
+	}
+	a.reply <- answer{d: c.d}
+}
+
+func (c *call) onKey(k media.Key) {
+	if c.d.State == Terminated {
+		return // pressed after the end
+	}
+	e := webhooks.Event{
+		Account: c.d.Account, Name: webhooks.OnDtmf, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
+		Key: &webhooks.Key{Digit: string(rune(k.Digit)), Duration: k.Duration, Method: "rfc4733"},
+	}
+	c.save(change{events: []webhooks.Event{e}, key: true})
+}
+
+// drainKeys takes up the keys that wait, so that they are reported before the end.
+func (c *call) drainKeys() {
+	for {
+		select {
+		case k := <-c.keys:
+			c.onKey(k)
+		default:
+			return
+		}
+	}
+}
+
+// step takes one input through the machine and performs its effects. It returns false when the state has no such
+// transition.
+func (c *call) step(in input, cause Cause) bool {
+	to, effects, ok := next(c.d.State, c.d.Inbound, in)
+	if !ok {
+		return false
+	}
+	up := c.d.State == Answered
+	if to == Terminated {
+		c.drainKeys()
+	}
+	if to != c.d.State {
+		c.d.State, c.d.Cause = to, cause
+	}
+	for _, e := range effects {
+		switch e {
+		case notify:
+			c.note(up)
+		case tell:
+			c.tell()
+		case startRing:
+			c.ring.Reset(c.d.RingTimeout)
+		case startTalk:
+			c.ring.Stop()
+			if c.d.MaxDuration > 0 {
+				c.talk.Reset(c.d.MaxDuration)
+			}
+		case acceptLeg:
+			c.leg.Answer()
+		case endLeg:
+			if c.leg != nil {
+				c.leg.Hangup(0)
+			}
+		case releaseAll:
+			c.release()
+		}
+	}
+	return true
+}
+
+// note saves the state that was just reached, with its events.
+func (c *call) note(up bool) {
+	now := time.Now()
+	switch c.d.State {
+	case Answered:
+		c.d.Answered = now
+	case Terminated:
+		c.d.Ended = now
+	case StateNew, Calling, Ringing:
+	}
+	c.save(change{d: c.d, events: stateEvents(c.d, up)})
+}
+
+// tell shows the state to the devices that follow the participant.
+func (c *call) tell() {
+	c.service.people.Announce(sessions.DialogChange{
+		Dialog: c.d.ID, Participant: c.d.Participant, State: string(c.d.State), To: c.d.To, From: c.d.From,
+		Reason: string(c.d.Cause.Reason), Details: c.d.Cause.Details,
+	})
+}
+
+// save writes a change now, or as soon as the database takes it; the order is kept and the call goes on.
+func (c *call) save(ch change) {
+	c.backlog = append(c.backlog, ch)
+	c.flush()
+}
+
+// flush writes what waits; at the first failure it stops and tries again later. After the end it gives up in time:
+// the next start reports the dialog then.
+func (c *call) flush() {
+	for len(c.backlog) > 0 {
+		err := c.write(c.backlog[0])
+		if err == nil {
+			c.backlog = c.backlog[1:]
+			continue
+		}
+		c.service.log.Error("a change of a call is not saved yet; it will be tried again",
+			"dialog", c.d.ID, "state", string(c.backlog[0].d.State), "error", err)
+		if c.d.State == Terminated {
+			if c.lastTries++; c.lastTries >= lastSaves {
+				c.service.log.Error("the end of a call could not be saved; the next start will report it", "dialog", c.d.ID)
+				c.backlog = nil
+				return
+			}
+		}
+		c.retry.Reset(saveRetry)
+		return
+	}
+}
+
+func (c *call) write(ch change) error {
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	if !ch.key {
+		return c.service.store.SaveDialog(ctx, ch.d, ch.events...)
+	}
+	for _, e := range ch.events {
+		if err := c.service.store.WriteEvent(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// release takes the media down and lets go of the participant.
+func (c *call) release() {
+	c.mu.Lock()
+	bridge := c.bridge
+	c.mu.Unlock()
+	if bridge != nil {
+		c.attachment.Unpublish(bridge.Source())
+	}
+	if c.attachment != nil {
+		c.attachment.Detach()
+	}
+	if bridge != nil {
+		bridge.Close(errors.New("the call is over"))
+	}
+}
+
+// ask lets the call's goroutine answer a request of the application.
+func (c *call) ask(ctx context.Context, in input, want State) (Dialog, error) {
+	a := ask{in: in, want: want, reply: make(chan answer, 1)}
+	select {
+	case c.asks <- a:
+	case <-c.done:
+		return Dialog{}, errs.New(errs.Conflict, "state: the dialog is TERMINATED and can't become %s", want)
+	case <-ctx.Done():
+		return Dialog{}, errs.Wrap(ctx.Err(), errs.Unavailable, "the request was given up")
+	}
+	got := <-a.reply
+	return got.d, got.err
+}

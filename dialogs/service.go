@@ -1,0 +1,255 @@
+package dialogs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"tandem/errs"
+	"tandem/sessions"
+	"tandem/transcode"
+	"tandem/webhooks"
+)
+
+// Config are the defaults of calls. A zero value means the default.
+type Config struct {
+	RingTimeout time.Duration // 60 s: how long an outbound call may ring
+}
+
+// Service creates dialogs, answers what the application asks of them, and owns the goroutines of those that live.
+type Service struct {
+	cfg    Config
+	people *sessions.Service
+	phone  Phone
+	engine *transcode.Engine
+	store  Store
+	log    *slog.Logger
+
+	calls sync.WaitGroup // one for each call's goroutine
+
+	mu      sync.Mutex // guards what follows
+	live    map[string]*call
+	stopped bool
+}
+
+// New makes the service. Recover must have run before calls are made or taken.
+func New(cfg Config, people *sessions.Service, phone Phone, engine *transcode.Engine, store Store, log *slog.Logger) *Service {
+	if cfg.RingTimeout == 0 {
+		cfg.RingTimeout = time.Minute
+	}
+	return &Service{
+		cfg: cfg, people: people, phone: phone, engine: engine, store: store, log: log,
+		live: map[string]*call{},
+	}
+}
+
+// Create is an application's wish for an outbound call.
+type Create struct {
+	Account     string
+	Session     string // set when the path names it: the participant must be in it
+	Participant string
+	To          string        // E.164
+	From        string        // E.164, FromUnknown or FromRestricted
+	UserToUser  string        // RFC 7433 header value, sent as it is
+	RingTimeout time.Duration // 0: the configured one
+	MaxDuration time.Duration // 0: no limit
+}
+
+// Ref names a dialog in a path.
+type Ref struct {
+	Account, Session, Participant, Dialog string // Session is empty where the path has none
+}
+
+// Create saves a dialog, starts the call and returns it in its first state. It is errs.Conflict when the participant
+// has a live one.
+func (s *Service) Create(ctx context.Context, req Create) (Dialog, error) {
+	if err := req.validate(); err != nil {
+		return Dialog{}, err
+	}
+	p, err := s.participant(ctx, req.Account, req.Session, req.Participant)
+	if err != nil {
+		return Dialog{}, err
+	}
+	c := s.newCall(p, Dialog{
+		ID: uuid.NewString(), Account: p.Account, Participant: p.ID, State: StateNew,
+		To: req.To, From: req.From, UserToUser: req.UserToUser,
+		RingTimeout: req.RingTimeout, MaxDuration: req.MaxDuration, Created: time.Now(),
+	})
+	if c.d.RingTimeout == 0 {
+		c.d.RingTimeout = s.cfg.RingTimeout
+	}
+	if c.attachment, err = s.people.Attach(ctx, p, c); err != nil {
+		return Dialog{}, err
+	}
+	if err := s.store.CreateDialog(ctx, c.d); err != nil {
+		c.attachment.Detach()
+		return Dialog{}, fmt.Errorf("create dialog: %w", err)
+	}
+	created := c.d
+	if !s.start(c) {
+		c.attachment.Detach()
+		return Dialog{}, errs.New(errs.Unavailable, "the gateway is stopping; try again")
+	}
+	return created, nil
+}
+
+// Get returns one dialog.
+func (s *Service) Get(ctx context.Context, ref Ref) (Dialog, error) {
+	if _, err := s.participant(ctx, ref.Account, ref.Session, ref.Participant); err != nil {
+		return Dialog{}, err
+	}
+	return s.store.Dialog(ctx, ref.Account, ref.Participant, ref.Dialog)
+}
+
+// List returns a participant's dialogs, the oldest first.
+func (s *Service) List(ctx context.Context, ref Ref) ([]Dialog, error) {
+	if _, err := s.participant(ctx, ref.Account, ref.Session, ref.Participant); err != nil {
+		return nil, err
+	}
+	return s.store.Dialogs(ctx, ref.Account, ref.Participant)
+}
+
+// Update takes a dialog to a state: ANSWERED for an inbound call that rings, TERMINATED for any that lives. Every
+// other wish is errs.Conflict. It returns at once; the SIP side follows.
+func (s *Service) Update(ctx context.Context, ref Ref, want State) (Dialog, error) {
+	d, err := s.Get(ctx, ref)
+	if err != nil {
+		return Dialog{}, err
+	}
+	in := localHangup
+	switch want {
+	case Terminated:
+	case Answered:
+		in = localAnswer
+	case StateNew, Calling, Ringing:
+		return Dialog{}, errs.New(errs.Conflict, "state: a dialog can be set to ANSWERED or TERMINATED, not to %s", want)
+	}
+	c := s.find(d.ID)
+	if c == nil {
+		return Dialog{}, refused(d, want)
+	}
+	return c.ask(ctx, in, want)
+}
+
+func refused(d Dialog, want State) error {
+	if want == Answered && !d.Inbound {
+		return errs.New(errs.Conflict, "state: this dialog is outbound; only its far end can answer it")
+	}
+	return errs.New(errs.Conflict, "state: the dialog is %s and can't become %s", d.State, want)
+}
+
+// Delete ends a dialog that lives and hides it.
+func (s *Service) Delete(ctx context.Context, ref Ref) error {
+	d, err := s.Get(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if c := s.find(d.ID); c != nil {
+		if _, err := c.ask(ctx, localHangup, Terminated); err != nil && errs.CodeOf(err) != errs.Conflict {
+			return err
+		}
+	}
+	return s.store.DeleteDialog(ctx, ref.Account, ref.Participant, ref.Dialog, time.Now())
+}
+
+func (s *Service) participant(ctx context.Context, account, session, id string) (sessions.Participant, error) {
+	p, err := s.people.Participant(ctx, account, id)
+	if err != nil {
+		return sessions.Participant{}, err
+	}
+	if session != "" && p.Session != session {
+		return sessions.Participant{}, errs.New(errs.NotFound, "participant %q is not in session %q", id, session)
+	}
+	return p, nil
+}
+
+// Recover ends the dialogs that a crash cut: TERMINATED (ERROR), each with its callbacks. It must run before calls
+// are made or taken.
+func (s *Service) Recover(ctx context.Context) error {
+	cut, err := s.store.Unfinished(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range cut {
+		up := d.State == Answered
+		d.State, d.Cause, d.Ended = Terminated, Cause{Reason: Error, Details: "gateway restarted"}, time.Now()
+		if err := s.store.SaveDialog(ctx, d, stateEvents(d, up)...); err != nil {
+			return err
+		}
+	}
+	if len(cut) > 0 {
+		s.log.Info("calls that were up before the restart are reported as terminated", "dialogs", len(cut))
+	}
+	return nil
+}
+
+// Run waits for ctx to end and then ends every call, with its callbacks.
+func (s *Service) Run(ctx context.Context) error {
+	<-ctx.Done()
+	s.mu.Lock()
+	s.stopped = true
+	for _, c := range s.live {
+		c.stop()
+	}
+	s.mu.Unlock()
+	s.calls.Wait()
+	return nil
+}
+
+// start runs a call's goroutine; false when the service has stopped.
+func (s *Service) start(c *call) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return false
+	}
+	s.live[c.d.ID] = c
+	s.calls.Go(func() {
+		c.run()
+		s.mu.Lock()
+		delete(s.live, c.id)
+		s.mu.Unlock()
+	})
+	return true
+}
+
+func (s *Service) find(id string) *call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live[id]
+}
+
+// stateEvents are the events of d's present state, in order. up says whether the phone leg was up before.
+func stateEvents(d Dialog, up bool) []webhooks.Event {
+	now := time.Now()
+	events := []webhooks.Event{{
+		Account: d.Account, Name: webhooks.OnSipDialogStateChange, Time: now, Participant: d.Participant,
+		Dialog: &webhooks.DialogData{
+			ID: d.ID, State: string(d.State), To: d.To, From: d.From, UserToUser: d.UserToUser,
+			Reason: string(d.Cause.Reason), Details: d.Cause.Details, SIPCode: d.Cause.SIPCode,
+		},
+	}}
+	leg := webhooks.Event{Account: d.Account, Time: now, Participant: d.Participant, DialogID: d.ID}
+	switch {
+	case d.State == Answered:
+		leg.Name = webhooks.OnConnect
+	case d.State == Terminated && up && d.Cause.Reason == Error:
+		leg.Name = webhooks.OnDisconnect
+	case d.State == Terminated && up:
+		leg.Name = webhooks.OnLeave
+	default:
+		return events
+	}
+	return append(events, leg)
+}
+
+// Live counts the calls that are not over.
+func (s *Service) Live() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.live)
+}

@@ -1,0 +1,137 @@
+package harness
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/stretchr/testify/require"
+)
+
+// Callbacks is an application's endpoint that keeps what it gets and checks every signature.
+type Callbacks struct {
+	URL string
+
+	mu      sync.Mutex
+	all     []Callback
+	refuse  func(Callback) bool
+	changed chan struct{}
+}
+
+// Callback is one request that came in.
+type Callback struct {
+	Object
+	ID       string // webhook-id
+	Signed   bool   // the signature was right
+	Accepted bool
+}
+
+// NewCallbacks starts an endpoint that runs until the test ends.
+func NewCallbacks(tb testing.TB) *Callbacks {
+	tb.Helper()
+	c := &Callbacks{changed: make(chan struct{})}
+	verifier, err := standardwebhooks.NewWebhook(CallbackSecret)
+	require.NoError(tb, err)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		got := Callback{ID: r.Header.Get("webhook-id"), Signed: verifier.Verify(body, r.Header) == nil}
+		_ = json.Unmarshal(body, &got.Object)
+		if !c.take(got) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	tb.Cleanup(server.Close)
+	c.URL = server.URL + "/callback"
+	return c
+}
+
+func (c *Callbacks) take(got Callback) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	got.Accepted = c.refuse == nil || !c.refuse(got)
+	c.all = append(c.all, got)
+	close(c.changed)
+	c.changed = make(chan struct{})
+	return got.Accepted
+}
+
+// Refuse lets a function say which callbacks are answered 503; nil: none.
+func (c *Callbacks) Refuse(f func(Callback) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refuse = f
+}
+
+// All returns what came in, refused ones too.
+func (c *Callbacks) All() []Callback {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.all)
+}
+
+// Words lists the accepted events of a participant in order: the event's name, or the state of a dialog's change.
+func (c *Callbacks) Words(participant string) []string {
+	words := []string{}
+	for _, got := range c.All() {
+		if got.Text("participantId") != participant || !got.Accepted {
+			continue
+		}
+		if got.Text("event") == "onSipDialogStateChange" {
+			words = append(words, got.Text("state"))
+		} else {
+			words = append(words, got.Text("event"))
+		}
+	}
+	return words
+}
+
+// Wait waits for a callback that f accepts and returns it.
+func (c *Callbacks) Wait(tb testing.TB, what string, f func(Callback) bool) Callback {
+	tb.Helper()
+	deadline := time.After(Patience)
+	for {
+		c.mu.Lock()
+		changed := c.changed
+		i := slices.IndexFunc(c.all, f)
+		var found Callback
+		if i >= 0 {
+			found = c.all[i]
+		}
+		c.mu.Unlock()
+		if i >= 0 {
+			require.True(tb, found.Signed, "a callback without a good signature: %v", found.Object)
+			return found
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			require.FailNow(tb, "no callback: "+what, "%v", c.All())
+		}
+	}
+}
+
+// WaitEvent waits for an event of a participant.
+func (c *Callbacks) WaitEvent(tb testing.TB, participant, event string) Callback {
+	tb.Helper()
+	return c.Wait(tb, event, func(got Callback) bool {
+		return got.Accepted && got.Text("participantId") == participant && got.Text("event") == event
+	})
+}
+
+// WaitState waits for a dialog's change to a state.
+func (c *Callbacks) WaitState(tb testing.TB, participant, state string) Callback {
+	tb.Helper()
+	return c.Wait(tb, state, func(got Callback) bool {
+		return got.Accepted && got.Text("participantId") == participant && got.Text("state") == state
+	})
+}

@@ -1,0 +1,403 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/google/uuid"
+	"github.com/hraban/opus"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+	"github.com/pion/webrtc/v4/pkg/media"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	frameTime  = 20 * time.Millisecond
+	opusRate   = 48000
+	opusFrame  = 960  // samples of 20 ms at 48 kHz
+	maxPayload = 1275 // RFC 6716 §3.4
+	// Rate is the rate at which devices record what they hear, in Hz.
+	Rate = 8000
+)
+
+// Device is a browser without a browser: it speaks the device protocol as the published SDK does, with Pion, and
+// hears and says real Opus.
+type Device struct {
+	Participant string
+
+	tb     testing.TB
+	socket *websocket.Conn
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu         sync.Mutex
+	calls      map[int]chan json.RawMessage
+	lastCall   int
+	publisher  *webrtc.PeerConnection
+	subscriber *webrtc.PeerConnection
+	streams    map[string]streamInfo // msid → who, as the last offer said
+	heard      map[string]*recording // by participant
+	notices    []Notice
+	revision   int
+	dropped    bool
+}
+
+// Notice is a notification that is no offer.
+type Notice struct {
+	Method string
+	Params Object
+}
+
+type streamInfo struct {
+	Participant string   `json:"participantId"`
+	Alias       string   `json:"alias"`
+	MediaTypes  []string `json:"mediaTypes"`
+}
+
+// Connect opens a device connection for a participant.
+func Connect(tb testing.TB, g *Gateway, participant, token string) *Device {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	socket, resp, err := websocket.Dial(ctx, g.DeviceURL(token, uuid.NewString()), nil)
+	if err != nil {
+		cancel()
+	}
+	require.NoError(tb, err)
+	if resp.Body != nil {
+		_ = resp.Body.Close()
+	}
+	socket.SetReadLimit(1 << 20)
+	d := &Device{
+		Participant: participant, tb: tb, socket: socket, cancel: cancel,
+		calls: map[int]chan json.RawMessage{}, streams: map[string]streamInfo{}, heard: map[string]*recording{},
+	}
+	d.work.Go(func() { d.read(ctx) })
+	tb.Cleanup(d.Close)
+	d.call("setMediaPreferences", Object{"protocol": "WEBRTC"})
+	return d
+}
+
+// Close leaves as the SDK's disconnect does.
+func (d *Device) Close() {
+	_ = d.send(Object{"jsonrpc": "2.0", "method": "leave"})
+	_ = d.socket.Close(websocket.StatusNormalClosure, "")
+	d.Drop()
+}
+
+// Drop tears everything down without a word, as a lost network does.
+func (d *Device) Drop() {
+	d.cancel()
+	_ = d.socket.CloseNow()
+	d.mu.Lock()
+	d.dropped = true
+	publisher, subscriber := d.publisher, d.subscriber
+	d.mu.Unlock()
+	for _, pc := range []*webrtc.PeerConnection{publisher, subscriber} {
+		if pc != nil {
+			_ = pc.Close()
+		}
+	}
+	d.work.Wait()
+}
+
+// start runs f unless the device is closing.
+func (d *Device) start(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.dropped {
+		d.work.Go(f)
+	}
+}
+
+func (d *Device) read(ctx context.Context) {
+	for {
+		_, text, err := d.socket.Read(ctx)
+		if err != nil {
+			d.mu.Lock()
+			for _, waiting := range d.calls {
+				close(waiting)
+			}
+			d.calls = map[int]chan json.RawMessage{}
+			d.mu.Unlock()
+			return
+		}
+		var m struct {
+			ID     *int            `json:"id"`
+			Method string          `json:"method"`
+			Params json.RawMessage `json:"params"`
+			Result json.RawMessage `json:"result"`
+			Error  json.RawMessage `json:"error"`
+		}
+		if json.Unmarshal(text, &m) != nil {
+			continue
+		}
+		switch {
+		case m.Method == "sdpOffer":
+			offer := m.Params
+			d.start(func() { d.answer(offer) })
+		case m.Method != "":
+			var params Object
+			_ = json.Unmarshal(m.Params, &params)
+			d.mu.Lock()
+			d.notices = append(d.notices, Notice{m.Method, params})
+			d.mu.Unlock()
+		case m.ID != nil:
+			d.mu.Lock()
+			waiting := d.calls[*m.ID]
+			delete(d.calls, *m.ID)
+			d.mu.Unlock()
+			if waiting != nil {
+				if m.Error != nil {
+					waiting <- json.RawMessage(fmt.Sprintf(`{"error":%s}`, m.Error))
+				} else {
+					waiting <- m.Result
+				}
+			}
+		}
+	}
+}
+
+func (d *Device) send(o Object) error {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	return d.socket.Write(ctx, websocket.MessageText, text)
+}
+
+// call makes a JSON-RPC call and returns its result; nil when the connection is gone.
+func (d *Device) call(method string, params Object) Object {
+	waiting := make(chan json.RawMessage, 1)
+	d.mu.Lock()
+	d.lastCall++
+	id := d.lastCall
+	d.calls[id] = waiting
+	d.mu.Unlock()
+	if d.send(Object{"jsonrpc": "2.0", "id": id, "method": method, "params": params}) != nil {
+		return nil
+	}
+	select {
+	case result := <-waiting:
+		var o Object
+		_ = json.Unmarshal(result, &o)
+		return o
+	case <-time.After(Patience):
+		return nil
+	}
+}
+
+// Notices returns the notifications that came, other than offers.
+func (d *Device) Notices() []Notice {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.notices)
+}
+
+// NewPeer makes a peer connection with the two data channels of the protocol.
+func newPeer() (*webrtc.PeerConnection, error) {
+	pc, err := webrtc.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
+	if err != nil {
+		return nil, err
+	}
+	for id, label := range []string{"__heartbeat__", "__diagnostics__"} {
+		number, negotiated := uint16(id), true
+		channel, err := pc.CreateDataChannel(label, &webrtc.DataChannelInit{ID: &number, Negotiated: &negotiated})
+		if err != nil {
+			return nil, err
+		}
+		if label == "__heartbeat__" {
+			channel.OnMessage(func(m webrtc.DataChannelMessage) {
+				if string(m.Data) == "PING" {
+					_ = channel.SendText("PONG")
+				}
+			})
+		}
+	}
+	return pc, nil
+}
+
+// PublishTone publishes one audio stream with a sine of this frequency (Hz) and level (dBFS) until the device closes.
+func (d *Device) PublishTone(hz, level float64, alias string) {
+	d.tb.Helper()
+	pc, err := newPeer()
+	require.NoError(d.tb, err)
+	track, err := webrtc.NewTrackLocalStaticSample(
+		webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: opusRate, Channels: 2}, "audio", uuid.NewString())
+	require.NoError(d.tb, err)
+	_, err = pc.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	require.NoError(d.tb, err)
+	d.mu.Lock()
+	d.publisher = pc
+	d.mu.Unlock()
+	connected := make(chan struct{})
+	var once sync.Once
+	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
+		if s == webrtc.PeerConnectionStateConnected {
+			once.Do(func() { close(connected) })
+		}
+	})
+	offer, err := pc.CreateOffer(nil)
+	require.NoError(d.tb, err)
+	gathered := webrtc.GatheringCompletePromise(pc)
+	require.NoError(d.tb, pc.SetLocalDescription(offer))
+	<-gathered
+	metadata := Object{}
+	if alias != "" {
+		metadata["alias"] = alias
+	}
+	result := d.call("offerSdp", Object{
+		"sdpOffer":      pc.LocalDescription().SDP,
+		"mediaMetadata": Object{"mediaStreams": Object{track.StreamID(): metadata}, "dataChannels": Object{}},
+	})
+	require.NotEmpty(d.tb, result.Text("sdpAnswer"), "%v", result)
+	require.NoError(d.tb, pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: result.Text("sdpAnswer")}))
+	select {
+	case <-connected:
+	case <-time.After(Patience):
+		require.FailNow(d.tb, "the publishing connection was not made")
+	}
+	d.start(func() { speak(pc, track, hz, level) })
+}
+
+// speak sends a sine until the peer connection is closed.
+func speak(pc *webrtc.PeerConnection, track *webrtc.TrackLocalStaticSample, hz, level float64) {
+	encoder, err := opus.NewEncoder(opusRate, 1, opus.AppVoIP)
+	if err != nil {
+		return
+	}
+	tick := time.NewTicker(frameTime)
+	defer tick.Stop()
+	amplitude := math.Pow(10, level/20) * math.MaxInt16
+	pcm, payload := make([]int16, opusFrame), make([]byte, maxPayload)
+	for n := 0; pc.ConnectionState() != webrtc.PeerConnectionStateClosed; {
+		for i := range pcm {
+			pcm[i] = int16(amplitude * math.Sin(2*math.Pi*hz*float64(n)/opusRate))
+			n++
+		}
+		size, err := encoder.Encode(pcm, payload)
+		if err != nil || track.WriteSample(media.Sample{Data: slices.Clone(payload[:size]), Duration: frameTime}) != nil {
+			return
+		}
+		<-tick.C
+	}
+}
+
+// answer does what the SDK does with an offer of the gateway.
+func (d *Device) answer(params json.RawMessage) {
+	var offer struct {
+		SDP      string                `json:"sdpOffer"`
+		Revision int                   `json:"sdpRevision"`
+		Streams  map[string]streamInfo `json:"streamMetadata"`
+	}
+	if json.Unmarshal(params, &offer) != nil {
+		return
+	}
+	d.mu.Lock()
+	if offer.Revision <= d.revision {
+		d.mu.Unlock()
+		return
+	}
+	d.revision = offer.Revision
+	d.streams = offer.Streams
+	pc := d.subscriber
+	d.mu.Unlock()
+	if pc == nil {
+		var err error
+		if pc, err = newPeer(); err != nil {
+			return
+		}
+		pc.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { d.start(func() { d.listen(track) }) })
+		d.mu.Lock()
+		d.subscriber = pc
+		d.mu.Unlock()
+	}
+	if pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer.SDP}) != nil {
+		return
+	}
+	answer, err := pc.CreateAnswer(nil)
+	if err != nil {
+		return
+	}
+	answer.SDP = strings.ReplaceAll(answer.SDP, "a=setup:active", "a=setup:passive")
+	gathered := webrtc.GatheringCompletePromise(pc)
+	if pc.SetLocalDescription(answer) != nil {
+		return
+	}
+	<-gathered
+	d.call("answerSdp", Object{"sdpAnswer": pc.LocalDescription().SDP})
+}
+
+// recording is what was heard of one participant, at Rate.
+type recording struct {
+	samples []int16
+	from    time.Time
+}
+
+// listen decodes a track into the recording of whoever sends it.
+func (d *Device) listen(track *webrtc.TrackRemote) {
+	if track.Kind() != webrtc.RTPCodecTypeAudio {
+		return
+	}
+	decoder, err := opus.NewDecoder(Rate, 1)
+	if err != nil {
+		return
+	}
+	pcm, packet := make([]int16, Rate*120/1000), rtp.Packet{}
+	buffer := make([]byte, 1500)
+	for {
+		n, _, err := track.Read(buffer)
+		if err != nil || packet.Unmarshal(buffer[:n]) != nil {
+			return
+		}
+		count, err := decoder.Decode(packet.Payload, pcm)
+		if err != nil {
+			continue
+		}
+		d.mu.Lock()
+		who := d.streams[track.StreamID()].Participant
+		r := d.heard[who]
+		if r == nil {
+			r = &recording{from: time.Now()}
+			d.heard[who] = r
+		}
+		r.samples = append(r.samples, pcm[:count]...)
+		d.mu.Unlock()
+	}
+}
+
+// Heard returns what was heard of a participant since the last Forget, at Rate, packets end to end.
+func (d *Device) Heard(participant string) []int16 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.heard[participant]; r != nil {
+		return slices.Clone(r.samples)
+	}
+	return nil
+}
+
+// Forget throws away what was heard so far.
+func (d *Device) Forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.heard)
+}
+
+// WaitHeard waits until this long a piece of a participant was heard, and returns it.
+func (d *Device) WaitHeard(tb testing.TB, participant string, length time.Duration) []int16 {
+	tb.Helper()
+	want := int(length.Seconds() * Rate)
+	require.Eventually(tb, func() bool { return len(d.Heard(participant)) >= want }, Patience, 20*time.Millisecond,
+		"nothing was heard of %s", participant)
+	return d.Heard(participant)
+}

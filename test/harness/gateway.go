@@ -1,0 +1,267 @@
+// Package harness starts whole gateways for tests and speaks to them as an application does.
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"tandem/gateway"
+)
+
+// The one account of a test gateway.
+const (
+	Account  = "9900000"
+	User     = "api-user"
+	Password = "api-pass"
+	// CallbackSecret signs the callbacks.
+	CallbackSecret = "whsec_dGVzdC1jYWxsYmFjay1zZWNyZXQtZm9yLXRhbmRlbQ=="
+)
+
+// Patience bounds every wait for something that must happen.
+const Patience = 20 * time.Second
+
+// Gateway is a running gateway with its own database and free ports.
+type Gateway struct {
+	App    *gateway.App
+	URL    string // of REST, without a slash at the end
+	client *http.Client
+	stop   func()
+}
+
+// Config is a configuration for a test: free loopback ports, a database file of its own, one account.
+func Config(tb testing.TB) gateway.Config {
+	tb.Helper()
+	cfg := gateway.Defaults()
+	cfg.HTTP.Listen = "127.0.0.1:0"
+	cfg.SIP.Listen = []string{"udp://127.0.0.1:0", "tcp://127.0.0.1:0"}
+	cfg.Media.WebRTCUDP, cfg.Media.WebRTCTCP = 0, 0
+	cfg.Database.URL = gateway.Secret("sqlite:" + filepath.Join(tb.TempDir(), "tandem.db"))
+	cfg.Accounts = []gateway.AccountConfig{{
+		ID: Account, Username: User, Password: Password, CallbackSecret: CallbackSecret,
+	}}
+	return cfg
+}
+
+// Trunk is a trunk of the test account to a far end at uri, which may also call in from loopback.
+func Trunk(name, uri string) gateway.TrunkConfig {
+	return gateway.TrunkConfig{Name: name, Account: Account, URI: uri, Allow: []string{"127.0.0.1/32"}}
+}
+
+// Start runs a gateway until the test ends.
+func Start(tb testing.TB, cfg gateway.Config) *Gateway {
+	tb.Helper()
+	require.NoError(tb, cfg.Validate())
+	ctx, cancel := context.WithCancel(context.Background())
+	app, err := gateway.New(ctx, cfg, Log(tb))
+	if err != nil {
+		cancel()
+	}
+	require.NoError(tb, err)
+	done := make(chan error, 1)
+	go func() { done <- app.Run(ctx) }()
+	g := &Gateway{App: app, URL: app.URL(), client: &http.Client{Transport: &http.Transport{}, Timeout: Patience}}
+	stopped := false
+	g.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		g.client.CloseIdleConnections()
+		cancel()
+		require.NoError(tb, <-done)
+	}
+	tb.Cleanup(g.stop)
+	require.Eventually(tb, func() bool {
+		resp, err := g.client.Get(g.URL + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	}, Patience, 5*time.Millisecond)
+	return g
+}
+
+// Stop ends the gateway now.
+func (g *Gateway) Stop() { g.stop() }
+
+// SIPAddr is host:port of the listener for a transport, udp or tcp.
+func (g *Gateway) SIPAddr(tb testing.TB, transport string) string {
+	tb.Helper()
+	for _, a := range g.App.SIPAddrs() {
+		if u, err := url.Parse(a); err == nil && u.Scheme == transport {
+			return u.Host
+		}
+	}
+	require.FailNow(tb, "no such SIP listener", transport)
+	return ""
+}
+
+// Log writes to the test's own log.
+func Log(tb testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(testWriter{tb}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+type testWriter struct{ tb testing.TB }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.tb.Logf("%s", bytes.TrimRight(p, "\n"))
+	return len(p), nil
+}
+
+// Object is a JSON object of the API.
+type Object map[string]any
+
+// Text returns the string at a path of keys, or "".
+func (o Object) Text(keys ...string) string {
+	var at any = map[string]any(o)
+	for _, k := range keys {
+		m, _ := at.(map[string]any)
+		at = m[k]
+	}
+	s, _ := at.(string)
+	return s
+}
+
+// Do sends a request below the account's path and returns status and body.
+func (g *Gateway) Do(tb testing.TB, method, path string, body any) (int, []byte) {
+	tb.Helper()
+	var reader io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		require.NoError(tb, err)
+		reader = bytes.NewReader(text)
+	}
+	req, err := http.NewRequest(method, g.URL+"/v1/accounts/"+Account+path, reader)
+	require.NoError(tb, err)
+	req.SetBasicAuth(User, Password)
+	resp, err := g.client.Do(req)
+	require.NoError(tb, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(tb, err)
+	return resp.StatusCode, text
+}
+
+// Must sends a request that has to succeed and returns the object that it answers.
+func (g *Gateway) Must(tb testing.TB, method, path string, body any) Object {
+	tb.Helper()
+	status, text := g.Do(tb, method, path, body)
+	require.Less(tb, status, 300, "%s %s: %s", method, path, text)
+	if len(text) == 0 {
+		return nil
+	}
+	var o Object
+	require.NoError(tb, json.Unmarshal(text, &o), "%s", text)
+	return o
+}
+
+// Session creates a session.
+func (g *Gateway) Session(tb testing.TB) string {
+	tb.Helper()
+	return g.Must(tb, http.MethodPost, "/sessions", Object{"tag": "test"}).Text("id")
+}
+
+// Participant creates a participant that may publish audio and video, and returns its id and token.
+func (g *Gateway) Participant(tb testing.TB, callbackURL string) (id, token string) {
+	tb.Helper()
+	body := Object{"publishPermissions": []string{"AUDIO", "VIDEO"}, "tag": tag(tb)}
+	if callbackURL != "" {
+		body["callbackUrl"] = callbackURL
+	}
+	o := g.Must(tb, http.MethodPost, "/participants", body)
+	return o.Text("participant", "id"), o.Text("token")
+}
+
+func tag(tb testing.TB) string {
+	name := []rune(tb.Name())
+	return string(name[max(0, len(name)-50):])
+}
+
+// Join puts a participant into a session; it hears those whom it names, or everybody.
+func (g *Gateway) Join(tb testing.TB, session, participant string, hears ...string) {
+	tb.Helper()
+	g.Must(tb, http.MethodPut, "/sessions/"+session+"/participants/"+participant, Subscribe(session, hears...))
+}
+
+// Hear replaces a participant's subscriptions.
+func (g *Gateway) Hear(tb testing.TB, session, participant string, hears ...string) {
+	tb.Helper()
+	g.Must(tb, http.MethodPut, "/sessions/"+session+"/participants/"+participant+"/subscriptions", Subscribe(session, hears...))
+}
+
+// Subscribe is a subscriptions body: to those who are named, or to the whole session.
+func Subscribe(session string, hears ...string) Object {
+	list := []Object{}
+	for _, p := range hears {
+		list = append(list, Object{"participantId": p})
+	}
+	return Object{"sessionId": session, "participants": list}
+}
+
+// Call posts a dialog and returns its id.
+func (g *Gateway) Call(tb testing.TB, participant, to string, more ...Object) string {
+	tb.Helper()
+	data := Object{"to": to, "from": "+15550199"}
+	for _, m := range more {
+		for k, v := range m {
+			data[k] = v
+		}
+	}
+	o := g.Must(tb, http.MethodPost, "/participants/"+participant+"/dialogs", Object{"dialogType": "SIP", "dialogStateData": data})
+	require.Equal(tb, "NEW", o.Text("state"))
+	return o.Text("dialogId")
+}
+
+// DialogState returns a dialog's state of this moment.
+func (g *Gateway) DialogState(tb testing.TB, participant, dialog string) string {
+	tb.Helper()
+	return g.Must(tb, http.MethodGet, "/participants/"+participant+"/dialogs/"+dialog, nil).Text("state")
+}
+
+// WaitState waits until a dialog has a state.
+func (g *Gateway) WaitState(tb testing.TB, participant, dialog, state string) {
+	tb.Helper()
+	var last string
+	require.Eventually(tb, func() bool {
+		last = g.DialogState(tb, participant, dialog)
+		return last == state
+	}, Patience, 20*time.Millisecond, "the dialog never became %s", state)
+}
+
+// HangUp sets a dialog to TERMINATED.
+func (g *Gateway) HangUp(tb testing.TB, participant, dialog string) {
+	tb.Helper()
+	o := g.Must(tb, http.MethodPatch, "/participants/"+participant+"/dialogs/"+dialog, Object{"state": "TERMINATED"})
+	require.Equal(tb, "TERMINATED", o.Text("state"))
+}
+
+// DeviceURL is where a device with this token connects, as the published SDK does.
+func (g *Gateway) DeviceURL(token, uniqueID string) string {
+	return fmt.Sprintf("%s/v3/?token=%s&client=browser&sdkVersion=test&uniqueId=%s",
+		"ws"+strings.TrimPrefix(g.URL, "http"), token, uniqueID)
+}
+
+// Get returns the body of a page outside the account's path.
+func (g *Gateway) Get(tb testing.TB, path string) string {
+	tb.Helper()
+	resp, err := g.client.Get(g.URL + path)
+	require.NoError(tb, err)
+	defer resp.Body.Close()
+	require.Equal(tb, http.StatusOK, resp.StatusCode)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(tb, err)
+	return string(body)
+}
