@@ -1,0 +1,103 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"tandem/dialogs"
+)
+
+// Dialogs is what the API asks of the dialogs service.
+type Dialogs interface {
+	Create(ctx context.Context, n dialogs.Create) (dialogs.Dialog, error)
+	Get(ctx context.Context, ref dialogs.Ref) (dialogs.Dialog, error)
+	List(ctx context.Context, ref dialogs.Ref) ([]dialogs.Dialog, error)
+	Update(ctx context.Context, ref dialogs.Ref, to dialogs.State) (dialogs.Dialog, error)
+	Delete(ctx context.Context, ref dialogs.Ref) error
+}
+
+const (
+	dialogType     = "SIP"
+	maxRingTimeout = 10 * time.Minute
+	maxMaxDuration = 24 * time.Hour
+)
+
+// readDialog takes the guide's words (dialogType, dialogStateData) and the OpenAPI document's (type, data); where a
+// body has both, the guide's count.
+func readDialog(body object) dialogs.Create {
+	body.require(dialogType, "dialogType", "type")
+	typeName, dataName := "type", "data"
+	if body.has("dialogType") {
+		typeName = "dialogType"
+	}
+	if body.has("dialogStateData") || !body.has("data") && typeName == "dialogType" {
+		dataName = "dialogStateData"
+	}
+	if t := body.text(typeName); body.has(typeName) {
+		oneOf(body, body.at(typeName), t, []string{dialogType})
+	}
+	data := body.object(dataName)
+	data.require("the number to call, such as +16136211234", "to")
+	data.require("the caller's number, or UNKNOWN, or RESTRICTED", "from")
+	return dialogs.Create{
+		To:          data.text("to"),
+		From:        data.text("from"),
+		UserToUser:  data.text("userToUser"),
+		RingTimeout: data.seconds("ringTimeout", maxRingTimeout),
+		MaxDuration: data.seconds("maxDuration", maxMaxDuration),
+	}
+}
+
+// readState takes the state from where either vocabulary has it.
+func readState(body object) dialogs.State {
+	if inner := body.object("dialogStateData"); !body.has("state") && inner.has("state") {
+		body = inner
+	}
+	body.require("the state to go to", "state")
+	return oneOf(body, body.at("state"), body.text("state"), dialogs.States())
+}
+
+// ref names a dialog, or all of a participant's; on the path without a session, Session is empty.
+func ref(c *gin.Context) dialogs.Ref {
+	return dialogs.Ref{
+		Account:     c.Param("accountId"),
+		Session:     c.Param("sessionId"),
+		Participant: c.Param("participantId"),
+		Dialog:      c.Param("dialogId"),
+	}
+}
+
+func (s *Server) createDialog(c *gin.Context) (dialogView, error) {
+	var n dialogs.Create
+	if err := decode(c, func(body object) { n = readDialog(body) }); err != nil {
+		return dialogView{}, err
+	}
+	n.Account, n.Session, n.Participant = c.Param("accountId"), c.Param("sessionId"), c.Param("participantId")
+	d, err := s.dialogs.Create(c.Request.Context(), n)
+	return viewDialog(d), err
+}
+
+func (s *Server) listDialogs(c *gin.Context) ([]dialogView, error) {
+	all, err := s.dialogs.List(c.Request.Context(), ref(c))
+	return viewAll(all, viewDialog), err
+}
+
+func (s *Server) getDialog(c *gin.Context) (dialogView, error) {
+	d, err := s.dialogs.Get(c.Request.Context(), ref(c))
+	return viewDialog(d), err
+}
+
+func (s *Server) updateDialog(c *gin.Context) (dialogView, error) {
+	var to dialogs.State
+	if err := decode(c, func(body object) { to = readState(body) }); err != nil {
+		return dialogView{}, err
+	}
+	d, err := s.dialogs.Update(c.Request.Context(), ref(c), to)
+	return viewDialog(d), err
+}
+
+func (s *Server) deleteDialog(c *gin.Context) (noContent, error) {
+	return noContent{}, s.dialogs.Delete(c.Request.Context(), ref(c))
+}

@@ -1,0 +1,183 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/gin-gonic/gin"
+	"github.com/stretchr/testify/require"
+
+	"tandem/errs"
+	"tandem/sessions"
+)
+
+// answering is a sessions service whose sessions are what the function says.
+type answering struct {
+	Sessions
+
+	session func(ctx context.Context) (sessions.Session, error)
+}
+
+func (a answering) Session(ctx context.Context, _, _ string) (sessions.Session, error) {
+	return a.session(ctx)
+}
+
+// get asks for a session of a service that answers so.
+func get(t *testing.T, log io.Writer, session func(context.Context) (sessions.Session, error), changes ...func(*http.Request)) *httptest.ResponseRecorder {
+	t.Helper()
+	s := New(Config{Accounts: []Account{{ID: "A", Username: "password", PasswordHash: referenceHash}}},
+		answering{session: session}, nil, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/accounts/A/sessions/1?token=secret-query", http.NoBody)
+	req.SetBasicAuth("password", "password")
+	for _, change := range changes {
+		change(req)
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, req)
+	return w
+}
+
+func TestServiceErrors(t *testing.T) {
+	cases := []struct {
+		name   string
+		err    error
+		status int
+		body   string
+		level  string
+	}{
+		{"too many", errs.New(errs.TooMany, "at most 5 a second"), 429, `{"error":"at most 5 a second","requestId":"r"}`, "INFO"},
+		{"unavailable", errs.New(errs.Unavailable, "try again"), 503, `{"error":"try again","requestId":"r"}`, "ERROR"},
+		{"wrapped", fmt.Errorf("get: %w", errs.Wrap(errors.New("row 5"), errs.Conflict, "not now")), 409, `{"error":"not now","requestId":"r"}`, "INFO"},
+		{"internal", errs.New(errs.Internal, "the key is 123"), 500, `{"error":"internal error","requestId":"r"}`, "ERROR"},
+		{"foreign", errors.New("pq: password authentication failed"), 500, `{"error":"internal error","requestId":"r"}`, "ERROR"},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			var log strings.Builder
+			w := get(t, &log, func(context.Context) (sessions.Session, error) { return sessions.Session{}, tc.err },
+				func(r *http.Request) { r.Header.Set("X-Request-Id", "r") })
+			require.Equal(t, tc.status, w.Code)
+			require.JSONEq(t, tc.body, w.Body.String())
+			line := map[string]any{}
+			require.NoError(t, json.Unmarshal([]byte(log.String()), &line), log.String())
+			require.Equal(t, tc.level, line["level"])
+			require.Equal(t, "r", line["request"])
+			require.Equal(t, tc.err.Error(), line["error"], "the log has all of it")
+		})
+	}
+}
+
+func TestClientThatWentAway(t *testing.T) {
+	var log strings.Builder
+	w := get(t, &log, func(ctx context.Context) (sessions.Session, error) { return sessions.Session{}, ctx.Err() },
+		func(r *http.Request) {
+			ctx, cancel := context.WithCancel(r.Context())
+			cancel()
+			*r = *r.WithContext(ctx)
+		})
+	require.NotEqual(t, http.StatusOK, w.Code)
+	require.NotContains(t, log.String(), "ERROR", "it is no fault of ours")
+}
+
+func TestPanicIsAnError(t *testing.T) {
+	var log strings.Builder
+	w := get(t, &log, func(context.Context) (sessions.Session, error) { panic("secret of ours") },
+		func(r *http.Request) { r.Header.Set("X-Request-Id", "r") })
+	require.Equal(t, http.StatusInternalServerError, w.Code)
+	require.JSONEq(t, `{"error":"internal error","requestId":"r"}`, w.Body.String())
+	require.Contains(t, log.String(), "secret of ours")
+	require.Contains(t, log.String(), "server_test.go", "with its stack")
+	require.Contains(t, log.String(), `"status":500`)
+}
+
+func TestAbortedHandlerStaysAborted(t *testing.T) {
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() {
+		get(t, io.Discard, func(context.Context) (sessions.Session, error) { panic(http.ErrAbortHandler) })
+	})
+}
+
+func TestRequestID(t *testing.T) {
+	for name, tc := range map[string]struct {
+		id   string
+		kept bool
+	}{
+		"none":       {"", false},
+		"uuid":       {"12af78d1-5f88-4917-925d-17c1ac8fda7a", true},
+		"trace":      {"Root=1-67891233:a/b+c_d.e@f", true},
+		"longest":    {strings.Repeat("a", maxRequestID), true},
+		"too long":   {strings.Repeat("a", maxRequestID+1), false},
+		"space":      {"a b", false},
+		"quote":      {`a"b`, false},
+		"line break": {"a\nb", false},
+		"accent":     {"é", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := get(t, io.Discard, func(context.Context) (sessions.Session, error) { return sessions.Session{ID: "1"}, nil },
+				func(r *http.Request) { r.Header.Set(requestIDHeader, tc.id) })
+			require.Equal(t, http.StatusOK, w.Code)
+			got := w.Header().Get(requestIDHeader)
+			if tc.kept {
+				require.Equal(t, tc.id, got)
+				return
+			}
+			require.Regexp(t, `^[a-z2-7]{26}$`, got)
+		})
+	}
+}
+
+func TestAccessLogHoldsNoSecret(t *testing.T) {
+	var log strings.Builder
+	ok := func(context.Context) (sessions.Session, error) { return sessions.Session{ID: "1"}, nil }
+	get(t, &log, ok)
+	get(t, &log, ok, func(r *http.Request) { r.SetBasicAuth("password", "secret-wrong") })
+	get(t, &log, ok, func(r *http.Request) { r.Header.Set("Authorization", "Bearer secret-token") })
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	require.Len(t, lines, 3)
+	require.Contains(t, lines[0], `"level":"DEBUG"`)
+	require.Contains(t, lines[0], `"path":"/v1/accounts/A/sessions/1"`)
+	require.Contains(t, lines[1], `"status":401`)
+	require.NotContains(t, log.String(), "secret")
+	require.NotContains(t, log.String(), "password\"")
+	require.NotContains(t, log.String(), "cGFzc3dvcmQ6", "nor in base64")
+}
+
+// Every route is described, and everything that is described is routed.
+func TestDescriptionIsComplete(t *testing.T) {
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(openapi))
+	require.NoError(t, err)
+	described := map[string]bool{}
+	for path, item := range doc.Paths.Map() {
+		for method := range item.Operations() {
+			described[method+" /v1"+path] = true
+		}
+	}
+	s := New(Config{}, nil, nil, slog.New(slog.DiscardHandler))
+	engine, ok := s.Handler.(*gin.Engine)
+	require.True(t, ok)
+	routed := map[string]bool{}
+	for _, r := range engine.Routes() {
+		if r.Path != "/v1/openapi.yml" {
+			routed[r.Method+" "+regexp.MustCompile(`:(\w+)`).ReplaceAllString(r.Path, "{$1}")] = true
+		}
+	}
+	require.Equal(t, slices.Sorted(maps.Keys(described)), slices.Sorted(maps.Keys(routed)))
+	require.Len(t, routed, 21) // 11 and, on two paths, the 3 of dialogs and our 2
+}
+
+func TestClip(t *testing.T) {
+	require.Equal(t, "abc", clip("abc", 3))
+	require.Equal(t, "ab…", clip("abc", 2))
+	require.Equal(t, "é…", clip("éé", 3), "no half characters")
+}

@@ -1,0 +1,33 @@
+package api
+
+import (
+	"context"
+
+	"github.com/gin-gonic/gin"
+
+	"tandem/sessions"
+)
+
+type sessionService interface {
+	CreateSession(ctx context.Context, account, tag string) (sessions.Session, error)
+	Session(ctx context.Context, account, id string) (sessions.Session, error)
+	DeleteSession(ctx context.Context, account, id string) error
+}
+
+func (s *Server) createSession(c *gin.Context) (sessionView, error) {
+	var tag string
+	if err := decode(c, func(body object) { tag = body.text("tag") }); err != nil {
+		return sessionView{}, err
+	}
+	session, err := s.sess.CreateSession(c.Request.Context(), c.Param("accountId"), tag)
+	return viewSession(session), err
+}
+
+func (s *Server) getSession(c *gin.Context) (sessionView, error) {
+	session, err := s.sess.Session(c.Request.Context(), c.Param("accountId"), c.Param("sessionId"))
+	return viewSession(session), err
+}
+
+func (s *Server) deleteSession(c *gin.Context) (noContent, error) {
+	return noContent{}, s.sess.DeleteSession(c.Request.Context(), c.Param("accountId"), c.Param("sessionId"))
+}
