@@ -1,0 +1,249 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"golang.org/x/sync/errgroup"
+
+	"tandem/dialogs"
+	"tandem/media"
+)
+
+const (
+	defaultDrain = 5 * time.Second
+
+	// maxUndecided is how many INVITEs may be in decision at once: what a flood can have us do.
+	maxUndecided = 256
+)
+
+// Agent is the SIP user agent. It is a dialogs.Phone.
+type Agent struct {
+	cfg        Config
+	advertise  hostPort
+	log        *slog.Logger
+	ports      *media.Ports
+	trunks     trunks
+	challenger *challenger
+	listeners  []*listener
+	tp         *sip.TransportLayer
+	txl        *sip.TransactionLayer
+
+	draining  *latch        // no new calls, those that are up hang up
+	undecided chan struct{} // a slot per INVITE in decision
+
+	mu      sync.Mutex
+	running func(work func(context.Context)) // nil: not serving
+	callers dialogs.Callers
+	calls   map[callKey]*call
+	work    sync.WaitGroup // added to under mu while running is set
+}
+
+// Listen binds the sockets and starts nothing. The error names the configuration's key. Calls come and go once Serve
+// runs; whoever never calls Serve closes the Agent.
+func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	prepareLibrary()
+	ts, err := newTrunks(cfg.Trunks)
+	if err != nil {
+		return nil, err
+	}
+	advertise, err := parseAdvertise(cfg.Advertise)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = defaultDrain
+	}
+	realm := cfg.Domain
+	if realm == "" {
+		realm = "tandem"
+	}
+	a := &Agent{
+		cfg: cfg, advertise: advertise, log: log, ports: ports, trunks: ts, challenger: newChallenger(realm),
+		draining: newLatch(), undecided: make(chan struct{}, maxUndecided), calls: make(map[callKey]*call),
+	}
+	for _, uri := range cfg.Listen {
+		l, err := listen(uri)
+		if err != nil {
+			return nil, errors.Join(err, a.Close())
+		}
+		a.listeners = append(a.listeners, l)
+	}
+	a.build()
+	return a, nil
+}
+
+// build sets the library's two layers up.
+func (a *Agent) build() {
+	quiet := slog.New(libraryLog{a.log.Handler()})
+	a.tp = sip.NewTransportLayer(net.DefaultResolver, sip.NewParser(), nil,
+		sip.WithTransportLayerLogger(quiet),
+		sip.WithTransportLayerReadFilter(forgetSources()),
+		sip.WithTransportLayerTransports(sip.TransportsConfig{TCP: &sip.TransportTCP{
+			WriteTimeout: socketTimeout,
+			DialerCreate: func(laddr net.Addr) net.Dialer { return net.Dialer{Timeout: socketTimeout, LocalAddr: laddr} },
+		}}),
+	)
+	a.tp.OnMessage(tagRequest) // before the transaction layer, which registers itself
+	a.txl = sip.NewTransactionLayer(a.tp,
+		sip.WithTransactionLayerLogger(quiet),
+		sip.WithTransactionLayerUnhandledResponseHandler(func(*sip.Response) {}),
+	)
+	a.txl.OnRequest(a.onRequest)
+	for _, l := range a.listeners {
+		if l.packet != nil { // so that requests leave from it even before Serve reads it
+			addr := l.addr.String()
+			a.tp.Pool("udp").Add(addr, &sip.UDPConnection{PacketConn: l.packet, PacketAddr: addr, Listener: true})
+		}
+	}
+}
+
+// Addrs lists what is bound, as listen URIs with their real ports.
+func (a *Agent) Addrs() []string {
+	uris := make([]string, 0, len(a.listeners))
+	for _, l := range a.listeners {
+		uris = append(uris, l.uri())
+	}
+	return uris
+}
+
+// Close gives the sockets back. Serve does so itself.
+func (a *Agent) Close() error {
+	var err error
+	for _, l := range a.listeners {
+		if e := l.close(); e != nil && !errors.Is(e, net.ErrClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// Serve takes calls for callers until ctx ends or a socket fails. Then it hangs up what is up, waits for that no longer
+// than DrainTimeout, and returns when its last goroutine has. It runs once.
+func (a *Agent) Serve(ctx context.Context, callers dialogs.Callers) error {
+	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	a.mu.Lock()
+	if a.running != nil || a.draining.isSet() {
+		a.mu.Unlock()
+		return errors.New("sip: Serve runs once")
+	}
+	a.callers = callers
+	a.running = func(work func(context.Context)) { work(hard) }
+	a.mu.Unlock()
+
+	closing, closed := context.WithCancel(context.WithoutCancel(ctx)) // the sockets are being closed
+	defer closed()
+	reading, failed := errgroup.WithContext(ctx)
+	for _, l := range a.listeners {
+		reading.Go(func() error { return l.serve(closing, a.tp, a.log) })
+	}
+	<-failed.Done()
+
+	a.draining.set(func() {})
+	a.waitForCalls(a.cfg.DrainTimeout)
+	cancel()
+	a.mu.Lock()
+	a.running = nil
+	a.mu.Unlock()
+	a.work.Wait()
+	closed()
+	a.txl.Close()
+	err := errors.Join(a.Close(), a.tp.Close())
+	if e := reading.Wait(); e != nil {
+		return fmt.Errorf("sip: %w", e)
+	}
+	if err != nil {
+		a.log.Debug("sip: closing", "error", err)
+	}
+	return nil
+}
+
+// waitForCalls returns when no call is left, or after timeout.
+func (a *Agent) waitForCalls(timeout time.Duration) {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	for {
+		c := a.anyCall()
+		if c == nil {
+			return
+		}
+		select {
+		case <-c.done:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+func (a *Agent) anyCall() *call {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range a.calls {
+		return c
+	}
+	return nil
+}
+
+// enter counts work in; it is false when the agent does not serve. The caller calls a.work.Done.
+func (a *Agent) enter() (run func(func(context.Context)), ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.running == nil {
+		return nil, false
+	}
+	a.work.Add(1)
+	return a.running, true
+}
+
+// spawn runs work in a goroutine that Serve waits for.
+func (a *Agent) spawn(work func(context.Context)) bool {
+	run, ok := a.enter()
+	if ok {
+		go func() {
+			defer a.work.Done()
+			run(work)
+		}()
+	}
+	return ok
+}
+
+// remember makes a call findable, under one key at a time. It is false when another call has the key.
+func (a *Agent) remember(c *call, key callKey) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.calls[key] != nil {
+		return false
+	}
+	delete(a.calls, c.key)
+	a.calls[key] = c
+	c.key = key
+	return true
+}
+
+func (a *Agent) forget(c *call) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.calls[c.key] == c {
+		delete(a.calls, c.key)
+	}
+}
+
+func (a *Agent) find(key callKey) *call {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.calls[key]
+}
+
+// newSession is the session id of an o= line; small enough for peers that read it as a signed 32 bit number.
+func newSession() uint64 { return uint64(rand.Uint32() >> 1) }

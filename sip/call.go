@@ -1,0 +1,412 @@
+package sip
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"tandem/dialogs"
+	"tandem/media"
+)
+
+const (
+	eventBuffer = 16 // events that wait for a reader
+	// eventReserve keeps room for what may come once: LegRinging, a LegMedia that was held back, LegAnswered, LegEnded.
+	eventReserve = 5
+
+	requestBuffer = 8  // requests of the far end that wait for the call's goroutine
+	maxForks      = 16 // further answers to one INVITE that are hung up
+
+	maxRinging   = 10 * time.Minute // whoever forgets a call that rings loses it
+	ringInterval = time.Minute      // a 180 is repeated that often (RFC 3261 §13.3.1.1)
+)
+
+// How a normal hang-up is told: there is no reason, only who did it.
+const (
+	byThisEnd = "hung up by this end"
+	byFarEnd  = "hung up by the far end"
+)
+
+// latch is a signal that stays: set once, from any goroutine.
+type latch struct {
+	once sync.Once
+	ch   chan struct{}
+}
+
+func newLatch() *latch            { return &latch{ch: make(chan struct{})} }
+func (l *latch) set(first func()) { l.once.Do(func() { first(); close(l.ch) }) }
+
+func (l *latch) isSet() bool {
+	select {
+	case <-l.ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// request is a request of the far end within a call. Its handler waits until the call has dealt with it.
+type request struct {
+	*sip.Request
+	tx      *sip.ServerTx
+	handled chan struct{}
+}
+
+// call is one leg. Its goroutine owns everything under that heading; the rest is safe from anywhere.
+type call struct {
+	agent *Agent
+	log   *slog.Logger
+
+	accepted  *latch // Answer
+	hung      *latch // Hangup
+	cancelled *latch // the far end's CANCEL
+	refuseBy  int    // set before hung
+	requests  chan request
+	answers   chan *sip.Response // 2xx to our INVITE beyond the first
+	events    chan dialogs.LegEvent
+	done      chan struct{}
+
+	// Owned by the call's goroutine.
+	key      callKey
+	port     *media.Port
+	sdp      *description
+	media    media.PortMedia
+	hasMedia bool
+	held     *dialogs.LegEvent // a LegMedia that nobody had room for
+	called   bool              // LegCalling was told
+	rang     bool              // LegRinging was told
+	peer     peer
+	fault    *dialogs.Cause // the call is to be hung up for this
+	trunk    *trunk         // whose challenges are answered; nil: none
+	ack      *sip.Request   // the ACK to repeat when the 2xx comes again
+	forks    map[string]*sip.Request
+	acks     <-chan *sip.Request // ACKs that came in the transaction of the INVITE
+	unacked  *unacked
+}
+
+// unacked is a 2xx of ours that waits for its ACK (RFC 3261 §13.3.1.4).
+type unacked struct {
+	res      *sip.Response
+	conn     sip.Connection
+	seq      uint32
+	offered  bool // the ACK brings the answer
+	first    bool // the call is not answered before
+	interval time.Duration
+	again    *time.Timer
+	deadline <-chan time.Time
+}
+
+// callKey finds a call: our tag is random, and the call checks the far end's tag itself.
+type callKey struct{ callID, tag string }
+
+func (a *Agent) newCall(log *slog.Logger) *call {
+	return &call{
+		agent: a, log: log, accepted: newLatch(), hung: newLatch(), cancelled: newLatch(),
+		requests: make(chan request, requestBuffer), answers: make(chan *sip.Response, requestBuffer),
+		events: make(chan dialogs.LegEvent, eventBuffer), done: make(chan struct{}),
+	}
+}
+
+// Events is part of dialogs.Leg.
+func (c *call) Events() <-chan dialogs.LegEvent { return c.events }
+
+// Answer is part of dialogs.Leg.
+func (c *call) Answer() { c.accepted.set(func() {}) }
+
+// Hangup is part of dialogs.Leg.
+func (c *call) Hangup(status int) { c.hung.set(func() { c.refuseBy = refusal(status) }) }
+
+// live runs the whole life of the call and reports its end, whatever happens in it.
+func (c *call) live(life func() dialogs.Cause) {
+	cause := c.guard(life)
+	c.agent.forget(c)
+	close(c.done)
+	c.post(c.held)
+	c.log.Info("sip: call ended", "reason", string(cause.Reason), "details", cause.Details)
+	c.events <- dialogs.LegEvent{Kind: dialogs.LegEnded, Cause: cause} // eventReserve holds its place
+	close(c.events)
+	if c.port != nil {
+		if err := c.port.Close(); err != nil {
+			c.log.Warn("sip: closing the media port failed", "error", err)
+		}
+	}
+}
+
+// drop ends a call that never came to live.
+func (c *call) drop() {
+	c.agent.forget(c)
+	close(c.done)
+}
+
+func (c *call) guard(life func() dialogs.Cause) (cause dialogs.Cause) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("sip: call failed", "panic", p, "stack", string(debug.Stack()))
+			cause = dialogs.Cause{Reason: dialogs.Error, Details: "internal error"}
+		}
+	}()
+	return life()
+}
+
+// emit tells what happened, without waiting. Of what may come any number of times the last is kept.
+func (c *call) emit(e dialogs.LegEvent) {
+	once := e.Kind != dialogs.LegMedia
+	if once || (c.held == nil && len(c.events) < eventBuffer-eventReserve) {
+		c.post(&e)
+		return
+	}
+	c.held = &e
+}
+
+func (c *call) post(e *dialogs.LegEvent) {
+	if e == nil {
+		return
+	}
+	select {
+	case c.events <- *e:
+	default: // cannot be: the reserve is for the few kinds that come once
+		c.log.Error("sip: an event of the call found no room", "kind", int(e.Kind))
+	}
+}
+
+// outlet is where a held event goes once there is room: a nil channel while nothing is held.
+func (c *call) outlet() (chan<- dialogs.LegEvent, dialogs.LegEvent) {
+	if c.held == nil || len(c.events) >= eventBuffer-eventReserve {
+		return nil, dialogs.LegEvent{}
+	}
+	return c.events, *c.held
+}
+
+// agree takes what was negotiated and tells it when it is new.
+func (c *call) agree(m media.PortMedia) {
+	if c.hasMedia && m == c.media {
+		return
+	}
+	c.media, c.hasMedia = m, true
+	c.emit(dialogs.LegEvent{Kind: dialogs.LegMedia, Port: c.port, Media: m})
+}
+
+// leaving says whether this end wants the call to be over.
+func (c *call) leaving() bool {
+	return c.hung.isSet() || c.agent.draining.isSet()
+}
+
+// talk is the call from its 2xx to its BYE.
+func (c *call) talk(ctx context.Context) dialogs.Cause {
+	hung, draining := c.hung.ch, c.agent.draining.ch
+	for {
+		if c.leaving() {
+			hung, draining = nil, nil
+		}
+		if (c.leaving() || c.fault != nil) && c.unacked == nil { // no BYE before the ACK (RFC 3261 §15)
+			c.bye(ctx)
+			if c.fault != nil {
+				return *c.fault
+			}
+			return dialogs.Cause{Details: byThisEnd}
+		}
+		var again, deadline <-chan time.Time
+		if c.unacked != nil {
+			again, deadline = c.unacked.again.C, c.unacked.deadline
+		}
+		outlet, held := c.outlet()
+		select {
+		case <-ctx.Done():
+			return dialogs.Cause{Reason: dialogs.Error, Details: "gateway stopped"}
+		case <-hung:
+		case <-draining:
+		case outlet <- held:
+			c.held = nil
+		case r := <-c.requests:
+			if c.handle(r) {
+				return dialogs.Cause{Details: byFarEnd}
+			}
+		case ack := <-c.acks:
+			c.acknowledged(ack)
+		case res := <-c.answers:
+			c.answeredAgain(res)
+		case <-again:
+			c.repeat()
+		case <-deadline:
+			c.unacked.again.Stop()
+			c.unacked, c.fault = nil, failed("no ACK came")
+		}
+	}
+}
+
+// handle deals with a request of the far end. It is true when that was a BYE.
+func (c *call) handle(r request) (over bool) {
+	defer close(r.handled)
+	if tag, _ := r.From().Params.Get("tag"); tag != c.peer.remoteTag() {
+		c.agent.respond(r.Request, r.tx, 481)
+		return false
+	}
+	if r.IsAck() {
+		c.acknowledged(r.Request)
+		return false
+	}
+	if seq := r.CSeq().SeqNo; seq < c.peer.theirs {
+		c.agent.respond(r.Request, r.tx, 500) // out of order (RFC 3261 §12.2.2)
+		return false
+	}
+	c.peer.theirs = r.CSeq().SeqNo
+	switch r.Method {
+	case sip.BYE:
+		c.agent.respond(r.Request, r.tx, 200)
+		return true
+	case sip.INVITE:
+		c.reinvited(r)
+	case sip.OPTIONS:
+		c.agent.respond(r.Request, r.tx, 200)
+	default:
+		c.agent.respond(r.Request, r.tx, 405)
+	}
+	return false
+}
+
+// reinvited answers a change of the session (RFC 3261 §14.2). When it cannot be made, the session stays as it was.
+func (c *call) reinvited(r request) {
+	if c.unacked != nil {
+		c.agent.respond(r.Request, r.tx, 491)
+		return
+	}
+	if extensions := unsupported(r.Request); extensions != "" {
+		c.agent.respond(r.Request, r.tx, 420, sip.NewHeader("Unsupported", extensions))
+		return
+	}
+	if status := bodyStatus(r.Request); status != 0 {
+		c.agent.respond(r.Request, r.tx, status)
+		return
+	}
+	var body []byte
+	agreed, late := c.media, len(r.Body()) == 0
+	if late {
+		body = c.sdp.offer()
+	} else {
+		var err error
+		if body, agreed, err = c.sdp.answer(r.Body()); err != nil {
+			c.log.Info("sip: re-INVITE refused", "error", err)
+			c.agent.respond(r.Request, r.tx, offerStatus(err), c.agent.warning(err.Error()))
+			return
+		}
+	}
+	if err := c.peer.retarget(r.Contact()); err != nil {
+		c.agent.respond(r.Request, r.tx, 400, c.agent.warning(err.Error()))
+		return
+	}
+	if err := c.confirm(r.Request, r.tx, body, late, false); err != nil {
+		c.log.Info("sip: answering the re-INVITE failed", "error", err)
+		return
+	}
+	if !late {
+		c.agree(agreed)
+	}
+}
+
+// confirm sends a 2xx to an INVITE and starts to wait for the ACK.
+func (c *call) confirm(req *sip.Request, tx *sip.ServerTx, body []byte, offered, first bool) error {
+	res := response(req, 200, body)
+	res.AppendHeader(c.agent.contact(c.peer.network, req.Source()))
+	res.AppendHeader(sip.NewHeader("Allow", allowed))
+	if err := tx.Respond(res); err != nil {
+		return err
+	}
+	c.acks = tx.Acks()
+	c.unacked = &unacked{
+		res: res, conn: tx.Connection(), seq: req.CSeq().SeqNo, offered: offered, first: first,
+		interval: sip.T1, again: time.NewTimer(sip.T1), deadline: time.After(64 * sip.T1),
+	}
+	return nil
+}
+
+// repeat sends the 2xx again: the transaction does not, and TCP is no reason not to (RFC 3261 §13.3.1.4).
+func (c *call) repeat() {
+	u := c.unacked
+	if err := u.conn.WriteMsg(u.res); err != nil {
+		c.log.Debug("sip: repeating the 200 failed", "error", err)
+	}
+	u.interval = min(2*u.interval, sip.T2)
+	u.again.Reset(u.interval)
+}
+
+// acknowledged takes the ACK to our 2xx. One for another INVITE, or the second, changes nothing.
+func (c *call) acknowledged(ack *sip.Request) {
+	u := c.unacked
+	if u == nil || ack.CSeq() == nil || ack.CSeq().SeqNo != u.seq {
+		return
+	}
+	u.again.Stop()
+	c.unacked = nil
+	if u.offered {
+		agreed, err := c.sdp.accept(ack.Body())
+		if err != nil {
+			c.fault = failed("no usable SDP in the ACK: " + err.Error())
+			return
+		}
+		c.agree(agreed)
+	}
+	if u.first {
+		c.emit(dialogs.LegEvent{Kind: dialogs.LegAnswered})
+	}
+}
+
+// answeredAgain takes a 2xx to our INVITE beyond the first: the same again is acknowledged again, that of another
+// fork is acknowledged and hung up (RFC 3261 §13.2.2.4).
+func (c *call) answeredAgain(res *sip.Response) {
+	to := res.To()
+	if to == nil {
+		return
+	}
+	tag, _ := to.Params.Get("tag")
+	if tag == c.peer.remoteTag() {
+		c.write(c.ack)
+		return
+	}
+	if ack, ok := c.forks[tag]; ok || len(c.forks) >= maxForks || c.ack == nil {
+		c.write(ack)
+		return
+	}
+	fork := c.peer
+	fork.seq, fork.routes, fork.remote, fork.source = c.ack.CSeq().SeqNo, nil, *to, res.Source()
+	for _, h := range res.GetHeaders("Record-Route") {
+		if r, ok := h.(*sip.RecordRouteHeader); ok {
+			fork.routes = append(fork.routes, r.Address)
+		}
+	}
+	slices.Reverse(fork.routes)
+	if err := fork.retarget(res.Contact()); err != nil {
+		return
+	}
+	ack, err := c.agent.request(&fork, sip.ACK)
+	if err != nil {
+		return
+	}
+	if c.forks == nil {
+		c.forks = make(map[string]*sip.Request)
+	}
+	c.forks[tag] = ack
+	c.write(ack)
+	if bye, err := c.agent.request(&fork, sip.BYE); err == nil {
+		c.agent.spawn(func(ctx context.Context) { c.agent.exchange(ctx, bye) })
+	}
+}
+
+// write sends an ACK; nil is none.
+func (c *call) write(ack *sip.Request) {
+	if ack == nil {
+		return
+	}
+	if err := c.agent.tp.WriteMsg(ack); err != nil {
+		c.log.Info("sip: sending the ACK failed", "error", err)
+	}
+}
+
+// failed is the cause of an end that is nobody's wish.
+func failed(details string) *dialogs.Cause {
+	return &dialogs.Cause{Reason: dialogs.Error, Details: printable(details, 200)}
+}

@@ -1,0 +1,105 @@
+package sip
+
+import (
+	"context"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// start sends a request in a transaction of its own. The caller reads its responses until it is done.
+func (a *Agent) start(ctx context.Context, req *sip.Request) (*sip.ClientTx, error) {
+	ctx, cancel := context.WithTimeout(ctx, socketTimeout)
+	defer cancel()
+	return a.txl.Request(ctx, req)
+}
+
+// exchange sends a request other than INVITE and waits for its end; what it was does not matter.
+func (a *Agent) exchange(ctx context.Context, req *sip.Request) {
+	tx, err := a.start(ctx, req)
+	if err != nil {
+		return
+	}
+	defer tx.Terminate()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tx.Done():
+			return
+		case res := <-tx.Responses():
+			if !res.IsProvisional() {
+				return
+			}
+		}
+	}
+}
+
+// bye hangs up. It returns with the answer, and without one when Timer F is over (64*T1, RFC 3261 §17.1.2.2).
+func (c *call) bye(ctx context.Context) {
+	creds := c.credentials()
+	var authorization sip.Header
+	for {
+		req, err := c.agent.request(&c.peer, sip.BYE)
+		if err != nil {
+			c.log.Info("sip: hanging up failed", "error", err)
+			return
+		}
+		if authorization != nil {
+			req.AppendHeader(authorization)
+		}
+		res := c.sendBye(ctx, req)
+		if res == nil || (res.StatusCode != sip.StatusUnauthorized && res.StatusCode != sip.StatusProxyAuthRequired) {
+			return
+		}
+		if authorization, err = creds.answer(req, res); err != nil {
+			c.log.Info("sip: hanging up was refused", "status", res.StatusCode, "error", err)
+			return
+		}
+	}
+}
+
+// sendBye returns the final answer, nil if none came. Meanwhile it goes on to serve the far end, whose BYE may cross.
+func (c *call) sendBye(ctx context.Context, bye *sip.Request) *sip.Response {
+	tx, err := c.agent.start(ctx, bye)
+	if err != nil {
+		c.log.Info("sip: hanging up failed", "error", err)
+		return nil
+	}
+	defer tx.Terminate()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tx.Done():
+			return nil
+		case res := <-tx.Responses():
+			if !res.IsProvisional() {
+				return res
+			}
+		case r := <-c.requests:
+			c.handleLate(r)
+		case res := <-c.answers:
+			c.answeredAgain(res)
+		case <-c.acks:
+		}
+	}
+}
+
+// handleLate serves the far end after the end.
+func (c *call) handleLate(r request) {
+	defer close(r.handled)
+	switch r.Method {
+	case sip.ACK:
+	case sip.BYE:
+		c.agent.respond(r.Request, r.tx, 200)
+	default:
+		c.agent.respond(r.Request, r.tx, 481)
+	}
+}
+
+func (c *call) credentials() *credentials {
+	if c.trunk == nil {
+		return &credentials{}
+	}
+	return &credentials{username: c.trunk.Username, password: c.trunk.Password}
+}

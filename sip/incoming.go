@@ -1,0 +1,229 @@
+package sip
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"tandem/dialogs"
+	"tandem/errs"
+	"tandem/media"
+)
+
+// invited decides about a new INVITE and lives the call in this goroutine, its handler.
+func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx) {
+	source, err := netip.ParseAddrPort(req.Source())
+	if err != nil {
+		a.log.Error("sip: INVITE from nowhere", "source", req.Source())
+		return
+	}
+	t := a.trunks.inbound(source.Addr())
+	c := a.newCall(a.callLog(req, t))
+	if !tx.OnCancel(func(*sip.Request) { c.cancelled.set(func() {}) }) {
+		return
+	}
+	a.respond(req, tx, sip.StatusTrying)
+	tag, _ := req.To().Params.Get("tag")
+	a.remember(c, callKey{req.CallID().Value(), tag})
+	c.trunk = t
+	c.peer, err = calledBy(req, networkOf(req))
+	if err != nil {
+		a.refuse(c, req, tx, errs.Wrap(err, errs.Invalid, "no usable Contact"))
+		return
+	}
+	accept := a.decide(ctx, c, req, tx, source)
+	if accept == nil {
+		return
+	}
+	c.live(func() dialogs.Cause {
+		accept(c)
+		return c.ring(ctx, req, tx)
+	})
+}
+
+// decide runs everything that can refuse an INVITE, the cheap things first and before any port is spent. Accept is nil
+// when it is refused.
+func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.ServerTx, source netip.AddrPort) (accept func(dialogs.Leg)) {
+	t := c.trunk
+	select {
+	case a.undecided <- struct{}{}:
+		defer func() { <-a.undecided }()
+	default:
+		a.refuse(c, req, tx, errs.New(errs.Unavailable, "too many calls at once"))
+		return nil
+	}
+	if a.draining.isSet() {
+		a.refuse(c, req, tx, errs.New(errs.Unavailable, "the gateway is stopping"))
+		return nil
+	}
+	if status, why := a.unacceptable(c, req); status != 0 {
+		a.reject(c, req, tx, status, why)
+		return nil
+	}
+	if t != nil && t.InboundUsername != "" {
+		if challenge, failed := a.challenger.check(req, t); challenge != "" {
+			if failed {
+				c.log.Warn("sip: call refused", "status", 401, "why", "wrong username or password for the trunk")
+			}
+			c.drop()
+			a.respond(req, tx, sip.StatusUnauthorized, sip.NewHeader("WWW-Authenticate", challenge))
+			return nil
+		}
+	}
+	if t == nil && a.cfg.TokenCalls == TokenCallsTrunks {
+		a.refuse(c, req, tx, errs.New(errs.Forbidden, "the sender belongs to no trunk"))
+		return nil
+	}
+	in := dialogs.Incoming{Source: source, To: userOf(req.Recipient), From: callerOf(req, t), UserToUser: userToUserOf(req)}
+	if t != nil {
+		in.Trunk, in.Account = t.Name, t.Account
+	}
+	accept, err := a.callers.Incoming(ctx, in)
+	if err != nil {
+		a.refuse(c, req, tx, err)
+		return nil
+	}
+	return accept
+}
+
+// unacceptable judges the message itself; 0 means that it is fine.
+func (a *Agent) unacceptable(c *call, req *sip.Request) (status int, why string) {
+	switch req.Recipient.Scheme {
+	case "sip", "sips", "tel", "":
+	default:
+		return 416, "only sip: and tel: are called here"
+	}
+	if extensions := unsupported(req); extensions != "" {
+		return sip.StatusBadExtension, extensions
+	}
+	if status := bodyStatus(req); status != 0 {
+		return status, "the body is no " + sdpType
+	}
+	if len(req.Body()) == 0 {
+		return 0, ""
+	}
+	probe := newDescription(0, netip.AddrPortFrom(netip.IPv4Unspecified(), 0), lawsOfTrunk(c.trunk))
+	if _, _, err := probe.answer(req.Body()); err != nil {
+		return offerStatus(err), err.Error()
+	}
+	return 0, ""
+}
+
+func lawsOfTrunk(t *trunk) []media.G711 {
+	if t == nil {
+		return lawsOf(nil)
+	}
+	return lawsOf(t.Codecs)
+}
+
+// refuse answers with the status that err's code maps to, and says why in the log and in the answer.
+func (a *Agent) refuse(c *call, req *sip.Request, tx *sip.ServerTx, err error) {
+	status := statusOf(err)
+	words := errs.MessageOf(err)
+	headers := []sip.Header{a.warning(words)}
+	if status == sip.StatusUnauthorized { // RFC 8898 §2.1.1
+		headers = append(headers, sip.NewHeader("WWW-Authenticate",
+			fmt.Sprintf("Bearer realm=%s, error=\"invalid_token\", error_description=%s", quoted(a.challenger.realm), quoted(words))))
+	}
+	c.log.Warn("sip: call refused", "status", status, "why", err.Error())
+	c.drop()
+	a.respond(req, tx, status, headers...)
+}
+
+// reject refuses for what the message is.
+func (a *Agent) reject(c *call, req *sip.Request, tx *sip.ServerTx, status int, why string) {
+	c.log.Info("sip: call refused", "status", status, "why", printable(why, 200))
+	c.drop()
+	if status == sip.StatusBadExtension {
+		a.respond(req, tx, status, sip.NewHeader("Unsupported", why))
+		return
+	}
+	a.respond(req, tx, status, a.warning(why))
+}
+
+// ring is an inbound call from its 180 to its end.
+func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dialogs.Cause {
+	var err error
+	if c.port, err = c.agent.ports.Open(); err != nil {
+		c.log.Error("sip: call refused", "status", 503, "why", err.Error())
+		c.agent.respond(req, tx, 503, c.agent.warning(errs.MessageOf(err)))
+		return *failed(errs.MessageOf(err))
+	}
+	c.sdp = newDescription(newSession(), c.port.Local(), lawsOfTrunk(c.trunk))
+	body, agreed, late := []byte(nil), c.media, len(req.Body()) == 0
+	if late {
+		body = c.sdp.offer()
+	} else if body, agreed, err = c.sdp.answer(req.Body()); err != nil {
+		c.agent.respond(req, tx, offerStatus(err), c.agent.warning(err.Error()))
+		return *failed(err.Error())
+	}
+	if cause := c.waitForAnswer(ctx, req, tx); cause != nil {
+		return *cause
+	}
+	if err := c.confirm(req, tx, body, late, true); err != nil {
+		return dialogs.Cause{Details: byFarEnd} // its CANCEL was quicker
+	}
+	if !late {
+		c.agree(agreed)
+	}
+	return c.talk(ctx)
+}
+
+// waitForAnswer sends 180 until this end answers (nil) or the call is over.
+func (c *call) waitForAnswer(ctx context.Context, req *sip.Request, tx *sip.ServerTx) *dialogs.Cause {
+	contact := c.agent.contact(c.peer.network, req.Source())
+	c.agent.respond(req, tx, sip.StatusRinging, contact)
+	again := time.NewTicker(ringInterval)
+	defer again.Stop()
+	tooLong := time.After(maxRinging)
+	for {
+		if c.cancelled.isSet() {
+			return &dialogs.Cause{Details: byFarEnd} // the transaction layer has sent the 487
+		}
+		if c.accepted.isSet() && !c.leaving() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			c.agent.respond(req, tx, 503)
+			return failed("gateway stopped")
+		case <-c.agent.draining.ch:
+			c.agent.respond(req, tx, 503)
+			return &dialogs.Cause{Details: byThisEnd}
+		case <-c.cancelled.ch:
+		case <-tx.Done():
+			return failed("the connection to the caller broke")
+		case <-tooLong:
+			c.agent.respond(req, tx, 480)
+			return failed("nobody answered")
+		case <-again.C:
+			c.agent.respond(req, tx, sip.StatusRinging, contact)
+		case <-c.hung.ch:
+			c.agent.respond(req, tx, c.refuseBy)
+			return &dialogs.Cause{Details: byThisEnd}
+		case <-c.accepted.ch:
+		case r := <-c.requests:
+			if c.handleRinging(r) {
+				c.agent.respond(req, tx, sip.StatusRequestTerminated)
+				return &dialogs.Cause{Details: byFarEnd}
+			}
+		}
+	}
+}
+
+// handleRinging deals with a request in the early dialog. It is true when the caller hung up (RFC 3261 §15).
+func (c *call) handleRinging(r request) (over bool) {
+	switch {
+	case r.Method == sip.INVITE:
+		defer close(r.handled)
+		c.agent.respond(r.Request, r.tx, 491)
+		return false
+	case r.IsAck():
+		close(r.handled)
+		return false
+	}
+	return c.handle(r)
+}

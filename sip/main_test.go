@@ -1,0 +1,268 @@
+package sip
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"tandem/dialogs"
+	"tandem/media"
+)
+
+// TestMain makes the timers of RFC 3261 five times as fast, before anything reads them.
+func TestMain(m *testing.M) {
+	sip.SetTimers(100*time.Millisecond, 800*time.Millisecond, time.Second)
+	goleak.VerifyTestMain(m)
+}
+
+// patience bounds every wait of these tests.
+const patience = 30 * time.Second
+
+// callers is a fake dialogs.Callers: decide gives the verdict, the legs of accepted calls come out of legs.
+type callers struct {
+	decide func(dialogs.Incoming) error
+	legs   chan dialogs.Leg
+
+	mu   sync.Mutex
+	seen []dialogs.Incoming
+}
+
+func newCallers(decide func(dialogs.Incoming) error) *callers {
+	return &callers{decide: decide, legs: make(chan dialogs.Leg, 16)}
+}
+
+func (c *callers) Incoming(_ context.Context, in dialogs.Incoming) (func(dialogs.Leg), error) {
+	c.mu.Lock()
+	c.seen = append(c.seen, in)
+	c.mu.Unlock()
+	if c.decide != nil {
+		if err := c.decide(in); err != nil {
+			return nil, err
+		}
+	}
+	return func(l dialogs.Leg) { c.legs <- l }, nil
+}
+
+func (c *callers) calls() []dialogs.Incoming {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]dialogs.Incoming(nil), c.seen...)
+}
+
+// leg returns the next accepted call.
+func (c *callers) leg(t *testing.T) dialogs.Leg {
+	t.Helper()
+	select {
+	case l := <-c.legs:
+		return l
+	case <-time.After(patience):
+		require.Fail(t, "no call came in")
+		return nil
+	}
+}
+
+// gateway is an Agent that serves until the test is over.
+type gateway struct {
+	*Agent
+	ports *media.Ports
+	stop  func() // ends Serve and waits for it
+}
+
+func startAgent(t *testing.T, cfg Config, in dialogs.Callers) *gateway {
+	t.Helper()
+	if len(cfg.Listen) == 0 {
+		cfg.Listen = []string{"udp://127.0.0.1:0", "tcp://127.0.0.1:0"}
+	}
+	level := slog.LevelInfo
+	if os.Getenv("TANDEM_TEST_DEBUG") != "" {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level}))
+	ports, err := media.NewPorts(media.PortsConfig{Listen: netip.MustParseAddr("127.0.0.1"), From: 40000, To: 49999})
+	require.NoError(t, err)
+	a, err := Listen(cfg, ports, log)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- a.Serve(ctx, in) }()
+	var once sync.Once
+	stop := func() {
+		once.Do(func() {
+			cancel()
+			select {
+			case err := <-served:
+				require.NoError(t, err)
+			case <-time.After(patience):
+				require.Fail(t, "Serve does not end")
+			}
+		})
+	}
+	t.Cleanup(stop)
+	require.Eventually(t, func() bool { _, ok := a.enter(); defer a.leave(ok); return ok }, patience, time.Millisecond)
+	return &gateway{Agent: a, ports: ports, stop: stop}
+}
+
+// leave undoes enter.
+func (a *Agent) leave(entered bool) {
+	if entered {
+		a.work.Done()
+	}
+}
+
+// at returns host:port of the agent's listener for network.
+func (g *gateway) at(network string) string {
+	for _, uri := range g.Addrs() {
+		if hostport, ok := strings.CutPrefix(uri, network+"://"); ok {
+			return hostport
+		}
+	}
+	return ""
+}
+
+// idle waits until no call is up and no port in use.
+func (g *gateway) idle(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		open, _ := g.ports.InUse()
+		return open == 0 && g.anyCall() == nil
+	}, patience, 5*time.Millisecond, "a call or a port is left")
+}
+
+// next returns a leg's next event.
+func next(t *testing.T, l dialogs.Leg) dialogs.LegEvent {
+	t.Helper()
+	select {
+	case e, ok := <-l.Events():
+		require.True(t, ok, "the events are over")
+		return e
+	case <-time.After(patience):
+		require.Fail(t, "no event came")
+		return dialogs.LegEvent{}
+	}
+}
+
+// await returns the next event of a kind and fails on the end of the leg before it.
+func await(t *testing.T, l dialogs.Leg, kind dialogs.LegEventKind) dialogs.LegEvent {
+	t.Helper()
+	for {
+		e := next(t, l)
+		if e.Kind == kind {
+			return e
+		}
+		require.NotEqual(t, dialogs.LegEnded, e.Kind, "the leg ended: %+v", e.Cause)
+	}
+}
+
+// end returns why a leg ended, and checks that nothing comes after it.
+func end(t *testing.T, l dialogs.Leg) dialogs.Cause {
+	t.Helper()
+	e := await(t, l, dialogs.LegEnded)
+	select {
+	case _, ok := <-l.Events():
+		require.False(t, ok, "an event after LegEnded")
+	case <-time.After(patience):
+		require.Fail(t, "the events do not end")
+	}
+	return e.Cause
+}
+
+// sipp is a run of SIPp, the phone or the carrier of a test.
+type sipp struct {
+	t    *testing.T
+	addr string // where it listens
+	out  *strings.Builder
+	done chan error
+	dir  string
+}
+
+// startSIPp runs a scenario of test/sipp for one call, no longer than 20 s.
+func startSIPp(t *testing.T, scenario, transport string, args ...string) *sipp {
+	t.Helper()
+	path, err := exec.LookPath("sipp")
+	if err != nil {
+		t.Skip("sipp is not installed")
+	}
+	file, err := filepath.Abs(filepath.Join("..", "test", "sipp", scenario+".xml"))
+	require.NoError(t, err)
+	port := freePort(t)
+	s := &sipp{t: t, addr: net.JoinHostPort("127.0.0.1", port), out: &strings.Builder{}, done: make(chan error, 1), dir: t.TempDir()}
+	mode := "u1"
+	if transport == "tcp" {
+		mode = "t1"
+	}
+	all := []string{
+		"-sf", file, "-i", "127.0.0.1", "-p", port, "-t", mode, "-m", "1", "-timeout", "20", "-timeout_error", "-nostdin",
+		"-mp", freePort(t), "-trace_err", "-error_file", "errors.log", "-trace_msg", "-message_file", "messages.log",
+	}
+	cmd := exec.Command(path, append(all, args...)...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, s.out, s.out
+	require.NoError(t, cmd.Start())
+	go func() { s.done <- cmd.Wait() }()
+	t.Cleanup(func() {
+		select {
+		case <-s.done: // it has ended by itself
+		default:
+			_ = cmd.Process.Kill()
+			<-s.done
+		}
+	})
+	return s
+}
+
+// passed waits for the end of the scenario and fails with its log unless it was met.
+func (s *sipp) passed() {
+	s.t.Helper()
+	err := <-s.done
+	s.done <- err
+	if err == nil {
+		return
+	}
+	for _, name := range []string{"errors.log", "messages.log"} {
+		text, _ := os.ReadFile(filepath.Join(s.dir, name))
+		s.t.Logf("%s:\n%s", name, text)
+	}
+	s.t.Fatalf("sipp: %v\n%s", err, s.out.String())
+}
+
+// sent returns the messages of the run.
+func (s *sipp) messages() string {
+	text, err := os.ReadFile(filepath.Join(s.dir, "messages.log"))
+	require.NoError(s.t, err)
+	return string(text)
+}
+
+// freePort returns an even port that was free for UDP and TCP a moment ago.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+2*rand.IntN(5000)))
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		u, err := net.ListenPacket("udp", addr)
+		require.NoError(t, l.Close())
+		if err != nil {
+			continue
+		}
+		require.NoError(t, u.Close())
+		_, port, _ := net.SplitHostPort(addr)
+		return port
+	}
+	require.Fail(t, "no free port")
+	return ""
+}

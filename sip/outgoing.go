@@ -1,0 +1,364 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"tandem/dialogs"
+	"tandem/errs"
+)
+
+var errNoFinalAnswer = errors.New("no answer to the CANCEL")
+
+// Dial is part of dialogs.Phone. The leg lives on after ctx.
+func (a *Agent) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
+	if err := checkDial(d); err != nil {
+		return nil, err
+	}
+	candidates := a.trunks.outbound(d.Account, d.To, draw)
+	if len(candidates) == 0 {
+		return nil, errs.New(errs.Unavailable, "no trunk takes calls to %s", printable(d.To, 60))
+	}
+	for _, t := range candidates {
+		if _, _, err := t.target(d.To); err != nil {
+			return nil, err
+		}
+	}
+	if a.draining.isSet() {
+		return nil, errs.New(errs.Unavailable, "the gateway is stopping")
+	}
+	port, err := a.ports.Open()
+	if err != nil {
+		return nil, err
+	}
+	c := a.newCall(a.log.With("dialog", d.Dialog))
+	c.port = port
+	started := a.spawn(func(ctx context.Context) {
+		c.live(func() dialogs.Cause { return c.place(ctx, d, candidates) })
+	})
+	if !started {
+		return nil, errors.Join(errs.New(errs.Unavailable, "the SIP user agent is not running"), port.Close())
+	}
+	return c, nil
+}
+
+// checkDial refuses what would break out of a header or mean nothing.
+func checkDial(d dialogs.Dial) error {
+	switch {
+	case !isE164(d.To) && !isURI(d.To):
+		return errs.New(errs.Invalid, "to: %q is neither E.164 nor a sip: URI", printable(d.To, 60))
+	case hasControl(d.To):
+		return errs.New(errs.Invalid, "to: control characters are not allowed")
+	case !isE164(d.From) && d.From != dialogs.FromUnknown && d.From != dialogs.FromRestricted:
+		return errs.New(errs.Invalid, "from: %q is neither E.164 nor UNKNOWN or RESTRICTED", printable(d.From, 60))
+	case hasControl(d.UserToUser):
+		return errs.New(errs.Invalid, "userToUser: control characters are not allowed")
+	}
+	return nil
+}
+
+// place tries the trunks one after the other and lives the call on the one that takes it.
+func (c *call) place(ctx context.Context, d dialogs.Dial, candidates []*trunk) dialogs.Cause {
+	cause := dialogs.Cause{Reason: dialogs.Error, Details: "no trunk could be reached"}
+	for _, t := range candidates {
+		network, err := transportOf(t.uri, "udp")
+		if err != nil {
+			continue // the configuration was checked: this cannot be
+		}
+		hops, err := resolve(ctx, t.uri, network)
+		if err != nil {
+			c.log.Warn("sip: trunk not found", "trunk", t.Name, "error", err)
+			cause = *failed("trunk " + t.Name + " was not found")
+		}
+		for _, hop := range hops {
+			if c.leaving() {
+				return dialogs.Cause{Details: byThisEnd}
+			}
+			var next bool
+			if cause, next = c.attempt(ctx, d, t, network, hop); !next {
+				return cause
+			}
+			c.log.Warn("sip: trunk failed", "trunk", t.Name, "address", hop, "details", cause.Details)
+		}
+	}
+	return cause
+}
+
+// attempt places the call over one trunk. Next asks for the next one; that is right only for 503, time-out and
+// transport error, before the callee rang.
+func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, hop string) (cause dialogs.Cause, next bool) {
+	c.trunk = t
+	c.sdp = newDescription(newSession(), c.port.Local(), lawsOf(t.Codecs))
+	invite, err := c.invite(d, t, network, hop)
+	if err != nil {
+		return *failed(err.Error()), false
+	}
+	creds := c.credentials()
+	for {
+		res, err := c.try(ctx, invite, network)
+		if res != nil && res.IsSuccess() {
+			return c.answered(ctx, invite, res, network), false
+		}
+		if c.leaving() {
+			return dialogs.Cause{Details: byThisEnd}, false
+		}
+		if err != nil {
+			return *failed("trunk " + t.Name + ": " + describe(err)), !c.rang && ctx.Err() == nil
+		}
+		cause = causeOf(res.StatusCode, res.Reason)
+		switch res.StatusCode {
+		case sip.StatusServiceUnavailable:
+			return cause, !c.rang
+		case sip.StatusUnauthorized, sip.StatusProxyAuthRequired:
+			authorization, err := creds.answer(invite, res)
+			if err != nil {
+				c.log.Warn("sip: challenge not answered", "trunk", t.Name, "error", err)
+				return cause, false
+			}
+			invite = c.authorize(invite, authorization, network, hop)
+		default:
+			return cause, false
+		}
+	}
+}
+
+// describe says in a stranger's words why a transaction ended.
+func describe(err error) string {
+	switch {
+	case errors.Is(err, sip.ErrTransactionTimeout):
+		return "no answer"
+	case errors.Is(err, errNoFinalAnswer):
+		return err.Error()
+	}
+	return "cannot be reached"
+}
+
+// invite builds the INVITE of a new dialog and makes the call findable by it.
+func (c *call) invite(d dialogs.Dial, t *trunk, network, hop string) (*sip.Request, error) {
+	target, route, err := t.target(d.To)
+	if err != nil {
+		return nil, err
+	}
+	a := c.agent
+	req := sip.NewRequest(sip.INVITE, target)
+	a.direct(req, network, hop)
+	if route != nil {
+		req.AppendHeader(&sip.RouteHeader{Address: *route})
+	}
+	maxForwards := sip.MaxForwardsHeader(70)
+	req.AppendHeader(&maxForwards)
+	tag := sip.GenerateTagN(tagLength)
+	writeCaller(req, t, d.From, a.domain(network, hop), tag)
+	to := target
+	to.Port, to.UriParams = 0, nil
+	req.AppendHeader(&sip.ToHeader{Address: to, Params: sip.NewParams()})
+	callID := sip.CallIDHeader(sip.GenerateTagN(2 * tagLength))
+	req.AppendHeader(&callID)
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: 1, MethodName: sip.INVITE})
+	req.AppendHeader(a.contact(network, hop))
+	req.AppendHeader(sip.NewHeader("Allow", allowed))
+	req.AppendHeader(sip.NewHeader("Accept", sdpType))
+	if d.UserToUser != "" {
+		req.AppendHeader(sip.NewHeader(headerUUI, d.UserToUser))
+	}
+	contentType := sip.ContentTypeHeader(sdpType)
+	req.AppendHeader(&contentType)
+	req.SetBody(c.sdp.offer())
+	a.remember(c, callKey{string(callID), tag})
+	return req, nil
+}
+
+// authorize repeats an INVITE with credentials: another transaction of the same call (RFC 3261 §22.2).
+func (c *call) authorize(invite *sip.Request, authorization sip.Header, network, hop string) *sip.Request {
+	again := invite.Clone()
+	for _, name := range []string{"Via", "Authorization", "Proxy-Authorization"} {
+		for again.RemoveHeader(name) {
+		}
+	}
+	again.CSeq().SeqNo++
+	again.AppendHeader(authorization)
+	c.agent.direct(again, network, hop)
+	return again
+}
+
+// try sends one INVITE and returns its final answer. An error means that none came.
+func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*sip.Response, error) {
+	tx, err := c.agent.start(ctx, invite)
+	if err != nil {
+		return nil, err
+	}
+	c.emitCalling()
+	tx.OnRetransmission(func(res *sip.Response) {
+		select {
+		case c.answers <- res:
+		default: // it comes again
+		}
+	})
+	t := &trying{call: c, invite: invite, tx: tx, network: network}
+	res, err := t.wait(ctx)
+	if err != nil {
+		tx.Terminate()
+	}
+	return res, err
+}
+
+func (c *call) emitCalling() {
+	if !c.called {
+		c.called = true
+		c.emit(dialogs.LegEvent{Kind: dialogs.LegCalling})
+	}
+}
+
+// trying is one INVITE on its way.
+type trying struct {
+	*call
+	invite  *sip.Request
+	tx      *sip.ClientTx
+	network string
+	heard   bool // a provisional answer came
+	cancel  *sip.ClientTx
+}
+
+// wait reads the answers until the final one.
+func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
+	defer func() {
+		if t.cancel != nil {
+			t.cancel.Terminate()
+		}
+	}()
+	hung, draining := t.hung.ch, t.agent.draining.ch
+	tooLong := time.After(maxRinging)
+	var giveUp <-chan time.Time
+	for {
+		if t.leaving() {
+			hung, draining = nil, nil
+			// No CANCEL before a provisional answer (RFC 3261 §9.1): Timer B ends the wait for one.
+			if t.heard && giveUp == nil {
+				giveUp = time.After(64 * sip.T1)
+				t.sendCancel(ctx)
+			}
+		}
+		var cancelled <-chan *sip.Response
+		if t.cancel != nil {
+			cancelled = t.cancel.Responses()
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-hung:
+		case <-draining:
+		case <-tooLong:
+			t.Hangup(0)
+		case <-giveUp:
+			return nil, errNoFinalAnswer
+		case <-t.tx.Done():
+			return nil, t.tx.Err()
+		case <-cancelled:
+		case r := <-t.requests:
+			t.handleEarly(r)
+		case res := <-t.tx.Responses():
+			if !res.IsProvisional() {
+				return res, nil
+			}
+			t.heard = true
+			if res.StatusCode > sip.StatusTrying {
+				t.progress(res)
+			}
+		}
+	}
+}
+
+func (t *trying) sendCancel(ctx context.Context) {
+	invite := t.invite
+	req := sip.NewRequest(sip.CANCEL, invite.Recipient)
+	req.AppendHeader(sip.HeaderClone(invite.Via())) // the same branch (RFC 3261 §9.1)
+	sip.CopyHeaders("Route", invite, req)
+	maxForwards := sip.MaxForwardsHeader(70)
+	req.AppendHeader(&maxForwards)
+	req.AppendHeader(sip.HeaderClone(invite.From()))
+	req.AppendHeader(sip.HeaderClone(invite.To()))
+	req.AppendHeader(sip.HeaderClone(invite.CallID()))
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: invite.CSeq().SeqNo, MethodName: sip.CANCEL})
+	req.SetBody(nil)
+	req.SetTransport(invite.Transport())
+	req.SetDestination(invite.Destination())
+	req.Laddr = invite.Laddr
+	tx, err := t.agent.start(ctx, req)
+	if err != nil {
+		t.log.Info("sip: sending the CANCEL failed", "error", err)
+		return
+	}
+	t.cancel = tx
+}
+
+// progress takes a provisional answer: the far end rings, and may be heard already.
+func (t *trying) progress(res *sip.Response) {
+	if t.leaving() {
+		return
+	}
+	if len(res.Body()) > 0 {
+		if agreed, err := t.sdp.accept(res.Body()); err == nil {
+			t.agree(agreed)
+		} else {
+			t.log.Info("sip: early media not understood", "error", err)
+		}
+	}
+	if !t.rang && res.StatusCode >= sip.StatusRinging && res.StatusCode <= sip.StatusSessionInProgress {
+		t.rang = true
+		cause := causeOf(res.StatusCode, res.Reason)
+		cause.Reason = dialogs.RingingReason
+		t.emit(dialogs.LegEvent{Kind: dialogs.LegRinging, Cause: cause})
+	}
+}
+
+// handleEarly refuses what the far end may not ask before it answered; an offer of its own crosses ours.
+func (t *trying) handleEarly(r request) {
+	defer close(r.handled)
+	switch r.Method {
+	case sip.ACK:
+	case sip.INVITE:
+		t.agent.respond(r.Request, r.tx, 491)
+	case sip.OPTIONS:
+		t.agent.respond(r.Request, r.tx, 200)
+	case sip.BYE:
+		t.agent.respond(r.Request, r.tx, 481)
+	default:
+		t.agent.respond(r.Request, r.tx, 405)
+	}
+}
+
+// answered acknowledges the 2xx and lives the call; when this end has hung up meanwhile, it only hangs up.
+func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Response, network string) dialogs.Cause {
+	var err error
+	if c.peer, err = answeredBy(invite, res, network); err != nil {
+		return *failed("the answer cannot be used: " + err.Error())
+	}
+	ack, err := c.agent.request(&c.peer, sip.ACK)
+	if err != nil {
+		return *failed("the answer cannot be acknowledged: " + err.Error())
+	}
+	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
+		sip.CopyHeaders(name, invite, ack) // RFC 3261 §22.1
+	}
+	c.ack = ack
+	c.write(ack)
+	if c.leaving() {
+		return c.talk(ctx)
+	}
+	agreed := c.media
+	if len(res.Body()) > 0 {
+		agreed, err = c.sdp.accept(res.Body())
+	} else if !c.hasMedia {
+		err = errors.New("no SDP in the answer")
+	}
+	if err != nil {
+		c.fault = failed(err.Error())
+		return c.talk(ctx)
+	}
+	c.agree(agreed)
+	c.emit(dialogs.LegEvent{Kind: dialogs.LegAnswered})
+	return c.talk(ctx)
+}

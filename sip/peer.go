@@ -1,0 +1,200 @@
+package sip
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+const (
+	// allowed is exactly what this agent does with requests.
+	allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS"
+
+	sdpType = "application/sdp"
+
+	tagLength = 16
+)
+
+// peer is the far end of a call: the dialog of RFC 3261 §12, owned by the call's goroutine.
+type peer struct {
+	callID  string
+	local   sip.FromHeader // ours, with our tag
+	remote  sip.ToHeader   // its, with its tag
+	target  sip.Uri        // its Contact
+	routes  []sip.Uri
+	network string // udp or tcp
+	source  string // where its messages come from
+	seq     uint32 // CSeq of our last request
+	theirs  uint32 // CSeq of its last request
+}
+
+var errNoContact = errors.New("no usable Contact")
+
+// answeredBy makes the peer out of the response to our INVITE.
+func answeredBy(invite *sip.Request, res *sip.Response, network string) (peer, error) {
+	p := peer{
+		callID: invite.CallID().Value(), local: *invite.From(), target: invite.Recipient, network: network,
+		source: res.Source(), seq: invite.CSeq().SeqNo,
+	}
+	to := res.To()
+	if to == nil {
+		return p, errors.New("no To in the answer")
+	}
+	p.remote = *to
+	for _, h := range res.GetHeaders("Record-Route") {
+		if r, ok := h.(*sip.RecordRouteHeader); ok {
+			p.routes = append(p.routes, r.Address)
+		}
+	}
+	slices.Reverse(p.routes)
+	return p, p.retarget(res.Contact())
+}
+
+// calledBy makes the peer out of an INVITE that has our tag in its To already.
+func calledBy(invite *sip.Request, network string) (peer, error) {
+	p := peer{
+		callID: invite.CallID().Value(), local: invite.To().AsFrom(), remote: invite.From().AsTo(), network: network,
+		source: invite.Source(), theirs: invite.CSeq().SeqNo,
+	}
+	for _, h := range invite.GetHeaders("Record-Route") {
+		if r, ok := h.(*sip.RecordRouteHeader); ok {
+			p.routes = append(p.routes, r.Address)
+		}
+	}
+	if invite.Contact() == nil {
+		return p, errNoContact
+	}
+	return p, p.retarget(invite.Contact())
+}
+
+// retarget takes a new Contact (RFC 3261 §12.2.1.2); nil leaves the target as it is.
+func (p *peer) retarget(contact *sip.ContactHeader) error {
+	if contact == nil {
+		return nil
+	}
+	uri := *contact.Address.Clone()
+	if uri.Wildcard || uri.Host == "" || (uri.Scheme != "sip" && uri.Scheme != "sips") {
+		return errNoContact
+	}
+	uri.Headers = nil
+	p.target = uri
+	return nil
+}
+
+func (p *peer) localTag() string {
+	tag, _ := p.local.Params.Get("tag")
+	return tag
+}
+
+func (p *peer) remoteTag() string {
+	tag, _ := p.remote.Params.Get("tag")
+	return tag
+}
+
+// request builds a request within the dialog. An ACK keeps the CSeq of the INVITE; that is seq while no request of
+// ours came after it.
+func (a *Agent) request(p *peer, method sip.RequestMethod) (*sip.Request, error) {
+	if method != sip.ACK {
+		p.seq++
+	}
+	recipient, routes := p.target, p.routes
+	hop := recipient
+	if len(routes) > 0 {
+		hop = routes[0]
+		if !hop.UriParams.Has("lr") { // a strict router (RFC 3261 §12.2.1.1)
+			recipient, routes = hop, append(slices.Clone(routes[1:]), p.target)
+		}
+	}
+	network, err := transportOf(hop, p.network)
+	if err != nil {
+		return nil, err
+	}
+	req := sip.NewRequest(method, recipient)
+	destination := hopOf(hop)
+	if network == "tcp" && len(p.routes) == 0 && a.connected(p.source) {
+		destination = p.source // behind its NAT it is reached by no other connection
+	}
+	a.direct(req, network, destination)
+	for _, r := range routes {
+		req.AppendHeader(&sip.RouteHeader{Address: r})
+	}
+	maxForwards := sip.MaxForwardsHeader(70)
+	callID := sip.CallIDHeader(p.callID)
+	local, remote := p.local, p.remote
+	req.AppendHeader(&maxForwards)
+	req.AppendHeader(&local)
+	req.AppendHeader(&remote)
+	req.AppendHeader(&callID)
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: p.seq, MethodName: method})
+	req.SetBody(nil)
+	return req, nil
+}
+
+// direct gives a request its Via and sends it over network to destination, over UDP from the listener's own port.
+func (a *Agent) direct(req *sip.Request, network, destination string) {
+	host, port := a.address(network, destination)
+	via := &sip.ViaHeader{
+		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: strings.ToUpper(network), Host: host, Port: port, Params: sip.NewParams(),
+	}
+	via.Params.Add("branch", sip.GenerateBranch())
+	via.Params.Add("rport", "")
+	req.PrependHeader(via)
+	req.SetTransport(strings.ToUpper(network))
+	req.SetDestination(destination)
+	if l := a.own(network); l != nil && network == "udp" {
+		req.Laddr = sip.Addr{IP: l.addr.Addr().AsSlice(), Port: int(l.addr.Port())}
+	}
+}
+
+// connected says whether a TCP connection with addr is up.
+func (a *Agent) connected(addr string) bool {
+	conn, err := a.tp.GetConnection("tcp", addr)
+	if err != nil {
+		return false
+	}
+	_, _ = conn.TryClose() // gives the reference back
+	return true
+}
+
+// contact is where the far end at remote sends its requests.
+func (a *Agent) contact(network, remote string) *sip.ContactHeader {
+	host, port := a.address(network, remote)
+	uri := sip.Uri{Scheme: "sip", User: "tandem", Host: host, Port: port}
+	if network == "tcp" && a.own("tcp") != nil {
+		uri.UriParams = sip.HeaderParams{{K: "transport", V: "tcp"}}
+	}
+	return &sip.ContactHeader{Address: uri}
+}
+
+// domain is the host of our own URIs.
+func (a *Agent) domain(network, remote string) string {
+	if a.cfg.Domain != "" {
+		return a.cfg.Domain
+	}
+	host, _ := a.address(network, remote)
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
+}
+
+// response builds an answer to req. Its 2xx and 1xx to an INVITE need a Contact: the caller adds it.
+func response(req *sip.Request, status int, body []byte) *sip.Response {
+	res := sip.NewResponseFromRequest(req, status, reasonPhrase(status), nil)
+	if body != nil {
+		contentType := sip.ContentTypeHeader(sdpType)
+		res.AppendHeader(&contentType)
+		res.SetBody(body)
+	}
+	return res
+}
+
+// networkOf returns udp or tcp for a message that came in.
+func networkOf(req *sip.Request) string {
+	if strings.EqualFold(req.Transport(), "udp") {
+		return "udp"
+	}
+	return "tcp"
+}

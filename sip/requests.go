@@ -1,0 +1,192 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"mime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// initial marks a request that starts something new, in a field that no peer can write and the library does not read
+// in requests that came in.
+const initial = "initial"
+
+// tagRequest gives a request outside any dialog our tag, so that every answer to it carries the same, also those that
+// the transaction layer sends by itself (RFC 3261 §8.2.6.2). It runs in the reader, before anyone else has the message.
+func tagRequest(msg sip.Message) {
+	req, ok := msg.(*sip.Request)
+	if !ok || req.IsAck() || req.IsCancel() || req.To() == nil {
+		return
+	}
+	if to := req.To(); !to.Params.Has("tag") {
+		to.Params.Add("tag", sip.GenerateTagN(tagLength))
+		req.SetDestination(initial)
+	}
+}
+
+// onRequest is what the library calls, in a goroutine of its own, for every new transaction.
+func (a *Agent) onRequest(req *sip.Request, tx *sip.ServerTx) {
+	defer tx.TerminateGracefully()
+	run, ok := a.enter()
+	if !ok {
+		return
+	}
+	defer a.work.Done()
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error("sip: request failed", "method", req.Method.String(), "panic", p, "stack", string(debug.Stack()))
+			a.respond(req, tx, 500)
+		}
+	}()
+	run(func(ctx context.Context) { a.dispatch(ctx, req, tx) })
+}
+
+func (a *Agent) dispatch(ctx context.Context, req *sip.Request, tx *sip.ServerTx) {
+	if err := wellFormed(req); err != nil {
+		if !req.IsAck() {
+			a.respond(req, tx, 400, a.warning(err.Error()))
+		}
+		return
+	}
+	switch {
+	case req.IsAck() || req.Destination() != initial:
+		a.within(req, tx)
+	case req.Method == sip.INVITE:
+		a.invited(ctx, req, tx)
+	case req.Method == sip.OPTIONS:
+		status := 200
+		if a.draining.isSet() {
+			status = 503
+		}
+		a.respond(req, tx, status)
+	case req.Method == sip.BYE:
+		a.respond(req, tx, 481)
+	default:
+		a.respond(req, tx, 405)
+	}
+}
+
+// within hands a request to its call and waits until that has dealt with it.
+func (a *Agent) within(req *sip.Request, tx *sip.ServerTx) {
+	tag, _ := req.To().Params.Get("tag")
+	c := a.find(callKey{req.CallID().Value(), tag})
+	if c == nil || req.IsCancel() {
+		if !req.IsAck() {
+			a.respond(req, tx, 481)
+		}
+		return
+	}
+	r := request{Request: req, tx: tx, handled: make(chan struct{})}
+	select {
+	case c.requests <- r:
+	default:
+		if !req.IsAck() {
+			a.respond(req, tx, 503, sip.NewHeader("Retry-After", "1"))
+		}
+		return
+	}
+	select {
+	case <-r.handled:
+	case <-c.done:
+		select {
+		case <-r.handled:
+		default:
+			if !req.IsAck() {
+				a.respond(req, tx, 481)
+			}
+		}
+	}
+}
+
+// wellFormed checks what every request must have (RFC 3261 §8.1.1); the library accepts more.
+func wellFormed(req *sip.Request) error {
+	from := req.From()
+	switch {
+	case from == nil || req.To() == nil || req.CallID() == nil || req.CSeq() == nil || req.Via() == nil:
+		return errors.New("From, To, Call-ID, CSeq and Via are needed")
+	case req.CSeq().MethodName != req.Method:
+		return errors.New("CSeq names another method")
+	case !from.Params.Has("tag"):
+		return errors.New("From needs a tag")
+	}
+	return nil
+}
+
+// respond answers a request without a body; with what a refusal or an OPTIONS tells about us.
+func (a *Agent) respond(req *sip.Request, tx *sip.ServerTx, status int, headers ...sip.Header) {
+	res := response(req, status, nil)
+	for _, h := range headers {
+		res.AppendHeader(h)
+	}
+	if status == sip.StatusMethodNotAllowed || req.Method == sip.OPTIONS {
+		res.AppendHeader(sip.NewHeader("Allow", allowed))
+	}
+	if status == sip.StatusUnsupportedMediaType || req.Method == sip.OPTIONS {
+		res.AppendHeader(sip.NewHeader("Accept", sdpType))
+	}
+	if status == sip.StatusServiceUnavailable && res.GetHeader("Retry-After") == nil {
+		res.AppendHeader(sip.NewHeader("Retry-After", "10"))
+	}
+	if err := tx.Respond(res); err != nil {
+		a.log.Debug("sip: answering failed", "method", req.Method.String(), "status", status, "error", err)
+	}
+}
+
+// warning says in words why a request is refused (RFC 3261 §20.43).
+func (a *Agent) warning(text string) sip.Header {
+	host, _ := a.address("udp", "192.0.2.1:9")
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return sip.NewHeader("Warning", "399 "+host+" "+quoted(text))
+}
+
+// unsupported lists what a request requires and we do not know, which is everything; empty: nothing is required.
+func unsupported(req *sip.Request) string {
+	var extensions []string
+	for _, h := range req.GetHeaders("Require") {
+		if value := printable(h.Value(), 200); value != "" {
+			extensions = append(extensions, value)
+		}
+	}
+	return strings.Join(extensions, ", ")
+}
+
+// bodyStatus returns the refusal of a body that is no SDP; 0 when there is none or it is SDP.
+func bodyStatus(req *sip.Request) int {
+	if len(req.Body()) == 0 {
+		return 0
+	}
+	if h := req.GetHeader("Content-Encoding"); h != nil && !strings.EqualFold(h.Value(), "identity") {
+		return sip.StatusUnsupportedMediaType
+	}
+	contentType := req.ContentType()
+	if contentType == nil {
+		return sip.StatusBadRequest
+	}
+	if kind, _, err := mime.ParseMediaType(contentType.Value()); err != nil || kind != sdpType {
+		return sip.StatusUnsupportedMediaType
+	}
+	return 0
+}
+
+// offerStatus is the refusal of an offer.
+func offerStatus(err error) int {
+	if errors.Is(err, errNothingCommon) {
+		return sip.StatusNotAcceptableHere
+	}
+	return sip.StatusBadRequest
+}
+
+// callLog names a call in all its lines.
+func (a *Agent) callLog(req *sip.Request, t *trunk) *slog.Logger {
+	log := a.log.With("callID", printable(req.CallID().Value(), 100), "source", req.Source())
+	if t != nil {
+		log = log.With("trunk", t.Name)
+	}
+	return log
+}
