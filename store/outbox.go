@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"time"
@@ -26,12 +27,15 @@ func (db *DB) WriteEvent(ctx context.Context, e webhooks.Event) error {
 }
 
 // writeEvents gives each event the next sequence of its participant. The participant's row is locked by that until the
-// commit, so the order of sequences is the order of commits, and a transaction that fails leaves no gap.
+// commit, so the order of sequences is the order of commits, and a transaction that fails leaves no gap. An event that
+// names no URL and no tag gets its participant's.
 func (t *tx) writeEvents(ctx context.Context, events ...webhooks.Event) error {
 	for _, e := range events {
 		var sequence int64
-		ok, err := t.row(ctx, []any{&sequence},
-			`UPDATE participants SET last_event = last_event + 1 WHERE id = $1 AND account = $2 RETURNING last_event`,
+		var url, tag string
+		ok, err := t.row(ctx, []any{&sequence, &url, &tag},
+			`UPDATE participants SET last_event = last_event + 1 WHERE id = $1 AND account = $2
+				RETURNING last_event, callback_url, tag`,
 			e.Participant, e.Account)
 		if err != nil {
 			return err
@@ -39,6 +43,7 @@ func (t *tx) writeEvents(ctx context.Context, events ...webhooks.Event) error {
 		if !ok {
 			return noParticipant(e.Participant)
 		}
+		e.URL, e.Tag = cmp.Or(e.URL, url), cmp.Or(e.Tag, tag)
 		body, err := e.Body()
 		if err != nil {
 			return err

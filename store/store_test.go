@@ -114,7 +114,7 @@ func (s *suite) join(id, session string) sessions.Participant {
 
 func (s *suite) dialog(id, participant string) dialogs.Dialog {
 	return dialogs.Dialog{
-		ID: id, Account: account, Participant: participant, Inbound: true, State: dialogs.New, To: "+15550100", From: "UNKNOWN",
+		ID: id, Account: account, Participant: participant, Inbound: true, State: dialogs.StateNew, To: "+15550100", From: "UNKNOWN",
 		UserToUser: "abc;encoding=base64", RingTimeout: 61 * time.Second, MaxDuration: 90 * time.Minute, Created: start,
 	}
 }
@@ -480,12 +480,24 @@ func TestOutbox(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, waiting)
 
-		silentEvent := s.event("p1")
-		silentEvent.URL = ""
-		require.NoError(t, s.db.WriteEvent(ctx, silentEvent))
-		_, ok, err := s.db.Next(ctx, "p1")
+		require.NoError(t, s.db.CreateParticipant(ctx, sessions.Participant{ID: "silent", Account: account, Created: start}))
+		unheard := s.event("silent")
+		unheard.URL = ""
+		require.NoError(t, s.db.WriteEvent(ctx, unheard))
+		_, ok, err := s.db.Next(ctx, "silent")
 		require.NoError(t, err)
 		require.False(t, ok, "an event without a URL never waits")
+
+		filledIn := s.event("p1")
+		filledIn.URL, filledIn.Tag = "", ""
+		require.NoError(t, s.db.WriteEvent(ctx, filledIn))
+		d, ok, err := s.db.Next(ctx, "p1")
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, "https://app.example.com/p1", d.URL, "the participant's")
+		require.Contains(t, string(d.Body), `"tag":"tag of p1"`)
+		require.NoError(t, s.db.Delivered(ctx, d.ID, start))
+		s.wake.Take()
 
 		first, second := s.event("p1"), s.event("p1")
 		second.ID = ""
@@ -499,10 +511,12 @@ func TestOutbox(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{"p2", "p1"}, waiting)
 
-		d, ok, err := s.db.Next(ctx, "p1")
+		d, ok, err = s.db.Next(ctx, "p1")
 		require.NoError(t, err)
 		require.True(t, ok)
-		body, err := first.Body()
+		told := first
+		told.Tag = "tag of p1"
+		body, err := told.Body()
 		require.NoError(t, err)
 		require.Equal(t, webhooks.Delivery{
 			ID: first.ID, Account: account, Participant: "p1", Sequence: 2, URL: first.URL, Body: body, Created: start,
