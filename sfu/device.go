@@ -1,0 +1,437 @@
+package sfu
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/pion/webrtc/v4"
+
+	"tandem/errs"
+	"tandem/media"
+	"tandem/sessions"
+)
+
+const (
+	inboxSize  = 1024
+	storeLimit = 10 * time.Second // how long the end of a device may take to be written
+)
+
+// Why a device ends.
+var (
+	errLeft     = errors.New("the device left")
+	errRestart  = errors.New("the gateway stops")
+	errGrace    = errors.New("the device did not come back in time")
+	errSlow     = errors.New("the device's inbox is full")
+	errNoAnswer = errs.New(errs.Unavailable, "the offer was not answered: join again")
+	// errBeganAnew is what a client hears whose connections here, or there, are gone: it cannot rebuild them.
+	errBeganAnew = errs.New(errs.Conflict, "the connection is not known here any more: join again")
+)
+
+// ending is why and how a device ends; it is the cause of its context.
+type ending struct {
+	cause error
+	code  websocket.StatusCode
+	lost  bool // onDisconnect instead of onLeave
+	tell  bool // the device is told the cause
+}
+
+// Error returns the cause's text.
+func (e *ending) Error() string { return e.cause.Error() }
+
+// Unwrap returns the cause.
+func (e *ending) Unwrap() error { return e.cause }
+
+// Device is one browser of a participant, for as long as it keeps coming back under the same uniqueId. It implements
+// sessions.Endpoint; all its methods may be called from any goroutine and never block.
+type Device struct {
+	server      *Server
+	participant sessions.Participant
+	id          string // the client's uniqueId
+	endpoint    string // what it is called in the protocol's endpointId
+	log         *slog.Logger
+	cancel      context.CancelCauseFunc
+	done        chan struct{} // closed when the device is over
+	media       sync.WaitGroup
+
+	// in
+	inbox    chan func()
+	messages chan incoming
+
+	// owned by run
+	sock       *socket // nil while there is none
+	membership Membership
+	publish    publisher
+	subscribe  subscriber
+	helloTimer *time.Timer
+	offerTimer *time.Timer
+	graceTimer *time.Timer
+	reconnect  *time.Timer // the subscribing connection is down: restart ICE
+	patience   time.Duration
+	state      webrtc.PeerConnectionState // of the subscribing connection
+}
+
+// incoming is a message, or the end of the socket that it came from.
+type incoming struct {
+	from *socket
+	data []byte // nil: the socket is over
+	err  error
+}
+
+func newDevice(s *Server, p sessions.Participant, id string, revision int) *Device {
+	d := &Device{
+		server: s, participant: p, id: id, endpoint: id,
+		log:   s.log.With("participant", p.ID, "device", id),
+		done:  make(chan struct{}),
+		inbox: make(chan func(), inboxSize), messages: make(chan incoming),
+		helloTimer: stoppedTimer(), offerTimer: stoppedTimer(), graceTimer: stoppedTimer(), reconnect: stoppedTimer(),
+	}
+	d.publish.d, d.subscribe.d = d, d
+	d.subscribe.revision = revision
+	return d
+}
+
+func stoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// Subscribe lets the device receive src.
+func (d *Device) Subscribe(src *media.Source) { d.post(func() { d.subscribe.add(src) }) }
+
+// Unsubscribe ends that.
+func (d *Device) Unsubscribe(src *media.Source) { d.post(func() { d.subscribe.remove(src) }) }
+
+// Close ends the device; it is told the cause in words and does not come back.
+func (d *Device) Close(cause error) {
+	if cause == nil {
+		cause = errLeft
+	}
+	d.cancel(&ending{cause: cause, code: websocket.StatusNormalClosure, tell: true})
+}
+
+// DialogChanged tells the device of a dialog that it follows. It implements sessions.Observer.
+func (d *Device) DialogChanged(c sessions.DialogChange) {
+	d.post(func() {
+		d.notify("dialogStateChange", dialogNotification{
+			DialogID: c.Dialog, ParticipantID: c.Participant, State: c.State, To: c.To, From: c.From, Reason: c.Reason, Details: c.Details,
+		})
+	})
+}
+
+// post never blocks: a device that stopped draining its inbox is ended.
+func (d *Device) post(command func()) {
+	select {
+	case d.inbox <- command:
+	default:
+		d.cancel(&ending{cause: errSlow, code: websocket.StatusNormalClosure, lost: true})
+	}
+}
+
+// deliver hands a message of a socket in, and waits: the socket's peer feels it. False: the device is over.
+func (d *Device) deliver(m incoming) bool {
+	select {
+	case d.messages <- m:
+		return true
+	case <-d.done:
+		return false
+	}
+}
+
+func (d *Device) run(ctx context.Context) {
+	defer close(d.done)
+	defer func() { d.teardown(ctx) }()
+	defer d.survive()
+	beat := time.NewTicker(d.server.cfg.Heartbeat)
+	defer beat.Stop()
+	d.helloTimer.Reset(d.server.cfg.HelloTimeout)
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case command := <-d.inbox:
+			command()
+			d.drain()
+		case m := <-d.messages:
+			d.take(ctx, m)
+		case <-d.helloTimer.C:
+			d.end(errBeganAnew, false)
+		case <-d.offerTimer.C:
+			if !d.subscribe.unanswered() {
+				d.end(errNoAnswer, true)
+			}
+		case <-d.graceTimer.C:
+			d.end(errGrace, true)
+		case <-d.reconnect.C:
+			d.restartICE()
+		case <-beat.C:
+			d.publish.peer.beat()
+			d.subscribe.peer.beat()
+		}
+		if err := d.subscribe.negotiate(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("the subscribing connection cannot be negotiated", "err", err)
+			d.end(errs.Wrap(err, errs.Internal, "negotiation"), true)
+		}
+	}
+}
+
+// drain does what else is waiting, so that one offer has all of it.
+func (d *Device) drain() {
+	for {
+		select {
+		case command := <-d.inbox:
+			command()
+		default:
+			return
+		}
+	}
+}
+
+// survive keeps a fault that one browser provoked from ending the calls of all others.
+func (d *Device) survive() {
+	if r := recover(); r != nil {
+		d.log.Error("device failed", "panic", r, "stack", string(debug.Stack()))
+		d.cancel(&ending{cause: fmt.Errorf("panic: %v", r), code: websocket.StatusNormalClosure, lost: true})
+	}
+}
+
+// end ends the device with a cause that the client is told.
+func (d *Device) end(cause error, lost bool) {
+	d.cancel(&ending{cause: cause, code: websocket.StatusNormalClosure, lost: lost, tell: true})
+}
+
+// attached makes sock the device's socket. Its changes since the last one go out in one offer.
+func (d *Device) attached(sock *socket) {
+	if d.sock != nil {
+		d.sock.end(websocket.StatusNormalClosure, "replaced by a newer connection")
+	}
+	d.sock = sock
+	d.graceTimer.Stop()
+	d.subscribe.resume()
+}
+
+func (d *Device) take(ctx context.Context, m incoming) {
+	if m.from != d.sock {
+		d.drain() // it may be that of a socket that waits to be attached
+	}
+	if m.from != d.sock {
+		return
+	}
+	if m.data != nil {
+		d.handle(ctx, m.data)
+		return
+	}
+	d.log.Debug("socket lost", "err", m.err)
+	d.dropSocket()
+}
+
+func (d *Device) dropSocket() {
+	d.sock = nil
+	d.offerTimer.Stop()
+	if d.membership == nil { // nothing is worth waiting for
+		d.cancel(&ending{cause: errLeft, code: websocket.StatusNormalClosure})
+		return
+	}
+	d.graceTimer.Reset(d.server.cfg.Grace)
+}
+
+func (d *Device) send(message []byte, err error) {
+	if err != nil {
+		d.log.Error("a message was not sent", "err", err)
+		return
+	}
+	if d.sock != nil && !d.sock.send(message) {
+		d.sock.end(websocket.StatusTryAgainLater, errSlowSocket.Error())
+		d.dropSocket()
+	}
+}
+
+func (d *Device) notify(method string, params any) { d.send(encodeNotification(method, params)) }
+
+// teardown ends everything that the device had, in the order in which others notice.
+func (d *Device) teardown(ctx context.Context) {
+	d.server.forget(d, d.subscribe.revision)
+	d.drain() // a socket may wait to be attached: it is closed with the others
+	why, ok := errors.AsType[*ending](context.Cause(ctx))
+	if !ok {
+		why = &ending{cause: errRestart, code: websocket.StatusServiceRestart}
+	}
+	d.log.Info("device ends", "cause", why.cause, "lost", why.lost)
+	if why.tell {
+		d.send(encodeError(nil, rpcErrorOf(why.cause)))
+	}
+	if d.sock != nil {
+		d.sock.end(why.code, "")
+	}
+	if d.membership != nil {
+		for _, p := range d.publish.live {
+			d.membership.Unpublish(p.source)
+		}
+		d.report(ctx, why.lost)
+	}
+	d.publish.live = nil
+	d.publish.reset()
+	d.subscribe.close()
+	d.media.Wait()
+}
+
+func (d *Device) report(ctx context.Context, lost bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeLimit)
+	defer cancel()
+	write := d.membership.Leave
+	if lost {
+		write = d.membership.Lost
+	}
+	if err := write(ctx); err != nil {
+		d.log.Error("the end of a device was not written", "err", err)
+	}
+}
+
+// handle answers one message.
+func (d *Device) handle(ctx context.Context, data []byte) {
+	r, err := parseRequest(data)
+	if errors.Is(err, errIgnored) {
+		return
+	}
+	var result any
+	if err == nil {
+		result, err = d.call(ctx, r)
+	}
+	if wrong, ok := errors.AsType[*rpcError](err); ok {
+		if r.id != nil {
+			d.send(encodeError(r.id, wrong))
+		}
+		return
+	}
+	if err != nil {
+		d.log.Info("refused", "method", r.method, "err", err)
+	}
+	switch {
+	case r.id == nil:
+	case err != nil:
+		d.send(encodeError(r.id, rpcErrorOf(err)))
+	default:
+		d.send(encodeResult(r.id, result))
+	}
+	if errors.Is(err, errBeganAnew) {
+		d.end(errBeganAnew, d.membership != nil)
+	}
+}
+
+// call does what a request asks. Before setMediaPreferences, the first call of a client that begins, nothing else is
+// done: a client that comes back after its device ended here does not make it, and must be sent away.
+func (d *Device) call(ctx context.Context, r request) (any, error) {
+	switch r.method {
+	case "ping":
+		return emptyResult{}, nil
+	case "leave":
+		d.cancel(&ending{cause: errLeft, code: websocket.StatusNormalClosure})
+		return emptyResult{}, nil
+	case "deviceDiagnostics":
+		d.log.Debug("diagnostics", "bytes", len(r.params))
+		return emptyResult{}, nil
+	case "setMediaPreferences":
+		return emptyResult{}, d.begin(ctx, r.params)
+	case "offerSdp", "answerSdp":
+	default:
+		return nil, &rpcError{rpcUnknownMethod, "unknown method"}
+	}
+	if d.membership == nil {
+		return nil, errBeganAnew
+	}
+	if r.method == "answerSdp" {
+		var params answerParams
+		if err := decodeParams(r.params, &params); err != nil {
+			return nil, err
+		}
+		return emptyResult{}, d.subscribe.answer(params)
+	}
+	var params offerParams
+	if err := decodeParams(r.params, &params); err != nil {
+		return nil, err
+	}
+	return d.publish.offer(ctx, params)
+}
+
+// begin is the greeting: from here on the device is connected.
+func (d *Device) begin(ctx context.Context, raw json.RawMessage) error {
+	var params struct {
+		Protocol string `json:"protocol"`
+	}
+	if err := decodeParams(raw, &params); err != nil {
+		return err
+	}
+	if params.Protocol != "" && params.Protocol != "WEBRTC" {
+		return errs.New(errs.Invalid, `protocol: expected "WEBRTC"`)
+	}
+	if d.membership != nil {
+		return nil
+	}
+	d.helloTimer.Stop()
+	m, err := d.server.members.Connect(ctx, d.participant, d.id, d)
+	if err != nil {
+		code := websocket.StatusNormalClosure
+		if c := errs.CodeOf(err); c == errs.Internal || c == errs.Unavailable {
+			code = websocket.StatusTryAgainLater // the client knocks again
+		}
+		d.cancel(&ending{cause: err, code: code, tell: true})
+		return err
+	}
+	d.membership = m
+	d.log.Info("device connected")
+	return nil
+}
+
+// mayPublish says whether an m-line of the device's offer becomes a track.
+func (d *Device) mayPublish(s section) bool { return s.sends && d.participant.MayPublish(s.kind) }
+
+// subscribingIs follows the subscribing connection. The device cannot repair it, so we do.
+func (d *Device) subscribingIs(state webrtc.PeerConnectionState) {
+	d.state = state
+	switch state {
+	case webrtc.PeerConnectionStateConnected:
+		d.reconnect.Stop()
+		d.patience = 0
+		d.subscribe.refresh()
+	case webrtc.PeerConnectionStateDisconnected, webrtc.PeerConnectionStateFailed:
+		if d.patience == 0 {
+			d.restartICE()
+		}
+	default:
+	}
+}
+
+// restartICE lets the next offer restart ICE, and again, ever more patiently, until the connection is up.
+func (d *Device) restartICE() {
+	if d.state == webrtc.PeerConnectionStateConnected || d.state == webrtc.PeerConnectionStateClosed {
+		return
+	}
+	d.patience = min(max(2*d.patience, d.server.cfg.OfferTimeout), time.Minute)
+	d.reconnect.Reset(d.patience)
+	d.subscribe.restart = true
+}
+
+// keyListener tells a device of the keys of a source that it hears. It implements media.KeySink.
+type keyListener struct {
+	d           *Device
+	participant string
+}
+
+// WriteKey passes a key on when it is released: once, with its length.
+func (l *keyListener) WriteKey(k media.Key) {
+	if !k.Ended {
+		return
+	}
+	l.d.post(func() {
+		l.d.notify("dtmf", dtmfNotification{
+			ParticipantID: l.participant, Digit: string(rune(k.Digit)), Duration: k.Duration.Milliseconds(),
+		})
+	})
+}

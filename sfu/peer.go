@@ -1,0 +1,78 @@
+package sfu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+)
+
+const (
+	heartbeatLabel   = "__heartbeat__"
+	diagnosticsLabel = "__diagnostics__"
+	gatherLimit      = 5 * time.Second
+)
+
+var errGather = errors.New("our candidates could not be gathered in time")
+
+// peer is one of a device's two connections, with the two data channels that the client expects on each.
+type peer struct {
+	pc        *webrtc.PeerConnection
+	heartbeat *webrtc.DataChannel
+}
+
+// newPeer makes a connection; changed is called from Pion's goroutines and must not block.
+func newPeer(api *webrtc.API, changed func(webrtc.PeerConnectionState)) (*peer, error) {
+	pc, err := api.NewPeerConnection(webrtc.Configuration{})
+	if err != nil {
+		return nil, fmt.Errorf("new peer connection: %w", err)
+	}
+	p := &peer{pc: pc}
+	for i, label := range []string{heartbeatLabel, diagnosticsLabel} {
+		negotiated, protocol := true, "udp"
+		id := uint16(i)
+		channel, err := pc.CreateDataChannel(label, &webrtc.DataChannelInit{ID: &id, Negotiated: &negotiated, Protocol: &protocol})
+		if err != nil {
+			_ = pc.Close()
+			return nil, fmt.Errorf("data channel %s: %w", label, err)
+		}
+		if i == 0 {
+			p.heartbeat = channel
+		}
+	}
+	pc.OnDataChannel(func(c *webrtc.DataChannel) { _ = c.Close() }) // nothing else is agreed
+	pc.OnConnectionStateChange(changed)
+	return p, nil
+}
+
+// describe makes sd our description and returns it with all our candidates: the protocol has no trickle.
+func (p *peer) describe(ctx context.Context, sd webrtc.SessionDescription) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, gatherLimit, errGather)
+	defer cancel()
+	gathered := webrtc.GatheringCompletePromise(p.pc)
+	if err := p.pc.SetLocalDescription(sd); err != nil {
+		return "", fmt.Errorf("set local description: %w", err)
+	}
+	select {
+	case <-gathered:
+		return p.pc.LocalDescription().SDP, nil
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+// beat asks the browser for a PONG. A channel whose last PING is still unsent is left alone.
+func (p *peer) beat() {
+	if p != nil && p.heartbeat.ReadyState() == webrtc.DataChannelStateOpen && p.heartbeat.BufferedAmount() == 0 {
+		_ = p.heartbeat.SendText("PING")
+	}
+}
+
+// close ends the connection and waits until its goroutines are gone.
+func (p *peer) close() {
+	if p != nil {
+		_ = p.pc.GracefulClose()
+	}
+}
