@@ -59,13 +59,24 @@ func (s *Server) logAccess(c *gin.Context) {
 		slog.String("remote", c.Request.RemoteAddr),
 	}
 	if last := c.Errors.Last(); last != nil {
-		level = slog.LevelInfo
-		if c.Writer.Status() >= http.StatusInternalServerError && c.Request.Context().Err() == nil {
-			level = slog.LevelError
-		}
+		level = levelOf(c)
 		attrs = append(attrs, slog.String("error", last.Err.Error()))
 	}
 	s.log.LogAttrs(c.Request.Context(), level, "request", attrs...)
+}
+
+// levelOf is how loud a refusal is: a fault of ours is an error unless the client just went away; that we can't now is
+// a warning; the rest is the client's.
+func levelOf(c *gin.Context) slog.Level {
+	switch {
+	case c.Request.Context().Err() != nil:
+		return slog.LevelInfo
+	case c.Writer.Status() == http.StatusServiceUnavailable:
+		return slog.LevelWarn
+	case c.Writer.Status() >= http.StatusInternalServerError:
+		return slog.LevelError
+	}
+	return slog.LevelInfo
 }
 
 // recoverPanic turns a panic of ours into a 500 and a log line with its stack.

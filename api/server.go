@@ -32,24 +32,27 @@ type Sessions interface {
 
 // Server is the REST API as an http.Handler. It serves everything below /v1/.
 type Server struct {
-	http.Handler
-
 	cfg     Config
 	sess    Sessions
 	dialogs Dialogs
 	log     *slog.Logger
 	guard   *guard
+	engine  *gin.Engine
 }
 
-// New makes the API over the two services. It starts nothing and owns neither.
+// New makes the API over the two services. It starts nothing and owns neither. An account that nobody can enter,
+// because its hash is malformed or its user name is another's, is logged; CheckHash finds the first before.
 func New(cfg Config, sess Sessions, calls Dialogs, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg, sess: sess, dialogs: calls, log: log, guard: newGuard(cfg.Accounts, log)}
-	s.Handler = s.routes()
+	s.engine = s.routes()
 	return s
 }
 
+// ServeHTTP serves one request. Timeouts are the http.Server's.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.ServeHTTP(w, r) }
+
 // routes is the whole surface.
-func (s *Server) routes() http.Handler {
+func (s *Server) routes() *gin.Engine {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	r.RedirectTrailingSlash = false

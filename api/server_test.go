@@ -16,7 +16,6 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
 
 	"tandem/errs"
@@ -58,7 +57,7 @@ func TestServiceErrors(t *testing.T) {
 		level  string
 	}{
 		{"too many", errs.New(errs.TooMany, "at most 5 a second"), 429, `{"error":"at most 5 a second","requestId":"r"}`, "INFO"},
-		{"unavailable", errs.New(errs.Unavailable, "try again"), 503, `{"error":"try again","requestId":"r"}`, "ERROR"},
+		{"unavailable", errs.New(errs.Unavailable, "try again"), 503, `{"error":"try again","requestId":"r"}`, "WARN"},
 		{"wrapped", fmt.Errorf("get: %w", errs.Wrap(errors.New("row 5"), errs.Conflict, "not now")), 409, `{"error":"not now","requestId":"r"}`, "INFO"},
 		{"internal", errs.New(errs.Internal, "the key is 123"), 500, `{"error":"internal error","requestId":"r"}`, "ERROR"},
 		{"foreign", errors.New("pq: password authentication failed"), 500, `{"error":"internal error","requestId":"r"}`, "ERROR"},
@@ -164,10 +163,8 @@ func TestDescriptionIsComplete(t *testing.T) {
 		}
 	}
 	s := New(Config{}, nil, nil, slog.New(slog.DiscardHandler))
-	engine, ok := s.Handler.(*gin.Engine)
-	require.True(t, ok)
 	routed := map[string]bool{}
-	for _, r := range engine.Routes() {
+	for _, r := range s.engine.Routes() {
 		if r.Path != "/v1/openapi.yml" {
 			routed[r.Method+" "+regexp.MustCompile(`:(\w+)`).ReplaceAllString(r.Path, "{$1}")] = true
 		}
