@@ -23,6 +23,11 @@ const (
 	OnSessionExpired       Name = "onSessionExpired"
 )
 
+// Names lists every event.
+func Names() []Name {
+	return []Name{OnConnect, OnLeave, OnDisconnect, OnSipDialogStateChange, OnDtmf, OnSessionExpired}
+}
+
 // Event is one change in the outside world. It is written in the transaction that records the change.
 type Event struct {
 	ID          string // the webhook-id: the same on every retry
