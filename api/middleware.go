@@ -111,14 +111,14 @@ func checkIDs(c *gin.Context) {
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// writeJSON writes a view. It is encoded before the status goes out, so that a failure can still be a 500.
+// writeJSON writes a view. It is encoded before the status goes out, so that a failure can still be a 500, whose own
+// body can't fail.
 func writeJSON(c *gin.Context, status int, view any) {
 	var body bytes.Buffer
 	enc := json.NewEncoder(&body)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(view); err != nil {
-		_ = c.Error(fmt.Errorf("encode answer: %w", err)) // it returns what it was given
-		c.Status(http.StatusInternalServerError)
+		refuse(c, fmt.Errorf("encode answer: %w", err))
 		return
 	}
 	c.Data(status, "application/json; charset=utf-8", body.Bytes())

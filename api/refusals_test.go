@@ -194,6 +194,10 @@ func TestRefusals(t *testing.T) {
 			name: "subscription to nobody", method: "PUT", path: subscriptions, body: `{"participants":[{}]}`, status: 400,
 			message: `participants[0].participantId: is missing; must be a participant's id`,
 		},
+		{
+			name: "joining with subscriptions of the wrong type", method: "PUT", path: home + "/sessions/" + other + "/participants/" + loner,
+			body: `{"participants":"all"}`, status: 400, message: `participants: must be an array, not a string`,
+		},
 		// dialogs
 		{
 			name: "to no E.164", method: "POST", path: home + "/participants/" + loner + "/dialogs", body: call("5550101", "+15550100100", ""), status: 400,

@@ -14,10 +14,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
 
+	"tandem/dialogs"
 	"tandem/errs"
 	"tandem/sessions"
 )
@@ -171,6 +175,41 @@ func TestDescriptionIsComplete(t *testing.T) {
 	}
 	require.Equal(t, slices.Sorted(maps.Keys(described)), slices.Sorted(maps.Keys(routed)))
 	require.Len(t, routed, 21) // 11 and, on two paths, the 3 of dialogs and our 2
+}
+
+func TestAnswerThatCantBeEncoded(t *testing.T) {
+	w := httptest.NewRecorder()
+	c, _ := gin.CreateTestContext(w)
+	c.Request = httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
+	writeJSON(c, http.StatusOK, func() {})
+	require.Equal(t, http.StatusInternalServerError, w.Code)
+	require.JSONEq(t, `{"error":"internal error","requestId":""}`, w.Body.String())
+}
+
+func TestBodyThatBreaksOff(t *testing.T) {
+	s := New(Config{Accounts: []Account{{ID: "A", Username: "password", PasswordHash: referenceHash}}}, nil, nil, slog.New(slog.DiscardHandler))
+	req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/accounts/A/sessions", iotest.ErrReader(io.ErrUnexpectedEOF))
+	req.SetBasicAuth("password", "password")
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, req)
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Contains(t, w.Body.String(), "body: broke off while it was read")
+}
+
+func TestViewOfInboundDialog(t *testing.T) {
+	at := time.Date(2026, 3, 4, 5, 6, 7, 8e6, time.FixedZone("CET", 3600))
+	raw, err := json.Marshal(viewDialog(dialogs.Dialog{
+		ID: "d", Account: "A", Participant: "p", Inbound: true, State: dialogs.Answered, To: "", From: "UNKNOWN",
+		Cause:   dialogs.Cause{Reason: dialogs.FarEndBusy, Details: "486 Busy Here", SIPCode: 486},
+		Created: at, Answered: at.Add(time.Second), Ended: at.Add(time.Minute),
+	}))
+	require.NoError(t, err)
+	require.JSONEq(t, `{
+		"dialogId": "d", "id": "d", "dialogType": "SIP", "type": "SIP", "state": "ANSWERED", "direction": "inbound", "participantId": "p",
+		"dialogStateData": {"state": "ANSWERED", "to": "", "from": "UNKNOWN"}, "data": {"to": "", "from": "UNKNOWN"},
+		"eventData": {"reason": "FAR END BUSY", "details": "486 Busy Here", "sipCode": 486},
+		"createdTime": "2026-03-04T04:06:07.008Z", "answeredTime": "2026-03-04T04:06:08.008Z", "endedTime": "2026-03-04T04:07:07.008Z"
+	}`, string(raw))
 }
 
 func TestClip(t *testing.T) {
