@@ -85,9 +85,6 @@ func (j *Jitter) Take(dst []int16) bool {
 // Depth is how many samples wait.
 func (j *Jitter) Depth() int { return int(max(0, j.end-j.read)) }
 
-// Delay is the present target in samples.
-func (j *Jitter) Delay() int { return int(j.delay) }
-
 // Reset empties the buffer; the counters and the measured delay stay.
 func (j *Jitter) Reset() {
 	clear(j.ring[:])

@@ -142,6 +142,9 @@ func (p *Port) Update(m PortMedia) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.agreed = true
+	if m.Remote != p.media.Remote || m.RemoteRTCP != p.media.RemoteRTCP {
+		p.reports.from = netip.AddrPort{}
+	}
 	p.media = m
 	p.sending.Store(m.Send)
 	p.source.signal(m.Remote)
@@ -154,7 +157,8 @@ func (p *Port) retarget() {
 	if old := p.target.Load(); old != nil && *old == to || !to.IsValid() {
 		return
 	}
-	p.target.Store(&to)
+	moved := to // escapes, and only here: a packet that changes nothing allocates nothing
+	p.target.Store(&moved)
 }
 
 // Close says goodbye to the far end (RTCP BYE), closes both sockets and waits for the port's goroutines. It may be

@@ -69,7 +69,9 @@ func (p *Port) receiveRTCP(b []byte, from netip.AddrPort, at time.Time) {
 	ours := p.out.report(at).ssrc
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.reports.from = from
+	if !p.reports.from.IsValid() || from == p.rtcpSignalled() {
+		p.reports.from = from
+	}
 	for _, packet := range packets {
 		switch r := packet.(type) {
 		case *rtcp.SenderReport:
@@ -149,16 +151,21 @@ func (p *Port) compound(now time.Time, last bool) (netip.AddrPort, []rtcp.Packet
 	return p.rtcpTarget(), packets
 }
 
-// rtcpTarget is where our reports go: to where the far end's come from, else to where SDP says. p.mu is held.
+// rtcpTarget is where our reports go: to where the far end's first came from, else to where SDP says. p.mu is held.
 func (p *Port) rtcpTarget() netip.AddrPort {
-	to := p.source.target()
-	switch {
-	case p.reports.from.IsValid() && p.reports.from.Addr() == to.Addr():
+	if p.reports.from.IsValid() && p.reports.from.Addr() == p.source.target().Addr() {
 		return p.reports.from
-	case p.media.RemoteRTCP.IsValid():
+	}
+	return p.rtcpSignalled()
+}
+
+// rtcpSignalled is where SDP wants RTCP, or the port after that of the RTP (RFC 3550 §11). p.mu is held.
+func (p *Port) rtcpSignalled() netip.AddrPort {
+	if p.media.RemoteRTCP.IsValid() {
 		return p.media.RemoteRTCP
-	case to.IsValid() && to.Port() < 65535:
-		return netip.AddrPortFrom(to.Addr(), to.Port()+1) // RFC 3550 §11
+	}
+	if to := p.source.target(); to.IsValid() && to.Port() < 65535 {
+		return netip.AddrPortFrom(to.Addr(), to.Port()+1)
 	}
 	return netip.AddrPort{}
 }
