@@ -33,7 +33,7 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 		To: in.To, From: in.From, Created: time.Now(),
 		Cause: Cause{Reason: RingingReason},
 	})
-	return func(leg Leg) {
+	return func(leg Leg) { //nolint:contextcheck // a call outlives the request that began it
 		c.leg = leg
 		if !s.start(c) {
 			leg.Hangup(503)

@@ -90,7 +90,7 @@ func (s *Service) Create(ctx context.Context, req Create) (Dialog, error) {
 		return Dialog{}, fmt.Errorf("create dialog: %w", err)
 	}
 	created := c.d
-	if !s.start(c) {
+	if !s.start(c) { //nolint:contextcheck // a call outlives the request that began it
 		c.attachment.Detach()
 		return Dialog{}, errs.New(errs.Unavailable, "the gateway is stopping; try again")
 	}

@@ -3,6 +3,7 @@ package dialogs
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -28,12 +29,8 @@ func table() map[State]map[bool]map[input]State {
 	end := map[input]State{farEnded: Terminated, localHangup: Terminated, fault: Terminated}
 	with := func(more map[input]State) map[input]State {
 		all := map[input]State{}
-		for in, to := range end {
-			all[in] = to
-		}
-		for in, to := range more {
-			all[in] = to
-		}
+		maps.Copy(all, end)
+		maps.Copy(all, more)
 		return all
 	}
 	return map[State]map[bool]map[input]State{

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -62,7 +63,7 @@ func Trunk(name, uri string) gateway.TrunkConfig {
 // Start runs a gateway until the test ends.
 func Start(tb testing.TB, cfg gateway.Config) *Gateway {
 	tb.Helper()
-	require.NoError(tb, cfg.Validate())
+	require.NoError(tb, cfg.Check())
 	ctx, cancel := context.WithCancel(context.Background())
 	app, err := gateway.New(ctx, cfg, Log(tb))
 	if err != nil {
@@ -88,7 +89,7 @@ func Start(tb testing.TB, cfg gateway.Config) *Gateway {
 		if err != nil {
 			return false
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		return resp.StatusCode == http.StatusOK
 	}, Patience, 5*time.Millisecond)
 	return g
@@ -149,7 +150,7 @@ func (g *Gateway) Do(tb testing.TB, method, path string, body any) (int, []byte)
 	req.SetBasicAuth(User, Password)
 	resp, err := g.client.Do(req)
 	require.NoError(tb, err)
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(tb, err)
 	return resp.StatusCode, text
@@ -216,9 +217,7 @@ func (g *Gateway) Call(tb testing.TB, participant, to string, more ...Object) st
 	tb.Helper()
 	data := Object{"to": to, "from": "+15550199"}
 	for _, m := range more {
-		for k, v := range m {
-			data[k] = v
-		}
+		maps.Copy(data, m)
 	}
 	o := g.Must(tb, http.MethodPost, "/participants/"+participant+"/dialogs", Object{"dialogType": "SIP", "dialogStateData": data})
 	require.Equal(tb, "NEW", o.Text("state"))
@@ -259,7 +258,7 @@ func (g *Gateway) Get(tb testing.TB, path string) string {
 	tb.Helper()
 	resp, err := g.client.Get(g.URL + path)
 	require.NoError(tb, err)
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	require.Equal(tb, http.StatusOK, resp.StatusCode)
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(tb, err)

@@ -1,0 +1,101 @@
+// Command tandem is the gateway: serve runs it, lab plays the telephone network, bench loads it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"tandem/gateway"
+)
+
+type commands struct {
+	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
+	Migrate migrateCommand `cmd:"" help:"Bring the database schema up to date, and do nothing else."`
+	Lab     labCommand     `cmd:"" help:"Run the lab trunk alone: a SIP far end that plays the telephone network."`
+	Hash    hashCommand    `cmd:"" name:"hash-password" help:"Read a password from standard input and print its passwordHash."`
+}
+
+// environment is what every command gets.
+type environment struct {
+	ctx    context.Context //nolint:containedctx // it lives exactly as long as the one command that has it
+	file   *gateway.File
+	stdout io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "tandem: "+err.Error())
+		stop()
+		os.Exit(1) //nolint:gocritic // stop was called
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	path, err := configPath(args)
+	if err != nil {
+		return err
+	}
+	file, err := gateway.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var all commands
+	parser, err := kong.New(&all,
+		kong.Name("tandem"),
+		kong.Description("A self-hosted gateway between telephone trunks and browsers.\n\n"+
+			"Every flag of serve can be set in the file that --config names and in the environment: "+
+			"http.listen, --http-listen, TANDEM_HTTP_LISTEN. Flags beat environment, environment beats file."),
+		kong.UsageOnError(),
+		kong.Resolvers(file.Resolver()),
+	)
+	if err != nil {
+		return err
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return err
+	}
+	return command.Run(&environment{ctx: ctx, file: file, stdout: os.Stdout})
+}
+
+// configPath finds --config before the other flags are read: the file holds their values.
+func configPath(args []string) (string, error) {
+	path := os.Getenv(gateway.EnvName("config"))
+	for i, a := range args {
+		switch {
+		case a == "--":
+			return path, nil
+		case len(a) > len("--config=") && a[:len("--config=")] == "--config=":
+			path = a[len("--config="):]
+		case a == "--config":
+			if i+1 == len(args) {
+				return "", errors.New("--config: needs the name of a file")
+			}
+			path = args[i+1]
+		}
+	}
+	return path, nil
+}
+
+// newLog makes the log that log.level and log.format ask for.
+func newLog(cfg gateway.LogConfig, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

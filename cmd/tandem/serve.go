@@ -1,0 +1,62 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"tandem/gateway"
+	"tandem/lab"
+	"tandem/store"
+)
+
+// configFlag names the configuration file; main has read it before the flags are parsed.
+type configFlag struct {
+	File string `name:"config" placeholder:"FILE" help:"The configuration file."`
+}
+
+type serveCommand struct {
+	configFlag `embed:""`
+	Demo       bool           `help:"Add a demo account, the lab trunk and the demo page: for trying out, never for the open net."`
+	Settings   gateway.Config `embed:""`
+}
+
+// Run serves until it is told to stop.
+func (c *serveCommand) Run(env *environment) error {
+	cfg := c.Settings
+	if c.Demo {
+		addDemo(&cfg)
+	}
+	if err := env.file.Complete(&cfg); err != nil {
+		return err
+	}
+	log := newLog(cfg.Log, os.Stderr)
+	group, ctx := errgroup.WithContext(env.ctx)
+	app, err := gateway.New(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	if c.Demo {
+		trunk, err := lab.Listen(lab.Config{Listen: []string{labUDP, labTCP}}, log.With("part", "lab"))
+		if err != nil {
+			return fmt.Errorf("lab trunk: %w", errors.Join(err, app.Close()))
+		}
+		group.Go(func() error { return trunk.Run(ctx) })
+		printDemo(env.stdout, app)
+	}
+	group.Go(func() error { return app.Run(ctx) })
+	return group.Wait()
+}
+
+type migrateCommand struct {
+	configFlag `embed:""`
+	Database   gateway.DatabaseConfig `embed:"" prefix:"database-"`
+	Log        gateway.LogConfig      `embed:"" prefix:"log-"`
+}
+
+// Run brings the schema up to date.
+func (c *migrateCommand) Run(env *environment) error {
+	return store.Migrate(env.ctx, string(c.Database.URL), newLog(c.Log, os.Stderr))
+}

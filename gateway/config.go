@@ -1,0 +1,142 @@
+package gateway
+
+import (
+	"encoding/json"
+	"log/slog"
+	"time"
+)
+
+// Config is what tandem.yaml, the environment and the flags say. Load fills it in and checks it; every scalar has a
+// flag and an environment variable (http.publicURL, --http-public-url, TANDEM_HTTP_PUBLIC_URL).
+type Config struct {
+	HTTP     HTTPConfig     `embed:"" prefix:"http-" yaml:"http"`
+	Security SecurityConfig `embed:"" prefix:"security-" yaml:"security"`
+	SIP      SIPConfig      `embed:"" prefix:"sip-" yaml:"sip"`
+	Media    MediaConfig    `embed:"" prefix:"media-" yaml:"media"`
+	Database DatabaseConfig `embed:"" prefix:"database-" yaml:"database"`
+	Limits   LimitsConfig   `embed:"" prefix:"limits-" yaml:"limits"`
+	Log      LogConfig      `embed:"" prefix:"log-" yaml:"log"`
+
+	Accounts []AccountConfig `kong:"-" yaml:"accounts"`
+	Trunks   []TrunkConfig   `kong:"-" yaml:"trunks"`
+	Numbers  []NumberConfig  `kong:"-" yaml:"numbers"`
+
+	// Demo serves the demo page and lets it join a demo session. Never set on a gateway that strangers can reach.
+	Demo bool `kong:"-" yaml:"-"`
+}
+
+// HTTPConfig is the listener of the REST API, the device connections and the pages.
+type HTTPConfig struct {
+	Listen    string `yaml:"listen" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where REST and WebSocket are served."`
+	PublicURL string `name:"public-url" yaml:"publicURL" default:"" placeholder:"URL" help:"The address that pages and callbacks show; empty: made from http.listen."`
+	TLSCert   string `name:"tls-cert" yaml:"tlsCert" default:"" placeholder:"FILE" help:"With http.tlsKey: serve HTTPS and WSS."`
+	TLSKey    string `name:"tls-key" yaml:"tlsKey" default:"" placeholder:"FILE" help:"The private key of http.tlsCert."`
+}
+
+// SecurityConfig is about participants' tokens.
+type SecurityConfig struct {
+	TokenKey      Secret        `name:"token-key" yaml:"tokenKey" default:"" placeholder:"SECRET" help:"Signs participants' tokens; empty: made once and kept in the database."`
+	TokenLifetime time.Duration `name:"token-lifetime" yaml:"tokenLifetime" default:"24h" help:"How long a participant's token is good."`
+}
+
+// SIPConfig is the SIP user agent.
+type SIPConfig struct {
+	Listen      []string      `yaml:"listen" default:"udp://127.0.0.1:5060,tcp://127.0.0.1:5060" placeholder:"URL" help:"Where SIP is served: udp://host:port, tcp://host:port."`
+	Advertise   string        `yaml:"advertise" default:"" placeholder:"HOST[:PORT]" help:"Host for Via and Contact behind NAT."`
+	TLSCert     string        `name:"tls-cert" yaml:"tlsCert" default:"" hidden:""`
+	TLSKey      string        `name:"tls-key" yaml:"tlsKey" default:"" hidden:""`
+	TLSCA       string        `name:"tls-ca" yaml:"tlsCA" default:"" hidden:""`
+	TokenCalls  string        `name:"token-calls" yaml:"tokenCalls" default:"any" placeholder:"any|trunks" help:"May a caller with a valid token come from outside every trunk."`
+	RingTimeout time.Duration `name:"ring-timeout" yaml:"ringTimeout" default:"60s" help:"How long an outbound call may ring."`
+}
+
+// MediaConfig is where RTP and WebRTC flow.
+type MediaConfig struct {
+	Listen     string      `yaml:"listen" default:"127.0.0.1" placeholder:"ADDRESS" help:"Where RTP and WebRTC sockets are bound."`
+	PublicIP   string      `name:"public-ip" yaml:"publicIP" default:"" placeholder:"ADDRESS" help:"The address put in SDP behind NAT; empty: media.listen."`
+	RTPPorts   string      `name:"rtp-ports" yaml:"rtpPorts" default:"20000-29999" placeholder:"FIRST-LAST" help:"The UDP ports of phone legs, two for each."`
+	WebRTCUDP  int         `name:"webrtc-udp" yaml:"webrtcUDP" default:"7882" placeholder:"PORT" help:"The one UDP port of all browsers."`
+	WebRTCTCP  int         `name:"webrtc-tcp" yaml:"webrtcTCP" default:"7882" placeholder:"PORT" help:"The TCP port for browsers that can't use UDP."`
+	ICEServers []ICEServer `kong:"-" yaml:"iceServers"`
+}
+
+// ICEServer is a STUN or TURN server that createParticipant hands on to the application.
+type ICEServer struct {
+	URLs       []string `yaml:"urls"`
+	Username   string   `yaml:"username"`
+	Credential Secret   `yaml:"credential"`
+}
+
+// DatabaseConfig is where everything is kept.
+type DatabaseConfig struct {
+	URL Secret `name:"url" yaml:"url" default:"sqlite:data/tandem.db" placeholder:"URL" help:"sqlite:FILE or postgres://user:pass@host/db."`
+}
+
+// LimitsConfig bounds what applications may ask for.
+type LimitsConfig struct {
+	ParticipantsPerSession int           `name:"participants-per-session" yaml:"participantsPerSession" default:"20" placeholder:"N" help:"How many participants a session may hold."`
+	SessionLifetime        time.Duration `name:"session-lifetime" yaml:"sessionLifetime" default:"9h" help:"When a session ends by itself."`
+}
+
+// LogConfig is about the log on standard error.
+type LogConfig struct {
+	Level  string `yaml:"level" default:"info" enum:"debug,info,warn,error" help:"The least important lines that are shown."`
+	Format string `yaml:"format" default:"text" enum:"text,json" help:"How a line looks."`
+}
+
+// AccountConfig is an application that may use the API.
+type AccountConfig struct {
+	ID             string `yaml:"id"`
+	Username       string `yaml:"username"`
+	Password       Secret `yaml:"password"`
+	PasswordHash   Secret `yaml:"passwordHash"`
+	CallbackSecret Secret `yaml:"callbackSecret"`
+}
+
+// TrunkConfig is a carrier or PBX.
+type TrunkConfig struct {
+	Name              string   `yaml:"name"`
+	Account           string   `yaml:"account"`
+	URI               string   `yaml:"uri"`
+	Username          string   `yaml:"username"`
+	Password          Secret   `yaml:"password"`
+	Register          bool     `yaml:"register"`
+	Allow             []string `yaml:"allow"`
+	InboundUsername   string   `yaml:"inboundUsername"`
+	InboundPassword   Secret   `yaml:"inboundPassword"`
+	Codecs            []string `yaml:"codecs"`
+	SRTP              string   `yaml:"srtp"`
+	DTMF              string   `yaml:"dtmf"`
+	Identity          string   `yaml:"identity"`
+	CountryCode       string   `yaml:"countryCode"`
+	Headers           []string `yaml:"headers"`
+	Prefixes          []string `yaml:"prefixes"`
+	Priority          int      `yaml:"priority"`
+	Weight            int      `yaml:"weight"`
+	MaxCalls          int      `yaml:"maxCalls"`
+	MaxCallsPerSecond int      `yaml:"maxCallsPerSecond"`
+}
+
+// NumberConfig is a telephone number whose callers come in without a token.
+type NumberConfig struct {
+	Number      string `yaml:"number"`
+	Account     string `yaml:"account"`
+	CallbackURL string `yaml:"callbackUrl"`
+}
+
+// Secret is a string that shows itself nowhere but where it is used.
+type Secret string
+
+const redacted = "[redacted]"
+
+// LogValue keeps the secret out of the log.
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// String keeps the secret out of formatted text.
+func (Secret) String() string { return redacted }
+
+// GoString keeps the secret out of %#v.
+func (Secret) GoString() string { return redacted }
+
+// MarshalJSON keeps the secret out of JSON.
+func (Secret) MarshalJSON() ([]byte, error) { return json.Marshal(redacted) }

@@ -1,0 +1,140 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"tandem/gateway"
+)
+
+const goodFile = `
+http:
+  listen: 127.0.0.1:9090
+security:
+  tokenLifetime: 12h
+sip:
+  listen: [udp://127.0.0.1:6060]
+accounts:
+  - {id: "9900000", username: api-user, password: api-pass, callbackSecret: whsec_dGVzdA==}
+trunks:
+  - name: carrier
+    account: "9900000"
+    uri: sip:127.0.0.1:5090;transport=udp
+    register: false
+    allow: [127.0.0.1/32, 192.0.2.7]
+    codecs: [PCMU, PCMA, G722, opus]
+    srtp: off
+    dtmf: rfc4733
+    identity: pai
+    countryCode: ""
+    headers: []
+    prefixes: ["+"]
+    priority: 1
+    weight: 1
+`
+
+func TestLoad(t *testing.T) {
+	t.Setenv("TANDEM_MEDIA_WEBRTC_UDP", "7900")
+	t.Setenv("TANDEM_SIP_LISTEN", "udp://127.0.0.1:7060,tcp://127.0.0.1:7060")
+	cfg, err := gateway.Load([]byte(goodFile))
+	require.NoError(t, err)
+	require.Equal(t, "127.0.0.1:9090", cfg.HTTP.Listen, "the file beats the default")
+	require.Equal(t, 12*time.Hour, cfg.Security.TokenLifetime)
+	require.Equal(t, []string{"udp://127.0.0.1:7060", "tcp://127.0.0.1:7060"}, cfg.SIP.Listen, "the environment beats the file")
+	require.Equal(t, 7900, cfg.Media.WebRTCUDP, "the environment beats the default")
+	require.Equal(t, "20000-29999", cfg.Media.RTPPorts, "the default stands where nothing is said")
+	require.Len(t, cfg.Accounts, 1)
+	require.Equal(t, "carrier", cfg.Trunks[0].Name)
+	require.Empty(t, cfg.Warnings())
+}
+
+// TestMistakes holds every mistake that stops the start: one line that names the key and what it should be.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	const account = "accounts: [{id: a, username: u, password: p}]\n"
+	const trunk = "trunks: [{name: t, account: a, uri: 'sip:127.0.0.1', "
+	cases := []struct{ name, text, key, should string }{
+		{"unknown section", "htpt: {}", "htpt", "unknown field"},
+		{"unknown key", "http: {lisen: x}", "lisen", "unknown field"},
+		{"not YAML", "http: [", "", ""},
+		{"wrong type", "accounts: 7", "", "int"},
+		{"bad address", account + "http: {listen: nowhere}", "http.listen", "host:port"},
+		{"bad port", account + "http: {listen: '127.0.0.1:99999'}", "http.listen", "no port"},
+		{"bad public URL", account + "http: {publicURL: 'ftp://x'}", "http.publicURL", "http or https"},
+		{"half of TLS", account + "http: {tlsCert: x}", "http.tlsKey", "both"},
+		{"short key", account + "security: {tokenKey: short}", "security.tokenKey", "at least 32"},
+		{"lifetime", account + "security: {tokenLifetime: -1h}", "security.tokenLifetime", "longer than 0"},
+		{"duration", account + "security: {tokenLifetime: soon}", "security-token-lifetime", "soon"},
+		{"no SIP", account + "sip: {listen: ['ftp://x']}", "sip.listen[0]", "udp://host:port"},
+		{"token calls", account + "sip: {tokenCalls: all}", "sip.tokenCalls", "any or trunks"},
+		{"media address", account + "media: {listen: localhost}", "media.listen", "IP address"},
+		{"public IP", account + "media: {publicIP: x}", "media.publicIP", "IP address"},
+		{"RTP range", account + "media: {rtpPorts: 5000}", "media.rtpPorts", "first-last"},
+		{"RTP range backwards", account + "media: {rtpPorts: 30000-20000}", "media.rtpPorts", "first-last"},
+		{"browsers' port in it", account + "media: {webrtcUDP: 20002}", "media.webrtcUDP", "overlap"},
+		{"SIP port in it", account + "sip: {listen: ['udp://127.0.0.1:20004']}", "sip.listen[0]", "overlap"},
+		{"database", account + "database: {url: 'mysql://x'}", "database.url", "sqlite:FILE or postgres://"},
+		{"limit", account + "limits: {participantsPerSession: 0}", "limits.participantsPerSession", "at least 1"},
+		{"session lifetime", account + "limits: {sessionLifetime: 0s}", "limits.sessionLifetime", "longer than 0"},
+		{"no account", "", "accounts", "at least one"},
+		{"no user name", "accounts: [{id: a, password: p}]", "accounts[0].username", "should be set"},
+		{"no password", "accounts: [{id: a, username: u}]", "accounts[0]", "password or passwordHash"},
+		{"two of one name", "accounts: [{id: a, username: u, password: p}, {id: a, username: v, password: p}]", "accounts[1].id", "twice"},
+		{"callback secret", "accounts: [{id: a, username: u, password: p, callbackSecret: x}]", "accounts[0].callbackSecret", "whsec_"},
+		{"trunk without a name", account + "trunks: [{account: a}]", "trunks[0].name", "name"},
+		{"trunk of nobody", account + "trunks: [{name: t, account: b, uri: 'sip:x'}]", "trunks[0].account", "accounts"},
+		{"trunk to nowhere", account + "trunks: [{name: t, account: a, uri: 'tel:1'}]", "trunks[0].uri", "SIP URI"},
+		{"network", account + trunk + "allow: [x]}]", "trunks[0].allow[0]", "network"},
+		{"codec", account + trunk + "codecs: [GSM]}]", "trunks[0].codecs[0]", "PCMU"},
+		{"codecs that we can't speak", account + trunk + "codecs: [opus]}]", "trunks[0].codecs", "PCMU or PCMA"},
+		{"SRTP", account + trunk + "srtp: required}]", "trunks[0].srtp", "not supported"},
+		{"registration", account + trunk + "register: true}]", "trunks[0].register", "not supported"},
+		{"inbound secret", account + trunk + "inboundUsername: u}]", "trunks[0].inboundPassword", "missing"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := gateway.Load([]byte(c.text))
+			require.Error(t, err)
+			require.Contains(t, err.Error(), c.key)
+			require.Contains(t, err.Error(), c.should)
+			require.NotContains(t, err.Error(), "\n", "one line")
+		})
+	}
+}
+
+func TestSecretsStaySecret(t *testing.T) {
+	t.Parallel()
+	cfg, err := gateway.Load([]byte(strings.ReplaceAll(goodFile, "api-pass", "hunter2")))
+	require.NoError(t, err)
+	require.Equal(t, gateway.Secret("hunter2"), cfg.Accounts[0].Password)
+	text, err := json.Marshal(cfg)
+	require.NoError(t, err)
+	for _, shown := range []string{string(text), fmt.Sprintf("%v %+v %#v %s", cfg, cfg, cfg, cfg.Accounts[0].Password)} {
+		require.NotContains(t, shown, "hunter2")
+		require.NotContains(t, shown, "whsec_")
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte(goodFile))
+	f.Add([]byte("http: {listen: [1]}"))
+	f.Add([]byte("accounts: [{id: {}}]"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		cfg, err := gateway.Load(text)
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Fatalf("not one line: %q", err)
+			}
+			return
+		}
+		if err := cfg.Check(); err != nil {
+			t.Fatalf("accepted, and then not: %v", err)
+		}
+	})
+}

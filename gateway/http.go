@@ -1,0 +1,68 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"tandem/web"
+)
+
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	// requestPatience is how long requests that run may take to finish when the gateway stops.
+	requestPatience = 3 * time.Second
+)
+
+// routes is everything that the HTTP listener serves.
+func (a *App) routes(rest http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", rest)
+	mux.Handle("/v3/", a.devices)
+	mux.Handle("/metrics", a.metrics())
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !a.ready.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = w.Write([]byte("starting or stopping\n"))
+			return
+		}
+		_, _ = w.Write([]byte("ready\n"))
+	})
+	if a.demoRoom != nil {
+		mux.Handle("POST /demo/join", a.demoRoom)
+		mux.Handle("/", web.Handler())
+		return mux
+	}
+	mux.Handle("/", rest) // its 404 has the error body that clients know
+	return mux
+}
+
+// serveHTTP serves until ctx ends and lets running requests finish.
+func (a *App) serveHTTP(ctx context.Context) error {
+	server := &http.Server{
+		Handler:           a.handler,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(a.listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	a.ready.Store(false)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestPatience)
+	defer cancel()
+	err := server.Shutdown(drain)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close()
+	}
+	_ = <-failed // http.ErrServerClosed
+	return err
+}

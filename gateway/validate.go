@@ -1,0 +1,288 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// minTokenKey is the least length of a key for HMAC-SHA256, in bytes (RFC 7518 §3.2).
+const minTokenKey = 32
+
+// Check fills in what follows from other keys and checks everything. Its error is one line that names the key and
+// what it should be.
+// It is not called Validate: kong would call that before the file is merged.
+func (c *Config) Check() error {
+	for _, check := range []func() error{
+		c.validateHTTP, c.validateSecurity, c.validateSIP, c.validateMedia, c.validateDatabase, c.validateLimits,
+		c.validateAccounts, c.validateTrunks,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Warnings lists what the configuration asks for and this version does not do, a sentence each.
+func (c *Config) Warnings() []string {
+	var all []string
+	if len(c.Numbers) > 0 {
+		all = append(all, "numbers: callers without a participant's token are refused in this version")
+	}
+	for i, t := range c.Trunks {
+		if t.MaxCalls > 0 || t.MaxCallsPerSecond > 0 {
+			all = append(all, fmt.Sprintf("trunks[%d].maxCalls, maxCallsPerSecond: are not enforced in this version", i))
+		}
+	}
+	return all
+}
+
+func (c *Config) validateHTTP() error {
+	if _, err := hostPort(c.HTTP.Listen); err != nil {
+		return fmt.Errorf("http.listen: %q should be host:port, such as 127.0.0.1:8080 (%w)", c.HTTP.Listen, err)
+	}
+	if (c.HTTP.TLSCert == "") != (c.HTTP.TLSKey == "") {
+		return fmt.Errorf("http.tlsCert and http.tlsKey: both should be set, or neither")
+	}
+	if c.HTTP.PublicURL == "" {
+		return nil
+	}
+	u, err := url.Parse(c.HTTP.PublicURL)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return fmt.Errorf("http.publicURL: %q should be an http or https address, such as https://tandem.example.com", c.HTTP.PublicURL)
+	}
+	return nil
+}
+
+func hostPort(s string) (port int, err error) {
+	_, text, err := net.SplitHostPort(s)
+	if err != nil {
+		return 0, err
+	}
+	port, err = strconv.Atoi(text)
+	if err != nil || port < 0 || port > 65535 {
+		return 0, fmt.Errorf("%q is no port", text)
+	}
+	return port, nil
+}
+
+func (c *Config) validateSecurity() error {
+	if key := string(c.Security.TokenKey); key != "" && len(key) < minTokenKey {
+		return fmt.Errorf("security.tokenKey: has %d bytes, should have at least %d; leave it empty to have one made", len(key), minTokenKey)
+	}
+	if c.Security.TokenLifetime <= 0 {
+		return fmt.Errorf("security.tokenLifetime: %s should be longer than 0, such as 24h", c.Security.TokenLifetime)
+	}
+	return nil
+}
+
+func (c *Config) validateSIP() error {
+	if len(c.SIP.Listen) == 0 {
+		return fmt.Errorf("sip.listen: should name at least one address, such as udp://127.0.0.1:5060")
+	}
+	for i, raw := range c.SIP.Listen {
+		u, err := url.Parse(raw)
+		if err != nil || (u.Scheme != "udp" && u.Scheme != "tcp") {
+			return fmt.Errorf("sip.listen[%d]: %q should be udp://host:port or tcp://host:port (other transports are not supported by this version)", i, raw)
+		}
+		if _, err := hostPort(u.Host); err != nil {
+			return fmt.Errorf("sip.listen[%d]: %q should be udp://host:port or tcp://host:port (%w)", i, raw, err)
+		}
+	}
+	if c.SIP.TLSCert != "" || c.SIP.TLSKey != "" || c.SIP.TLSCA != "" {
+		return fmt.Errorf("sip.tlsCert, sip.tlsKey, sip.tlsCA: SIP over TLS is not supported by this version; leave them empty")
+	}
+	if c.SIP.TokenCalls != "any" && c.SIP.TokenCalls != "trunks" {
+		return fmt.Errorf("sip.tokenCalls: %q should be any or trunks", c.SIP.TokenCalls)
+	}
+	if c.SIP.RingTimeout <= 0 {
+		return fmt.Errorf("sip.ringTimeout: %s should be longer than 0, such as 60s", c.SIP.RingTimeout)
+	}
+	return nil
+}
+
+func (c *Config) validateMedia() error {
+	if _, err := netip.ParseAddr(c.Media.Listen); err != nil {
+		return fmt.Errorf("media.listen: %q should be an IP address, such as 127.0.0.1", c.Media.Listen)
+	}
+	if c.Media.PublicIP != "" {
+		if _, err := netip.ParseAddr(c.Media.PublicIP); err != nil {
+			return fmt.Errorf("media.publicIP: %q should be an IP address, or empty", c.Media.PublicIP)
+		}
+	}
+	first, last, err := c.rtpPorts()
+	if err != nil {
+		return err
+	}
+	for _, p := range []struct {
+		key  string
+		port int
+	}{{"media.webrtcUDP", c.Media.WebRTCUDP}, {"media.webrtcTCP", c.Media.WebRTCTCP}} {
+		if p.port < 0 || p.port > 65535 {
+			return fmt.Errorf("%s: %d should be a port", p.key, p.port)
+		}
+	}
+	if udp := c.Media.WebRTCUDP; udp >= int(first) && udp <= int(last) {
+		return fmt.Errorf("media.webrtcUDP: %d lies in media.rtpPorts %s; the two should not overlap", udp, c.Media.RTPPorts)
+	}
+	for i, raw := range c.SIP.Listen {
+		if u, err := url.Parse(raw); err == nil && u.Scheme == "udp" {
+			if port, err := hostPort(u.Host); err == nil && port >= int(first) && port <= int(last) {
+				return fmt.Errorf("sip.listen[%d]: port %d lies in media.rtpPorts %s; the two should not overlap", i, port, c.Media.RTPPorts)
+			}
+		}
+	}
+	return nil
+}
+
+// rtpPorts returns the first and the last port of media.rtpPorts.
+func (c *Config) rtpPorts() (first, last uint16, err error) {
+	from, to, ok := strings.Cut(c.Media.RTPPorts, "-")
+	a, errA := strconv.ParseUint(strings.TrimSpace(from), 10, 16)
+	b, errB := strconv.ParseUint(strings.TrimSpace(to), 10, 16)
+	if !ok || errA != nil || errB != nil || a < 1024 || b < a+1 {
+		return 0, 0, fmt.Errorf("media.rtpPorts: %q should be first-last with ports above 1023, such as 20000-29999", c.Media.RTPPorts)
+	}
+	return uint16(a), uint16(b), nil
+}
+
+func (c *Config) validateDatabase() error {
+	raw := string(c.Database.URL)
+	if path, ok := strings.CutPrefix(raw, "sqlite:"); ok && path != "" {
+		return nil
+	}
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") || (u.Host == "" && !u.Query().Has("host")) {
+		return fmt.Errorf("database.url: should be sqlite:FILE or postgres://user:pass@host/db")
+	}
+	return nil
+}
+
+func (c *Config) validateLimits() error {
+	if c.Limits.ParticipantsPerSession < 1 {
+		return fmt.Errorf("limits.participantsPerSession: %d should be at least 1", c.Limits.ParticipantsPerSession)
+	}
+	if c.Limits.SessionLifetime <= 0 {
+		return fmt.Errorf("limits.sessionLifetime: %s should be longer than 0, such as 9h", c.Limits.SessionLifetime)
+	}
+	return nil
+}
+
+func (c *Config) validateAccounts() error {
+	if len(c.Accounts) == 0 {
+		return fmt.Errorf("accounts: should list at least one account with id, username and password")
+	}
+	ids, users := map[string]bool{}, map[string]bool{}
+	for i, a := range c.Accounts {
+		key := "accounts[" + strconv.Itoa(i) + "]"
+		switch {
+		case a.ID == "" || strings.ContainsAny(a.ID, "/ "):
+			return fmt.Errorf("%s.id: %q should be a name without blanks and slashes, such as \"9900000\"", key, a.ID)
+		case ids[a.ID]:
+			return fmt.Errorf("%s.id: %q is there twice", key, a.ID)
+		case a.Username == "" || strings.Contains(a.Username, ":"):
+			return fmt.Errorf("%s.username: should be set, and have no colon", key)
+		case users[a.Username]:
+			return fmt.Errorf("%s.username: %q is there twice", key, a.Username)
+		case (a.Password == "") == (a.PasswordHash == ""):
+			return fmt.Errorf("%s: either password or passwordHash should be set", key)
+		case a.CallbackSecret != "" && !strings.HasPrefix(string(a.CallbackSecret), "whsec_"):
+			return fmt.Errorf("%s.callbackSecret: should be whsec_ followed by base64", key)
+		}
+		ids[a.ID], users[a.Username] = true, true
+	}
+	return nil
+}
+
+func (c *Config) validateTrunks() error {
+	names := map[string]bool{}
+	for i := range c.Trunks {
+		t := &c.Trunks[i]
+		key := "trunks[" + strconv.Itoa(i) + "]"
+		if t.Name == "" || names[t.Name] {
+			return fmt.Errorf("%s.name: %q should be a name that no other trunk has", key, t.Name)
+		}
+		names[t.Name] = true
+		if !slices.ContainsFunc(c.Accounts, func(a AccountConfig) bool { return a.ID == t.Account }) {
+			return fmt.Errorf("%s.account: %q should be the id of an account in accounts", key, t.Account)
+		}
+		if t.URI != "" && !strings.HasPrefix(t.URI, "sip:") {
+			return fmt.Errorf("%s.uri: %q should be a SIP URI, such as sip:carrier.example.com;transport=udp, or empty", key, t.URI)
+		}
+		if err := t.validateUnsupported(key); err != nil {
+			return err
+		}
+		for j, a := range t.Allow {
+			if _, err := parsePrefix(a); err != nil {
+				return fmt.Errorf("%s.allow[%d]: %q should be an address or a network, such as 192.0.2.0/24", key, j, a)
+			}
+		}
+		if t.InboundUsername != "" && t.InboundPassword == "" {
+			return fmt.Errorf("%s.inboundPassword: is missing; %s.inboundUsername is set", key, key)
+		}
+		t.fillIn()
+	}
+	return nil
+}
+
+// fillIn sets what an empty key means.
+func (t *TrunkConfig) fillIn() {
+	if len(t.Codecs) == 0 {
+		t.Codecs = []string{"PCMU", "PCMA"}
+	}
+	if len(t.Prefixes) == 0 {
+		t.Prefixes = []string{"+"}
+	}
+	if t.Identity == "" {
+		t.Identity = "pai"
+	}
+	if t.Priority == 0 {
+		t.Priority = 1
+	}
+	if t.Weight == 0 {
+		t.Weight = 1
+	}
+}
+
+// validateUnsupported refuses what the contract has and this version can't do: better than not doing it in silence.
+func (t *TrunkConfig) validateUnsupported(key string) error {
+	for j, codec := range t.Codecs {
+		if !slices.Contains([]string{"PCMU", "PCMA", "G722", "opus"}, codec) {
+			return fmt.Errorf("%s.codecs[%d]: %q should be PCMU, PCMA, G722 or opus", key, j, codec)
+		}
+	}
+	if len(t.Codecs) > 0 && !slices.Contains(t.Codecs, "PCMU") && !slices.Contains(t.Codecs, "PCMA") {
+		return fmt.Errorf("%s.codecs: should have PCMU or PCMA; this version speaks no other towards phones", key)
+	}
+	switch {
+	case !slices.Contains([]string{"", "pai", "rpid", "from"}, t.Identity):
+		return fmt.Errorf("%s.identity: %q should be pai, rpid or from", key, t.Identity)
+	case t.SRTP != "" && t.SRTP != "off":
+		return fmt.Errorf("%s.srtp: %q should be off; SRTP on trunks is not supported by this version", key, t.SRTP)
+	case t.DTMF != "" && t.DTMF != "rfc4733":
+		return fmt.Errorf("%s.dtmf: %q should be rfc4733; SIP INFO is not supported by this version", key, t.DTMF)
+	case t.Register:
+		return fmt.Errorf("%s.register: should be false; registration is not supported by this version", key)
+	case t.CountryCode != "":
+		return fmt.Errorf("%s.countryCode: should be empty; numbers are E.164 in this version", key)
+	case len(t.Headers) > 0:
+		return fmt.Errorf("%s.headers: should be empty; extra headers are not supported by this version", key)
+	}
+	return nil
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Masked(), nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(a, a.BitLen()), nil
+}
