@@ -177,7 +177,7 @@ function notified(method: string, params: Params): void {
       current?.view.refresh();
       return;
     case "dtmf":
-      logEvent(`Key ${String(params.digit ?? params.digits ?? params.key ?? "?")} from ${nameOf(params.participantId)}.`);
+      logEvent(`Key ${String(params.digit)} from ${nameOf(params.participantId)}.`);
       return;
     case "streamMuted":
       logEvent(`${nameOf(params.participantId)} ${params.muted === false ? "sends sound again" : "is muted"}.`);

@@ -13,13 +13,12 @@ export interface PhoneEvents {
 }
 
 const keys = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "*", "0", "#"];
-/** Who calls, as the called phone sees it: a number that is kept free for fiction. */
-const callerNumber = "+15550199";
 const e164 = /^\+[1-9]\d{1,14}$/;
 
 export class Phone {
   private dialog?: Dialog;
-  private seen = new Map<string, DialogState>();
+  /** The state of each dialog as it was told last; undefined before the first list. */
+  private seen?: Map<string, DialogState>;
   private placing = false;
   private readonly listeners = new AbortController();
   private readonly clock: number;
@@ -40,12 +39,13 @@ export class Phone {
     this.draw();
   }
 
-  /** Takes the dialogs of the phone's participant, oldest first or last, as the gateway lists them. */
+  /** Takes the dialogs of the phone's participant. What ended before this page came is no news. */
   show(list: Dialog[]): void {
+    const before = this.seen;
+    this.seen = new Map(list.map((d) => [d.dialogId, d.state]));
     for (const d of list) {
-      if (this.seen.get(d.dialogId) === d.state) continue;
-      this.seen.set(d.dialogId, d.state);
-      this.tell(d);
+      if (before?.get(d.dialogId) === d.state) continue;
+      if (before || d.state !== "TERMINATED") this.tell(d);
     }
     this.dialog = list.find((d) => d.state !== "TERMINATED");
     this.draw();
@@ -96,7 +96,7 @@ export class Phone {
     this.draw();
     try {
       field.value = to;
-      const dialog = await this.account.call(this.place.phoneParticipantId, to, callerNumber);
+      const dialog = await this.account.call(this.place.phoneParticipantId, to, this.place.from);
       this.dialog = dialog;
     } catch (cause) {
       this.events.failed(cause);

@@ -6,6 +6,8 @@ export interface Place {
   participantId: string;
   token: string;
   phoneParticipantId: string;
+  /** The number that the called phone sees. */
+  from: string;
   numbers: LabNumber[];
   accountId: string;
   username: string;
@@ -104,8 +106,21 @@ export class Account {
 
 async function read<T>(response: Response): Promise<T> {
   if (response.status === 204) return [] as T;
-  const body: unknown = await response.json().catch(() => null);
-  if (response.ok && body !== null) return body as T;
+  const text = await response.text();
+  const body = parse(text);
+  if (response.ok && body !== undefined) return body as T;
   const said = (body ?? {}) as { error?: string; message?: string };
-  throw new Refusal(response.status, said.error ?? said.message ?? `The gateway answered ${response.status}.`);
+  const plain = text.length > 0 && text.length < 200 && !text.startsWith("<") ? text.trim() : undefined;
+  throw new Refusal(
+    response.status,
+    said.error ?? said.message ?? plain ?? `The gateway answered with status ${response.status}.`,
+  );
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
