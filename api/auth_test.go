@@ -279,8 +279,12 @@ func TestCheckHash(t *testing.T) {
 	}
 }
 
-// sessionsStub answers only what the benchmark asks.
+// sessionsStub has every session.
 type sessionsStub struct{ Sessions }
+
+func (sessionsStub) CreateSession(_ context.Context, account, tag string) (sessions.Session, error) {
+	return sessions.Session{ID: "1", Account: account, Tag: tag}, nil
+}
 
 func (sessionsStub) Session(_ context.Context, account, id string) (sessions.Session, error) {
 	return sessions.Session{ID: id, Account: account}, nil

@@ -32,6 +32,7 @@ func decode(c *gin.Context, read func(object)) error {
 	if err != nil {
 		return invalid("body", "broke off while it was read")
 	}
+	setReadDeadline(c, time.Time{})
 	return decodeBytes(raw, read)
 }
 

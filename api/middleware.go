@@ -98,6 +98,19 @@ func (s *Server) recoverPanic(c *gin.Context) {
 	c.Next()
 }
 
+// limitBody bounds how long the body may take to come, also where nobody reads it: net/http takes it off the connection
+// before it answers. decode lifts the limit once it has all of it.
+func (s *Server) limitBody(c *gin.Context) {
+	if c.Request.ContentLength != 0 {
+		setReadDeadline(c, time.Now().Add(s.cfg.BodyTimeout))
+	}
+}
+
+// setReadDeadline has no error worth telling: only a recorder of a test has no deadline to set.
+func setReadDeadline(c *gin.Context, at time.Time) {
+	_ = http.NewResponseController(c.Writer).SetReadDeadline(at)
+}
+
 // checkIDs refuses ids that no resource can have before a database chokes on them.
 func checkIDs(c *gin.Context) {
 	for _, p := range c.Params {

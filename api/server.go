@@ -4,6 +4,7 @@ package api
 import (
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/gin-gonic/gin"
 )
@@ -13,6 +14,8 @@ type Config struct {
 	Accounts   []Account
 	PublicURL  string      // where clients reach this gateway, without /v1; empty: relative
 	ICEServers []ICEServer // handed on in createParticipant's answer
+
+	BodyTimeout time.Duration // 30 s: how long a request's body may take to come
 }
 
 // ICEServer is a STUN or TURN server as browsers know it (RTCIceServer).
@@ -43,12 +46,15 @@ type Server struct {
 // New makes the API over the two services. It starts nothing and owns neither. An account that nobody can enter,
 // because its hash is malformed or its user name is another's, is logged; CheckHash finds the first before.
 func New(cfg Config, sess Sessions, calls Dialogs, log *slog.Logger) *Server {
+	if cfg.BodyTimeout == 0 {
+		cfg.BodyTimeout = 30 * time.Second
+	}
 	s := &Server{cfg: cfg, sess: sess, dialogs: calls, log: log, guard: newGuard(cfg.Accounts, log)}
 	s.engine = s.routes()
 	return s
 }
 
-// ServeHTTP serves one request. Timeouts are the http.Server's.
+// ServeHTTP serves one request. The time for its header is the http.Server's to limit, the time for its body ours.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.ServeHTTP(w, r) }
 
 // routes is the whole surface.
@@ -57,7 +63,7 @@ func (s *Server) routes() *gin.Engine {
 	r := gin.New()
 	r.RedirectTrailingSlash = false
 	r.HandleMethodNotAllowed = true
-	r.Use(identify, s.logAccess, s.recoverPanic)
+	r.Use(identify, s.logAccess, s.recoverPanic, s.limitBody)
 	r.NoRoute(func(c *gin.Context) { writeError(c, http.StatusNotFound, "there is nothing at this path") })
 	r.NoMethod(func(c *gin.Context) {
 		writeError(c, http.StatusMethodNotAllowed, c.Request.Method+" is not allowed here: "+c.Writer.Header().Get("Allow"))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -194,6 +195,69 @@ func TestBodyThatBreaksOff(t *testing.T) {
 	s.ServeHTTP(w, req)
 	require.Equal(t, http.StatusBadRequest, w.Code)
 	require.Contains(t, w.Body.String(), "body: broke off while it was read")
+}
+
+// A body that never comes holds nothing for longer than the limit, whoever sends it.
+func TestBodyThatNeverComes(t *testing.T) {
+	s := New(Config{
+		Accounts:    []Account{{ID: "A", Username: "password", PasswordHash: referenceHash}},
+		BodyTimeout: 50 * time.Millisecond,
+	}, nil, nil, slog.New(slog.DiscardHandler))
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	for name, tc := range map[string]struct{ head, want string }{
+		"known":        {"Authorization: Basic cGFzc3dvcmQ6cGFzc3dvcmQ=\r\nContent-Length: 10\r\n", "HTTP/1.1 400 "},
+		"in chunks":    {"Authorization: Basic cGFzc3dvcmQ6cGFzc3dvcmQ=\r\nTransfer-Encoding: chunked\r\n", "HTTP/1.1 400 "},
+		"unknown":      {"Content-Length: 10\r\n", "HTTP/1.1 401 "},
+		"unknown path": {"Content-Length: 10\r\nX-Request-Id: r\r\n", "HTTP/1.1 404 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := "/v1/accounts/A/sessions"
+			if name == "unknown path" {
+				path = "/"
+			}
+			conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+			require.NoError(t, err)
+			defer func() { _ = conn.Close() }()
+			_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, tc.head)
+			require.NoError(t, err)
+			require.NoError(t, conn.SetReadDeadline(time.Now().Add(testTimeout)))
+			answer, err := io.ReadAll(conn)
+			require.NoError(t, err, "the connection is closed")
+			require.True(t, strings.HasPrefix(string(answer), tc.want), string(answer))
+		})
+	}
+}
+
+// deadlines is a connection that keeps the read deadlines that it is given.
+type deadlines struct {
+	*httptest.ResponseRecorder
+
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error {
+	d.set = append(d.set, at)
+	return nil
+}
+
+// A handler may take longer than the body: the limit ends with the body.
+func TestBodyLimitEndsWithTheBody(t *testing.T) {
+	s := New(Config{Accounts: []Account{{ID: "A", Username: "password", PasswordHash: referenceHash}}},
+		sessionsStub{}, nil, slog.New(slog.DiscardHandler))
+	ask := func(method, path string, body io.Reader) []time.Time {
+		req := httptest.NewRequestWithContext(t.Context(), method, path, body)
+		req.SetBasicAuth("password", "password")
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		s.ServeHTTP(w, req)
+		require.Equal(t, http.StatusOK, w.Code, w.Body)
+		return w.set
+	}
+	set := ask(http.MethodPost, "/v1/accounts/A/sessions", strings.NewReader(`{}`))
+	require.Len(t, set, 2)
+	require.False(t, set[0].IsZero())
+	require.True(t, set[1].IsZero(), "lifted")
+	require.Empty(t, ask(http.MethodGet, "/v1/accounts/A/sessions/1", http.NoBody))
 }
 
 func TestViewOfInboundDialog(t *testing.T) {
