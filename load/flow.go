@@ -1,0 +1,191 @@
+package load
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	maxPayload  = 400         // bytes of a packet that are kept; ours and a gateway's are shorter
+	maxDelay    = time.Second // a packet later than this is lost: the cycle of the marks is 1.28 s
+	unplaceable = -1          // no packet of ours
+	packetTime  = 20 * time.Millisecond
+)
+
+// arrival is a received packet; its payload lies in the flow's store.
+type arrival struct {
+	at        time.Duration // since the run's start
+	timestamp uint32
+	sequence  uint16
+	ssrc      uint32
+	from, len int32
+}
+
+// flow is one direction of one call: what was sent and what arrived. The sending goroutine owns sent, the receiving one
+// arrivals and store; both are done before it is analysed.
+type flow struct {
+	step  uint32  // RTP timestamp units per packet, where it is received
+	score float32 // from which on a packet is believed to be what its timestamp says
+
+	sent []time.Duration // when packet i was sent, or would have been (dropped on purpose)
+
+	limit    int
+	arrivals []arrival
+	store    []byte
+}
+
+func newFlow(step uint32, score float32, packets, payload int) *flow {
+	return &flow{
+		step: step, score: score,
+		sent:     make([]time.Duration, 0, packets),
+		limit:    2 * packets,
+		arrivals: make([]arrival, 0, packets),
+		store:    make([]byte, 0, packets*payload),
+	}
+}
+
+// arrived keeps a packet. Beyond twice what is expected they are not kept, so a flood can't fill the memory.
+func (f *flow) arrived(at time.Duration, ssrc, timestamp uint32, sequence uint16, payload []byte) {
+	if len(f.arrivals) >= f.limit || len(payload) > maxPayload {
+		return
+	}
+	f.arrivals = append(f.arrivals, arrival{at, timestamp, sequence, ssrc, int32(len(f.store)), int32(len(payload))})
+	f.store = append(f.store, payload...)
+}
+
+// FlowResult is what became of the packets of one direction.
+type FlowResult struct {
+	Sent       int     `json:"sent"`       // packets sent during the hold, those dropped on purpose included
+	Received   int     `json:"received"`   // of them, how many arrived
+	Lost       int     `json:"lost"`       // of them, how many didn't within a second
+	LossPct    float64 `json:"lossPct"`    //
+	Duplicated int     `json:"duplicated"` // packets that arrived once more
+	Reordered  int     `json:"reordered"`  // packets that arrived after a later one
+	Fill       int     `json:"fill"`       // packets in between without a mark: silence, concealment
+	Slips      int     `json:"slips"`      // how often the RTP timestamps stopped telling which packet it is
+	DelayP50Ms float64 `json:"delayP50Ms"` // from sending a packet to receiving the one that carries it
+	DelayP99Ms float64 `json:"delayP99Ms"` //
+	DelayMaxMs float64 `json:"delayMaxMs"` //
+}
+
+// add sums the counts of two flows; delays are set by whoever has them all.
+func (r *FlowResult) add(o FlowResult) {
+	r.Sent += o.Sent
+	r.Received += o.Received
+	r.Lost += o.Lost
+	r.Duplicated += o.Duplicated
+	r.Reordered += o.Reordered
+	r.Fill += o.Fill
+	r.Slips += o.Slips
+}
+
+func (r *FlowResult) finish(delays []time.Duration) {
+	if r.Sent > 0 {
+		r.LossPct = 100 * float64(r.Lost) / float64(r.Sent)
+	}
+	slices.Sort(delays)
+	r.DelayP50Ms, r.DelayP99Ms, r.DelayMaxMs = ms(percentile(delays, 50)), ms(percentile(delays, 99)), ms(percentile(delays, 100))
+}
+
+// percentile is the smallest value that p percent of the sorted values don't exceed; 0 of none.
+func percentile(sorted []time.Duration, p int) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[max(0, (len(sorted)*p+99)/100-1)]
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// decoder turns a received payload into the phone's 20 ms of sound; false: it isn't that.
+type decoder func(payload []byte, frame *[frameSamples]int16) bool
+
+// placer follows one flow's arrivals and says which packet of ours each one carries.
+type placer struct {
+	step     uint32
+	score    float32
+	sent     []time.Duration
+	anchored bool
+	ssrc     uint32
+	index    int // of the last packet that was placed
+	at       uint32
+	seen     []bool
+	slips    int
+}
+
+// place finds the packet. The RTP timestamp tells which one it should be and the sound whether it is. Where they
+// disagree, a mark beyond doubt wins, if it is of a packet that was sent within the last second and hasn't arrived yet:
+// what repeats an old sound is concealment.
+func (p *placer) place(a arrival, h *hearing) int {
+	if p.anchored && a.ssrc == p.ssrc {
+		distance := int32(a.timestamp - p.at)
+		if distance%int32(p.step) == 0 {
+			i := p.index + int(distance/int32(p.step))
+			if i >= 0 && i < len(p.sent) && p.sent[i] <= a.at && a.at-p.sent[i] <= maxDelay && h.score(i) >= p.score {
+				p.index, p.at = i, a.timestamp
+				return i
+			}
+		}
+	}
+	mark, ok := h.read()
+	if !ok {
+		return unplaceable
+	}
+	i := p.latest(a.at)
+	i -= ((i-mark)%markCycle + markCycle) % markCycle
+	if i < 0 || a.at-p.sent[i] > maxDelay || p.seen[i] {
+		return unplaceable
+	}
+	if p.anchored {
+		p.slips++
+	}
+	p.anchored, p.ssrc, p.index, p.at = true, a.ssrc, i, a.timestamp
+	return i
+}
+
+// latest is the last packet that was sent before at.
+func (p *placer) latest(at time.Duration) int {
+	i, _ := slices.BinarySearch(p.sent, at+1)
+	return i - 1
+}
+
+// analyse counts what became of the packets that were sent from from until to, and appends their delays.
+func (f *flow) analyse(m *marks, decode decoder, from, to time.Duration, delays []time.Duration) (FlowResult, []time.Duration) {
+	first, _ := slices.BinarySearch(f.sent, from)
+	last, _ := slices.BinarySearch(f.sent, to)
+	r := FlowResult{Sent: last - first}
+	p := &placer{step: f.step, score: f.score, sent: f.sent, seen: make([]bool, len(f.sent))}
+	var frame [frameSamples]int16
+	newest := -1
+	for _, a := range f.arrivals {
+		i := unplaceable
+		if decode(f.store[a.from:a.from+a.len], &frame) {
+			h := m.listen(&frame)
+			i = p.place(a, &h)
+		}
+		if i == unplaceable {
+			if a.at >= from && a.at < to {
+				r.Fill++
+			}
+			continue
+		}
+		counts := i >= first && i < last
+		switch {
+		case p.seen[i]:
+			if counts {
+				r.Duplicated++
+			}
+			continue
+		case counts:
+			r.Received++
+			delays = append(delays, a.at-f.sent[i])
+			if i < newest {
+				r.Reordered++
+			}
+		}
+		p.seen[i] = true
+		newest = max(newest, i)
+	}
+	r.Lost, r.Slips = r.Sent-r.Received, p.slips
+	return r, delays
+}

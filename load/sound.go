@@ -1,0 +1,80 @@
+package load
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/hraban/opus"
+	"github.com/zaf/g711"
+)
+
+const (
+	browserRate    = 48000
+	browserBitrate = 32000
+	// After 192 packets tones and marks are where they began, so the sound can be repeated without a break.
+	phoneLoop   = 192
+	browserLoop = 8 * phoneLoop
+	noiseLevel  = 0.01 // of full scale: makes the encoder use the full band, as for speech in a room
+)
+
+// sounds is what phones and browsers say: packet i says sounds[i % len]. Made once, shared and read only.
+type sounds struct {
+	phone   [][]byte // G.711 µ-law
+	browser [][]byte // Opus, full band, without in-band FEC: it would bring back what was dropped on purpose
+}
+
+func newSounds() (*sounds, error) {
+	s := &sounds{phone: make([][]byte, phoneLoop), browser: make([][]byte, browserLoop)}
+	pcm := make([]int16, browserRate/50)
+	for i := range s.phone {
+		writeMark(pcm[:frameSamples], i, phoneRate, nil)
+		s.phone[i] = make([]byte, frameSamples)
+		for n, v := range pcm[:frameSamples] {
+			s.phone[i][n] = g711.EncodeUlawFrame(v)
+		}
+	}
+	enc, err := opus.NewEncoder(browserRate, 1, opus.AppVoIP)
+	if err != nil {
+		return nil, fmt.Errorf("load: Opus encoder: %w", err)
+	}
+	if err := enc.SetBitrate(browserBitrate); err != nil {
+		return nil, fmt.Errorf("load: Opus bit rate: %w", err)
+	}
+	if err := enc.SetMaxBandwidth(opus.Fullband); err != nil {
+		return nil, fmt.Errorf("load: Opus bandwidth: %w", err)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	packet := make([]byte, maxPayload)
+	for i := range s.browser {
+		writeMark(pcm, i, browserRate, func() float64 { return noiseLevel * rng.NormFloat64() })
+		n, err := enc.Encode(pcm, packet)
+		if err != nil {
+			return nil, fmt.Errorf("load: encode Opus: %w", err)
+		}
+		s.browser[i] = append([]byte(nil), packet[:n]...)
+	}
+	return s, nil
+}
+
+// decodePhone reads a G.711 µ-law payload.
+func decodePhone(payload []byte, frame *[frameSamples]int16) bool {
+	if len(payload) != frameSamples {
+		return false
+	}
+	for n, b := range payload {
+		frame[n] = g711.DecodeUlawFrame(b)
+	}
+	return true
+}
+
+// newBrowserDecoder reads one stream of Opus packets, in the order of their arrival.
+func newBrowserDecoder() (decoder, error) {
+	dec, err := opus.NewDecoder(phoneRate, 1)
+	if err != nil {
+		return nil, fmt.Errorf("load: Opus decoder: %w", err)
+	}
+	return func(payload []byte, frame *[frameSamples]int16) bool {
+		n, err := dec.Decode(payload, frame[:])
+		return err == nil && n == frameSamples
+	}, nil
+}
