@@ -1,0 +1,328 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+)
+
+const (
+	opusStep        = 960 // RTP timestamp units of 20 ms
+	opusPayloadType = 111
+	sdkVersion      = "0.22.1"
+	maxOffers       = 32 // offers of the gateway that may wait
+)
+
+// opusCodec is what a browser offers; without in-band FEC, which would bring back what was dropped on purpose.
+func opusCodec() webrtc.RTPCodecParameters {
+	return webrtc.RTPCodecParameters{
+		RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10"},
+		PayloadType:        opusPayloadType,
+	}
+}
+
+// newBrowserAPI makes peer connections on loopback, each with a socket of its own.
+func newBrowserAPI() (*webrtc.API, error) {
+	var settings webrtc.SettingEngine
+	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	settings.SetInterfaceFilter(func(name string) bool { return name == "lo" })
+	settings.SetIncludeLoopbackCandidate(true)
+	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	// The published client makes its answer setup:passive.
+	if err := settings.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
+		return nil, fmt.Errorf("load: DTLS role: %w", err)
+	}
+	var codecs webrtc.MediaEngine
+	if err := codecs.RegisterCodec(opusCodec(), webrtc.RTPCodecTypeAudio); err != nil {
+		return nil, fmt.Errorf("load: codecs: %w", err)
+	}
+	var chain interceptor.Registry
+	if err := webrtc.ConfigureRTCPReports(&chain); err != nil {
+		return nil, fmt.Errorf("load: RTCP reports: %w", err)
+	}
+	return webrtc.NewAPI(webrtc.WithSettingEngine(settings), webrtc.WithMediaEngine(&codecs),
+		webrtc.WithInterceptorRegistry(&chain)), nil
+}
+
+// sdpOffer is the gateway's notification.
+type sdpOffer struct {
+	SDP      string `json:"sdpOffer"`
+	Revision int    `json:"sdpRevision"`
+}
+
+// browser is one device: it publishes one microphone and takes what it is offered, as the published client does.
+type browser struct {
+	api   *webrtc.API
+	log   *slog.Logger
+	start time.Time
+	flow  *flow // what it hears; filled by the goroutine of the first track
+	heard atomic.Int64
+
+	rpc      *rpc
+	publish  *webrtc.PeerConnection
+	track    *webrtc.TrackLocalStaticRTP
+	offers   chan sdpOffer
+	claimed  atomic.Bool // a track fills flow
+	sending  chan struct{}
+	sendOnce sync.Once
+	cancel   context.CancelFunc
+	signals  sync.WaitGroup // the two goroutines of the device connection
+	tracks   sync.WaitGroup // the one that fills flow
+
+	packet rtp.Packet // owned by the pacer
+
+	mu        sync.Mutex // guards all below
+	subscribe *webrtc.PeerConnection
+	closed    bool
+}
+
+func newBrowser(api *webrtc.API, log *slog.Logger, start time.Time, f *flow) *browser {
+	return &browser{
+		api: api, log: log, start: start, flow: f,
+		offers:  make(chan sdpOffer, maxOffers),
+		sending: make(chan struct{}),
+		packet: rtp.Packet{Header: rtp.Header{
+			Version: 2, PayloadType: opusPayloadType, SSRC: rand.Uint32(), SequenceNumber: uint16(rand.Uint32()), Timestamp: rand.Uint32(),
+		}},
+	}
+}
+
+// connect opens the device connection and publishes the microphone. close ends what it began, also after an error.
+func (b *browser) connect(ctx context.Context, base, token string) error {
+	address := fmt.Sprintf("%s/v3/?token=%s&client=browser&sdkVersion=%s&uniqueId=%016x",
+		base, url.QueryEscape(token), sdkVersion, rand.Uint64())
+	var err error
+	if b.rpc, err = dialRPC(ctx, address, b.onNotify); err != nil {
+		return err
+	}
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	b.cancel = cancel
+	b.signals.Go(func() {
+		if err := b.rpc.read(life); err != nil && life.Err() == nil {
+			b.log.Warn("load: browser", "err", err)
+		}
+	})
+	b.signals.Go(func() { b.answerOffers(life) })
+	if err := b.rpc.call(ctx, "setMediaPreferences", map[string]string{"protocol": "WEBRTC"}, nil); err != nil {
+		return err
+	}
+	if b.publish, err = b.peer(); err != nil {
+		return err
+	}
+	b.publish.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
+		if s == webrtc.PeerConnectionStateConnected {
+			b.sendOnce.Do(func() { close(b.sending) })
+		}
+	})
+	// The published client offers its data channels first and its streams then.
+	if err := b.offer(ctx, nil); err != nil {
+		return err
+	}
+	stream := fmt.Sprintf("bench-%08x", rand.Uint32())
+	if b.track, err = webrtc.NewTrackLocalStaticRTP(opusCodec().RTPCodecCapability, stream+"-audio", stream); err != nil {
+		return fmt.Errorf("load: track: %w", err)
+	}
+	_, err = b.publish.AddTransceiverFromTrack(b.track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	if err != nil {
+		return fmt.Errorf("load: transceiver: %w", err)
+	}
+	return b.offer(ctx, map[string]any{stream: struct{}{}})
+}
+
+// peer makes a peer connection with the two channels that every one has.
+func (b *browser) peer() (*webrtc.PeerConnection, error) {
+	pc, err := b.api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
+	if err != nil {
+		return nil, fmt.Errorf("load: peer connection: %w", err)
+	}
+	negotiated, protocol := true, "udp"
+	for id, label := range []string{"__heartbeat__", "__diagnostics__"} {
+		number := uint16(id)
+		channel, err := pc.CreateDataChannel(label, &webrtc.DataChannelInit{ID: &number, Negotiated: &negotiated, Protocol: &protocol})
+		if err != nil {
+			_ = pc.Close()
+			return nil, fmt.Errorf("load: data channel: %w", err)
+		}
+		if id == 0 {
+			channel.OnMessage(func(m webrtc.DataChannelMessage) {
+				if string(m.Data) == "PING" {
+					_ = channel.SendText("PONG") // a connection that is gone shows elsewhere
+				}
+			})
+		}
+	}
+	return pc, nil
+}
+
+// offer negotiates the publishing side. The offer goes out before it is set, as in the published client, so it carries
+// no candidates.
+func (b *browser) offer(ctx context.Context, streams map[string]any) error {
+	offer, err := b.publish.CreateOffer(nil)
+	if err != nil {
+		return fmt.Errorf("load: offer: %w", err)
+	}
+	if streams == nil {
+		streams = map[string]any{}
+	}
+	params := map[string]any{"sdpOffer": offer.SDP, "mediaMetadata": map[string]any{
+		"mediaStreams": streams,
+		"dataChannels": map[string]any{
+			"__heartbeat__":   map[string]any{"label": "__heartbeat__", "streamId": 0},
+			"__diagnostics__": map[string]any{"label": "__diagnostics__", "streamId": 1},
+		},
+	}}
+	var answer struct {
+		SDP string `json:"sdpAnswer"`
+	}
+	if err := b.rpc.call(ctx, "offerSdp", params, &answer); err != nil {
+		return err
+	}
+	if err := b.publish.SetLocalDescription(offer); err != nil {
+		return fmt.Errorf("load: offer: %w", err)
+	}
+	err = b.publish.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer.SDP})
+	if err != nil {
+		return fmt.Errorf("load: answer of the gateway: %w", err)
+	}
+	return nil
+}
+
+func (b *browser) onNotify(method string, params json.RawMessage) {
+	if method != "sdpOffer" {
+		return
+	}
+	var o sdpOffer
+	if err := json.Unmarshal(params, &o); err != nil {
+		b.log.Warn("load: sdpOffer", "err", err)
+		return
+	}
+	select {
+	case b.offers <- o:
+	default:
+		b.log.Warn("load: too many offers of the gateway are waiting")
+	}
+}
+
+// answerOffers is the subscribing side.
+func (b *browser) answerOffers(ctx context.Context) {
+	revision := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case o := <-b.offers:
+			if o.Revision <= revision {
+				continue
+			}
+			if err := b.answer(ctx, o); err != nil {
+				if ctx.Err() == nil {
+					b.log.Warn("load: answer to the gateway", "err", err)
+				}
+				continue
+			}
+			revision = o.Revision
+		}
+	}
+}
+
+func (b *browser) answer(ctx context.Context, o sdpOffer) error {
+	b.mu.Lock()
+	pc := b.subscribe
+	b.mu.Unlock()
+	if pc == nil {
+		var err error
+		if pc, err = b.peer(); err != nil {
+			return err
+		}
+		pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { b.listen(t) })
+		b.mu.Lock()
+		b.subscribe = pc
+		b.mu.Unlock()
+	}
+	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: o.SDP}); err != nil {
+		return fmt.Errorf("load: offer of the gateway: %w", err)
+	}
+	answer, err := pc.CreateAnswer(nil)
+	if err != nil {
+		return fmt.Errorf("load: answer: %w", err)
+	}
+	if err := pc.SetLocalDescription(answer); err != nil {
+		return fmt.Errorf("load: answer: %w", err)
+	}
+	return b.rpc.call(ctx, "answerSdp", map[string]string{"sdpAnswer": answer.SDP}, nil)
+}
+
+// listen keeps what the first track brings, on the track's own goroutine, until the peer connection is closed.
+func (b *browser) listen(t *webrtc.TrackRemote) {
+	if b.claimed.Swap(true) {
+		return
+	}
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return
+	}
+	b.tracks.Add(1)
+	b.mu.Unlock()
+	defer b.tracks.Done()
+	var buf [1500]byte
+	var packet rtp.Packet
+	for {
+		n, _, err := t.Read(buf[:])
+		if err != nil {
+			return
+		}
+		at := time.Since(b.start)
+		if packet.Unmarshal(buf[:n]) != nil || len(packet.Payload) == 0 {
+			continue
+		}
+		b.heard.Add(1)
+		b.flow.arrived(at, packet.SSRC, packet.Timestamp, packet.SequenceNumber, packet.Payload)
+	}
+}
+
+// speak sends the next packet, or only counts it when drop is set. Only the pacer calls it.
+func (b *browser) speak(payload []byte, drop bool) {
+	if !drop {
+		b.packet.Payload = payload
+		_ = b.track.WriteRTP(&b.packet) // a connection that is gone shows as loss
+	}
+	b.packet.SequenceNumber++
+	b.packet.Timestamp += opusStep
+}
+
+// close leaves and waits for every goroutine of the browser.
+func (b *browser) close(ctx context.Context) {
+	if b.rpc == nil {
+		return
+	}
+	_ = b.rpc.write(ctx, message{Version: "2.0", Method: "leave"}, struct{}{}) // it may be gone already
+	_ = b.rpc.conn.Close(websocket.StatusNormalClosure, "")
+	b.cancel()
+	b.signals.Wait()
+	b.mu.Lock()
+	b.closed = true
+	subscribe := b.subscribe
+	b.mu.Unlock()
+	for _, pc := range []*webrtc.PeerConnection{b.publish, subscribe} {
+		if pc == nil {
+			continue
+		}
+		if err := pc.GracefulClose(); err != nil {
+			b.log.Debug("load: close", "err", err)
+		}
+	}
+	b.tracks.Wait()
+}

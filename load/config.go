@@ -1,0 +1,143 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+const (
+	maxCalls       = 500
+	maxCallSeconds = 20000 // calls × seconds: what arrived is kept in memory, some 15 kB for each
+	firstRTPPort   = 20000
+	lastRTPPort    = 29999
+)
+
+// Config is a run. The zero value holds 50 calls for a minute.
+type Config struct {
+	Gateway       []string      // how the gateway is started, --config FILE is appended; empty: this program with serve
+	Calls         int           // 0: 50
+	Duration      time.Duration // of the hold; 0: one minute
+	DropPercent   float64       // of our own packets, in each direction, that are dropped on purpose: the negative control
+	RampPerSecond float64       // calls that are set up in a second; 0: 10
+	Idle          time.Duration // how long the idle gateway is watched; 0: five seconds
+	JSON          bool          // print the Result instead of a table
+	Log           *slog.Logger  // nil: nothing is logged
+}
+
+func (c *Config) defaults() error {
+	if c.Calls == 0 {
+		c.Calls = 50
+	}
+	if c.Duration == 0 {
+		c.Duration = time.Minute
+	}
+	if c.RampPerSecond == 0 {
+		c.RampPerSecond = 10
+	}
+	if c.Idle == 0 {
+		c.Idle = 5 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case c.Calls < 1 || c.Calls > maxCalls:
+		return fmt.Errorf("load: calls is %d: want 1 to %d", c.Calls, maxCalls)
+	case c.Duration < time.Second || c.Duration.Seconds()*float64(c.Calls) > maxCallSeconds:
+		return fmt.Errorf("load: duration is %v: want a second or more, and calls × duration up to %d s", c.Duration, maxCallSeconds)
+	case c.DropPercent < 0 || c.DropPercent > 50:
+		return fmt.Errorf("load: drop is %g %%: want 0 to 50", c.DropPercent)
+	case c.RampPerSecond < 0.1 || c.RampPerSecond > 50:
+		return fmt.Errorf("load: ramp is %g calls per second: want 0.1 to 50", c.RampPerSecond)
+	case c.Idle < 0 || c.Idle > time.Minute:
+		return fmt.Errorf("load: idle is %v: want up to a minute", c.Idle)
+	}
+	if len(c.Gateway) > 0 {
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("load: this program's path: %w", err)
+	}
+	c.Gateway = []string{self, "serve"}
+	return nil
+}
+
+// gatewayConfig writes the file of the gateway under test into dir, and says where its HTTP will be.
+func gatewayConfig(dir, trunk string, calls int) (path, httpAddr string, err error) {
+	http, err := freePort()
+	if err != nil {
+		return "", "", err
+	}
+	sipPort, err := freePort()
+	if err != nil {
+		return "", "", err
+	}
+	webrtcPort, err := freePort()
+	if err != nil {
+		return "", "", err
+	}
+	width := 4*calls + 100
+	rtp := firstRTPPort + 2*rand.IntN((lastRTPPort-firstRTPPort-width)/2)
+	httpAddr = "127.0.0.1:" + strconv.Itoa(http)
+	text := fmt.Sprintf(`http:
+  listen: %s
+  publicURL: http://%s
+sip:
+  listen: [udp://127.0.0.1:%d, tcp://127.0.0.1:%d]
+media:
+  listen: 127.0.0.1
+  rtpPorts: %d-%d
+  webrtcUDP: %d
+  webrtcTCP: %d
+database:
+  url: sqlite:%s
+accounts:
+  - id: "%s"
+    username: %s
+    password: %s
+trunks:
+  - name: bench
+    account: "%s"
+    uri: %s
+    allow: [127.0.0.1/32]
+    codecs: [PCMU]
+    prefixes: ["+"]
+    maxCalls: %d
+    maxCallsPerSecond: 100
+`, httpAddr, httpAddr, sipPort, sipPort, rtp, rtp+width, webrtcPort, webrtcPort, filepath.Join(dir, "bench.db"),
+		account, username, password, account, trunk, calls+10)
+	path = filepath.Join(dir, "tandem.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return "", "", fmt.Errorf("load: configuration of the gateway: %w", err)
+	}
+	return path, httpAddr, nil
+}
+
+// freePort finds a loopback port that is free for TCP and UDP.
+func freePort() (int, error) {
+	var lc net.ListenConfig
+	for range 20 {
+		l, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+		if err != nil {
+			return 0, fmt.Errorf("load: free port: %w", err)
+		}
+		p, err := lc.ListenPacket(context.Background(), "udp4", l.Addr().String())
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		_ = l.Close()
+		if err != nil {
+			continue
+		}
+		_ = p.Close()
+		return strconv.Atoi(port)
+	}
+	return 0, errors.New("load: no port is free for TCP and UDP")
+}

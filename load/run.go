@@ -1,0 +1,375 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	setupLimit   = 30 * time.Second // of one call
+	flowLimit    = 15 * time.Second // until every call is heard at both ends
+	flowPackets  = 25               // heard before the hold begins
+	settleTime   = time.Second      // between the last call being up and the hold
+	drainTime    = maxDelay + 200*time.Millisecond
+	setupAtOnce  = 8
+	teardownTime = 30 * time.Second
+)
+
+// bench is a run while it lasts.
+type bench struct {
+	cfg     Config
+	out     io.Writer
+	start   time.Time
+	far     *farEnd
+	child   *child
+	rest    *rest
+	ws      string
+	api     *webrtc.API
+	pairs   []*pair
+	setups  []time.Duration
+	mu      sync.Mutex // guards setups
+	readers sync.WaitGroup
+}
+
+// Run starts the gateway, holds the calls, takes everything down and prints what it found. The error says why there is
+// no result; lost packets are a result.
+func Run(ctx context.Context, cfg Config, out io.Writer) (Result, error) {
+	if err := cfg.defaults(); err != nil {
+		return Result{}, err
+	}
+	sounds, err := newSounds()
+	if err != nil {
+		return Result{}, err
+	}
+	dir, err := os.MkdirTemp("", "tandem-bench-")
+	if err != nil {
+		return Result{}, fmt.Errorf("load: temporary directory: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	b := &bench{cfg: cfg, out: out, start: time.Now()}
+	if b.api, err = newBrowserAPI(); err != nil {
+		return Result{}, err
+	}
+	if b.far, err = newFarEnd(cfg.Log); err != nil {
+		return Result{}, err
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := b.far.serve(); err != nil {
+			cfg.Log.Debug("load: far end", "err", err)
+		}
+	})
+	defer serving.Wait()
+	defer b.far.close()
+	if err := b.startGateway(ctx, dir); err != nil {
+		return Result{}, err
+	}
+	defer b.child.stop()
+	r, err := b.measure(ctx, sounds)
+	if err != nil {
+		return r, fmt.Errorf("%w\nthe gateway's log ends with:\n%s", err, b.child.tail())
+	}
+	return r, r.print(out, cfg.JSON)
+}
+
+func (b *bench) say(format string, args ...any) {
+	if !b.cfg.JSON {
+		_, _ = fmt.Fprintf(b.out, format+"\n", args...) // progress only
+	}
+}
+
+func (b *bench) startGateway(ctx context.Context, dir string) error {
+	path, addr, err := gatewayConfig(dir, "sip:"+b.far.addr.String()+";transport=udp", b.cfg.Calls)
+	if err != nil {
+		return err
+	}
+	argv := append(slices.Clone(b.cfg.Gateway), "--config", path)
+	if b.child, err = startChild(ctx, argv, "http://"+addr, filepath.Join(dir, "gateway.log")); err != nil {
+		return err
+	}
+	b.rest, b.ws = newREST("http://"+addr), "ws://"+addr
+	return nil
+}
+
+// measure is the run from the ready gateway on.
+func (b *bench) measure(ctx context.Context, sounds *sounds) (Result, error) {
+	defer b.rest.client.CloseIdleConnections()
+	r := Result{Calls: b.cfg.Calls, Seconds: b.cfg.Duration.Seconds(), DropPercent: b.cfg.DropPercent, StartMs: ms(b.child.ready)}
+	idle, err := b.watchIdle(ctx, &r)
+	if err != nil {
+		return r, err
+	}
+	if err := b.makePairs(); err != nil {
+		return r, err
+	}
+	p := &pacer{
+		pairs: b.pairs, sounds: sounds, drop: b.cfg.DropPercent / 100, start: b.start,
+		rng: rand.New(rand.NewPCG(uint64(b.start.UnixNano()), 1)),
+	}
+	p.lateSince.Store(int64(time.Hour * 24))
+	pacing, stop := context.WithCancel(ctx)
+	var pacers sync.WaitGroup
+	pacers.Go(func() { p.run(pacing) })
+	from, to, err := b.hold(ctx, p, &r, idle)
+	stop()
+	pacers.Wait()
+	b.tearDown(ctx)
+	if err != nil {
+		return r, err
+	}
+	r.PacerLateMaxMs = ms(p.late)
+	return r, b.analyse(&r, from, to)
+}
+
+// watchIdle measures the gateway before it has anything to do.
+func (b *bench) watchIdle(ctx context.Context, r *Result) (usage, error) {
+	b.say("the gateway is ready after %.0f ms; watching it idle for %v", r.StartMs, b.cfg.Idle)
+	if err := sleep(ctx, settleTime); err != nil {
+		return usage{}, err
+	}
+	before, err := processUsage(b.child.pid())
+	if err != nil {
+		return usage{}, err
+	}
+	if err := sleep(ctx, b.cfg.Idle); err != nil {
+		return usage{}, err
+	}
+	idle, err := processUsage(b.child.pid())
+	if err != nil {
+		return usage{}, err
+	}
+	r.IdleRSSMB = mb(idle.rss)
+	r.IdleCPUPct = 100 * (idle.cpu - before.cpu).Seconds() / b.cfg.Idle.Seconds()
+	return idle, nil
+}
+
+func (b *bench) makePairs() error {
+	ramp := time.Duration(float64(b.cfg.Calls) / b.cfg.RampPerSecond * float64(time.Second))
+	packets := int((ramp + b.cfg.Duration + flowLimit) / packetTime)
+	for k := range b.cfg.Calls {
+		c := &pair{toBrowser: newFlow(opusStep, browserScore, packets, 70), toPhone: newFlow(frameSamples, phoneScore, packets, frameSamples)}
+		var err error
+		if c.phone, err = newPhone(fmt.Sprintf("+1555%07d", k), b.start, c.toPhone); err != nil {
+			b.closePhones()
+			return err
+		}
+		c.browser = newBrowser(b.api, b.cfg.Log, b.start, c.toBrowser)
+		b.pairs = append(b.pairs, c)
+		b.readers.Go(c.phone.read)
+		b.far.expect(c.phone)
+	}
+	return nil
+}
+
+// hold sets the calls up and keeps them. It returns the time between which packets count.
+func (b *bench) hold(ctx context.Context, p *pacer, r *Result, idle usage) (from, to time.Duration, err error) {
+	if err := b.ramp(ctx); err != nil {
+		return 0, 0, err
+	}
+	if err := b.waitHeard(ctx); err != nil {
+		return 0, 0, err
+	}
+	if err := sleep(ctx, settleTime); err != nil {
+		return 0, 0, err
+	}
+	b.say("%d calls are up; holding them for %v", b.cfg.Calls, b.cfg.Duration)
+	before, err := processUsage(b.child.pid())
+	if err != nil {
+		return 0, 0, err
+	}
+	own := ownCPU()
+	from = time.Since(b.start)
+	p.lateSince.Store(int64(from))
+	if err := sleep(ctx, b.cfg.Duration); err != nil {
+		return 0, 0, err
+	}
+	to = time.Since(b.start)
+	after, err := processUsage(b.child.pid())
+	if err != nil {
+		return 0, 0, err
+	}
+	seconds := (to - from).Seconds()
+	r.CPUMsPerCallSecond = (after.cpu - before.cpu).Seconds() * 1000 / seconds / float64(b.cfg.Calls)
+	r.CPUPct = 100 * (after.cpu - before.cpu).Seconds() / seconds
+	r.OwnCPUPct = 100 * (ownCPU() - own).Seconds() / seconds
+	r.HoldRSSMB = mb(after.rss)
+	r.RSSPerCallKB = float64(after.rss-idle.rss) / 1024 / float64(b.cfg.Calls)
+	return from, to, sleep(ctx, drainTime)
+}
+
+// ramp sets up the calls, a few at once, no faster than asked.
+func (b *bench) ramp(ctx context.Context) error {
+	b.say("setting up %d calls, %g per second", b.cfg.Calls, b.cfg.RampPerSecond)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(setupAtOnce)
+	tick := time.NewTicker(time.Duration(float64(time.Second) / b.cfg.RampPerSecond))
+	defer tick.Stop()
+	for _, c := range b.pairs {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+		group.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return b.setUp(ctx, c)
+		})
+	}
+	return group.Wait()
+}
+
+// setUp brings one call up, as an application would.
+func (b *bench) setUp(ctx context.Context, c *pair) error {
+	ctx, cancel := context.WithTimeout(ctx, setupLimit)
+	defer cancel()
+	var err error
+	if c.session, err = b.rest.createSession(ctx); err != nil {
+		return err
+	}
+	caller, _, err := b.rest.createParticipant(ctx, "phone")
+	if err != nil {
+		return err
+	}
+	c.participants = append(c.participants, caller)
+	agent, token, err := b.rest.createParticipant(ctx, "browser")
+	if err != nil {
+		return err
+	}
+	c.participants = append(c.participants, agent)
+	for _, id := range c.participants {
+		if err := b.rest.join(ctx, c.session, id); err != nil {
+			return err
+		}
+	}
+	if err := c.browser.connect(ctx, b.ws, token); err != nil {
+		return err
+	}
+	dialled := time.Now()
+	if err := b.rest.dial(ctx, caller, c.phone.number); err != nil {
+		return err
+	}
+	if err := wait(ctx, c.phone.answered, "the phone's ACK"); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.setups = append(b.setups, time.Since(dialled))
+	b.mu.Unlock()
+	if err := wait(ctx, c.browser.sending, "the browser's media"); err != nil {
+		return err
+	}
+	c.live.Store(true)
+	return nil
+}
+
+func wait(ctx context.Context, done <-chan struct{}, what string) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("load: waiting for %s: %w", what, ctx.Err())
+	}
+}
+
+// waitHeard returns once both ends of every call hear something.
+func (b *bench) waitHeard(ctx context.Context) error {
+	deadline := time.Now().Add(flowLimit)
+	for {
+		deaf, browsers := 0, 0
+		for _, c := range b.pairs {
+			if c.phone.heard.Load() < flowPackets {
+				deaf++
+			}
+			if c.browser.heard.Load() < flowPackets {
+				browsers++
+			}
+		}
+		if deaf+browsers == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("load: %d phones and %d browsers of %d hear nothing", deaf, browsers, len(b.pairs))
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// tearDown ends every call, also those that are half up.
+func (b *bench) tearDown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTime)
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(setupAtOnce)
+	for _, c := range b.pairs {
+		group.Go(func() error {
+			c.browser.close(ctx)
+			var errs []error
+			for _, id := range c.participants {
+				errs = append(errs, b.rest.deleteParticipant(ctx, id))
+			}
+			if c.session != "" {
+				errs = append(errs, b.rest.deleteSession(ctx, c.session))
+			}
+			return errors.Join(errs...)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		b.cfg.Log.Warn("load: end of the calls", "err", err)
+	}
+	b.closePhones()
+}
+
+func (b *bench) closePhones() {
+	for _, c := range b.pairs {
+		_ = c.phone.conn.Close()
+	}
+	b.readers.Wait()
+}
+
+// analyse reads what was recorded; every goroutine that wrote it has ended.
+func (b *bench) analyse(r *Result, from, to time.Duration) error {
+	m := newMarks()
+	var toBrowser, toPhone []time.Duration
+	for _, c := range b.pairs {
+		decode, err := newBrowserDecoder()
+		if err != nil {
+			return err
+		}
+		var one FlowResult
+		one, toBrowser = c.toBrowser.analyse(m, decode, from, to, toBrowser)
+		r.ToBrowser.add(one)
+		one, toPhone = c.toPhone.analyse(m, decodePhone, from, to, toPhone)
+		r.ToPhone.add(one)
+	}
+	r.ToBrowser.finish(toBrowser)
+	r.ToPhone.finish(toPhone)
+	slices.Sort(b.setups)
+	r.SetupP50Ms, r.SetupP99Ms = ms(percentile(b.setups, 50)), ms(percentile(b.setups, 99))
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("load: stopped: %w", ctx.Err())
+	}
+}
+
+func mb(bytes int64) float64 { return float64(bytes) / (1 << 20) }
