@@ -219,6 +219,9 @@ func startSIPp(t *testing.T, scenario, transport string, args ...string) *sipp {
 			_ = cmd.Process.Kill()
 			<-s.done
 		}
+		if t.Failed() {
+			s.show()
+		}
 	})
 	return s
 }
@@ -231,14 +234,18 @@ func (s *sipp) passed() {
 	if err == nil {
 		return
 	}
+	s.t.Fatalf("sipp: %v\n%s", err, s.out.String())
+}
+
+// show logs what the run saw.
+func (s *sipp) show() {
 	for _, name := range []string{"errors.log", "messages.log"} {
 		text, _ := os.ReadFile(filepath.Join(s.dir, name))
 		s.t.Logf("%s:\n%s", name, text)
 	}
-	s.t.Fatalf("sipp: %v\n%s", err, s.out.String())
 }
 
-// sent returns the messages of the run.
+// messages returns the messages of the run.
 func (s *sipp) messages() string {
 	text, err := os.ReadFile(filepath.Join(s.dir, "messages.log"))
 	require.NoError(s.t, err)

@@ -3,12 +3,14 @@ package sip
 import (
 	"context"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"tandem/dialogs"
+	"tandem/errs"
 	"tandem/media"
 )
 
@@ -64,4 +66,251 @@ func awaitTCP(t *testing.T, addr string) {
 		}
 		return err == nil
 	}, patience, 10*time.Millisecond)
+}
+
+func TestOutgoingCallIsRefused(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		scenario string
+		want     dialogs.Cause
+	}{
+		{"uas_busy", dialogs.Cause{Reason: dialogs.FarEndBusy, Details: "486 Busy Here", SIPCode: 486}},
+		{"uas_declined", dialogs.Cause{Reason: dialogs.FarEndDeclined, Details: "603 Decline", SIPCode: 603}},
+		{"uas_forbidden", dialogs.Cause{Reason: dialogs.FarEndDeclined, Details: "403 Forbidden", SIPCode: 403}},
+		{"uas_not_found", dialogs.Cause{Reason: dialogs.FarEndNotFound, Details: "404 Not Found", SIPCode: 404}},
+		{"uas_unavailable", dialogs.Cause{Reason: dialogs.Error, Details: "480 Temporarily Unavailable", SIPCode: 480}},
+		{"uas_own_words", dialogs.Cause{Reason: dialogs.Error, Details: "480 Gone Fishing", SIPCode: 480}},
+		{"uas_overload", dialogs.Cause{Reason: dialogs.Error, Details: "503 Service Unavailable", SIPCode: 503}},
+		{"uas_unauthorized", dialogs.Cause{Reason: dialogs.Error, Details: "401 Unauthorized", SIPCode: 401}},
+	}
+	for _, c := range cases {
+		t.Run(c.scenario, func(t *testing.T) {
+			t.Parallel()
+			phone := startSIPp(t, c.scenario, "udp")
+			g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
+			leg := dial(t, g)
+			require.Equal(t, c.want, end(t, leg))
+			phone.passed()
+			g.idle(t)
+		})
+	}
+}
+
+func TestOutgoingCallIsCancelled(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		scenario string
+		ringing  bool // hang up when it rings, else at once
+	}{
+		{"uas_cancel", true},
+		{"uas_cross", true},
+		{"uas_slow_cancel", false},
+	}
+	for _, c := range cases {
+		t.Run(c.scenario, func(t *testing.T) {
+			t.Parallel()
+			phone := startSIPp(t, c.scenario, "udp")
+			g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
+			leg := dial(t, g)
+			if c.ringing {
+				await(t, leg, dialogs.LegRinging)
+			}
+			leg.Hangup(0)
+			leg.Hangup(486)
+			require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+			phone.passed()
+			g.idle(t)
+		})
+	}
+}
+
+func TestOutgoingCallIsHungUpThere(t *testing.T) {
+	t.Parallel()
+	phone := startSIPp(t, "uas_bye", "udp")
+	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+	phone.passed()
+	g.idle(t)
+}
+
+func TestChallengeIsAnswered(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, scenario, password string
+		answered                 bool
+	}{
+		{"407", "uas_challenge_407", "secret", true},
+		{"401", "uas_challenge_401", "secret", true},
+		{"wrong password", "uas_challenge_401", "guess", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			phone := startSIPp(t, c.scenario, "udp", "-key", "username", "user", "-key", "password", "secret")
+			trunk := carrier(phone, "udp")
+			trunk.Username, trunk.Password = "user", Secret(c.password)
+			g := startAgent(t, Config{Trunks: []Trunk{trunk}}, newCallers(nil))
+			leg := dial(t, g)
+			if c.answered {
+				await(t, leg, dialogs.LegAnswered)
+				leg.Hangup(0)
+				require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+			} else {
+				require.Equal(t, dialogs.Cause{Reason: dialogs.FarEndDeclined, Details: "403 Wrong Password", SIPCode: 403}, end(t, leg))
+			}
+			phone.passed()
+			g.idle(t)
+		})
+	}
+}
+
+func TestFarEndHoldsAndResumes(t *testing.T) {
+	t.Parallel()
+	phone := startSIPp(t, "uas_hold", "udp")
+	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
+	leg := dial(t, g)
+	first := await(t, leg, dialogs.LegMedia)
+	await(t, leg, dialogs.LegAnswered)
+	held := await(t, leg, dialogs.LegMedia)
+	require.Same(t, first.Port, held.Port)
+	require.False(t, held.Media.Send)
+	require.True(t, held.Media.Receive)
+	resumed := await(t, leg, dialogs.LegMedia)
+	require.True(t, resumed.Media.Send && resumed.Media.Receive)
+	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+	phone.passed()
+	g.idle(t)
+}
+
+func TestEarlyMediaIsHeardBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
+	phone := startSIPp(t, "uas_early_media", "udp")
+	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
+	leg := dial(t, g)
+	require.Equal(t, dialogs.LegMedia, next(t, leg).Kind)
+	require.Equal(t, dialogs.LegRinging, next(t, leg).Kind)
+	require.Equal(t, dialogs.LegAnswered, next(t, leg).Kind)
+	leg.Hangup(0)
+	end(t, leg)
+	phone.passed()
+}
+
+func TestRepeatedAnswerIsAcknowledgedAgain(t *testing.T) {
+	t.Parallel()
+	phone := startSIPp(t, "uas_repeat", "udp", "-nr")
+	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	require.Eventually(t, func() bool { return strings.Count(phone.messages(), "\nACK sip:") >= 2 }, patience, 10*time.Millisecond)
+	leg.Hangup(0)
+	end(t, leg)
+	phone.passed()
+}
+
+func TestSecondTrunkTakesOver(t *testing.T) {
+	t.Parallel()
+	full := startSIPp(t, "uas_overload", "udp")
+	phone := startSIPp(t, "uas_answer", "udp")
+	dead := Trunk{Name: "dead", Account: "1", URI: "sip:127.0.0.1:" + freePort(t) + ";transport=tcp", Prefixes: []string{"+1555"}}
+	first, second := carrier(full, "udp"), carrier(phone, "udp")
+	first.Name, second.Priority = "full", 2
+	g := startAgent(t, Config{Trunks: []Trunk{second, first, dead}}, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	leg.Hangup(0)
+	end(t, leg)
+	full.passed()
+	phone.passed()
+	g.idle(t)
+}
+
+func TestSilentTrunkTimesOut(t *testing.T) {
+	t.Parallel()
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = silent.Close() }()
+	g := startAgent(t, Config{Trunks: []Trunk{{Name: "silent", Account: "1", URI: "sip:" + silent.LocalAddr().String()}}}, newCallers(nil))
+	leg := dial(t, g)
+	require.Equal(t, dialogs.Cause{Reason: dialogs.Error, Details: "trunk silent: no answer"}, end(t, leg))
+	g.idle(t)
+}
+
+func TestDialRefuses(t *testing.T) {
+	t.Parallel()
+	g := startAgent(t, Config{Trunks: []Trunk{{Name: "eu", Account: "1", URI: "sip:127.0.0.1:9", Prefixes: []string{"+49"}}}}, newCallers(nil))
+	good := dialogs.Dial{Account: "1", To: "+4930123", From: "+15550199"}
+	for _, c := range []struct {
+		name string
+		edit func(*dialogs.Dial)
+		code errs.Code
+	}{
+		{"no number", func(d *dialogs.Dial) { d.To = "0301234" }, errs.Invalid},
+		{"no trunk for it", func(d *dialogs.Dial) { d.To = "+1555" }, errs.Unavailable},
+		{"another account's trunk", func(d *dialogs.Dial) { d.Account = "2" }, errs.Unavailable},
+		{"a caller that is none", func(d *dialogs.Dial) { d.From = "me" }, errs.Invalid},
+		{"a header smuggled in", func(d *dialogs.Dial) { d.UserToUser = "a\r\nX: y" }, errs.Invalid},
+		{"a header smuggled in by to", func(d *dialogs.Dial) { d.To = "sip:a@127.0.0.1:9\r\nX: y" }, errs.Invalid},
+		{"sips", func(d *dialogs.Dial) { d.To = "sips:a@b" }, errs.Invalid},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := good
+			c.edit(&d)
+			leg, err := g.Dial(context.Background(), d)
+			require.Nil(t, leg)
+			require.Equal(t, c.code, errs.CodeOf(err), "%v", err)
+		})
+	}
+	g.stop()
+	_, err := g.Dial(context.Background(), good)
+	require.Equal(t, errs.Unavailable, errs.CodeOf(err))
+	g.idle(t)
+}
+
+func TestStoppingHangsUp(t *testing.T) {
+	t.Parallel()
+	phone := startSIPp(t, "uas_answer", "udp")
+	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	g.stop()
+	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+	phone.passed()
+	g.idle(t)
+}
+
+func TestByeWithoutAnswerEndsTheLeg(t *testing.T) {
+	t.Parallel()
+	phone := startSIPp(t, "uas_deaf", "udp")
+	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	phone.passed() // it is gone
+	leg.Hangup(0)
+	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+	g.idle(t)
+}
+
+func TestRouteSetIsFollowed(t *testing.T) {
+	t.Parallel()
+	phone := startSIPp(t, "uas_route", "udp")
+	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	leg.Hangup(0)
+	end(t, leg)
+	phone.passed()
+}
+
+func TestOtherForksAreHungUp(t *testing.T) {
+	t.Parallel()
+	phone := startSIPp(t, "uas_fork", "udp")
+	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	require.Eventually(t, func() bool { return strings.Contains(phone.messages(), "\nBYE sip:") }, patience, 10*time.Millisecond)
+	leg.Hangup(0)
+	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+	phone.passed()
+	g.idle(t)
 }
