@@ -39,9 +39,10 @@ func validateCallbackURL(raw string) error {
 	return nil
 }
 
-// validateSubscriptions checks subs, asked for by somebody in session, against the session's members.
+// validateSubscriptions checks subs, asked for by somebody in session, against the session's members. A list of
+// participants overrides the session, so what the session says is of no matter then.
 func validateSubscriptions(subs Subscriptions, session string, members []Participant) error {
-	if subs.Session != "" && subs.Session != session {
+	if subs.Session != "" && subs.Session != session && len(subs.Participants) == 0 {
 		return errs.New(errs.Invalid, "sessionId: is %q, but the path names session %q", subs.Session, session)
 	}
 	for i, want := range subs.Participants {

@@ -2,6 +2,7 @@ package test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,10 +21,20 @@ func requireTone(t *testing.T, samples []int16, hz float64, not ...float64) {
 	t.Helper()
 	require.InDelta(t, hz, audio.Frequency(samples, harness.Rate), 5)
 	require.GreaterOrEqual(t, audio.MedianSNR(samples, harness.Rate, hz), 20.0)
-	loud := audio.Goertzel(samples, harness.Rate, hz)
 	for _, leak := range not {
-		require.Less(t, audio.Goertzel(samples, harness.Rate, leak), loud-45, "%g Hz leaks", leak)
+		require.Less(t, levelOf(samples, leak), levelOf(samples, hz)-45, "%g Hz leaks", leak)
 	}
+}
+
+// levelOf is the median level of a tone in pieces of 100 ms, in dBFS: a frame that comes late on a busy machine
+// breaks the phase of one piece, not of all.
+func levelOf(samples []int16, hz float64) float64 {
+	var levels []float64
+	for piece := range slices.Chunk(samples, harness.Rate/10) {
+		levels = append(levels, audio.Goertzel(piece, harness.Rate, hz))
+	}
+	slices.Sort(levels)
+	return levels[len(levels)/2]
 }
 
 // tail is the last piece of a recording.
@@ -50,14 +61,14 @@ func TestPhoneAndBrowserTalk(t *testing.T) {
 	skip := len(call.Recorded())
 	heard := harness.WaitRecorded(t, call, skip, 2*listen)
 	requireTone(t, tail(heard), 440, 1000)
-	require.InDelta(t, -12, audio.Level(tail(heard))+3, 1.5, "the level is kept")
+	require.InDelta(t, -12, audio.Level(tail(heard)), 1.5, "the level is kept")
 	g.HangUp(t, phone, dialog)
 }
 
 // toneOf answers and plays a tone until the call is over.
 func toneOf(hz float64) func(*lab.Call) {
 	return func(c *lab.Call) {
-		c.SetSource(lab.Tone(-12, hz))
+		c.SetSource(lab.Tone(0.25, hz)) // −12 dBFS
 		if c.Answer() == nil {
 			<-c.Ended()
 		}
@@ -101,9 +112,9 @@ func TestWhisperOverAPhone(t *testing.T) {
 	g.Hear(t, session, caller, agent, supervisor)
 	both := fresh()
 	for _, hz := range []float64{agentHz, supervisorHz} {
-		require.InDelta(t, -15, audio.Goertzel(both, harness.Rate, hz), 3, "%g Hz in the mix", hz)
+		require.InDelta(t, -15, levelOf(both, hz), 1.5, "%g Hz in the mix", hz)
 	}
-	require.Less(t, audio.Goertzel(both, harness.Rate, callerHz), -60.0, "the own voice is never in the mix")
+	require.Less(t, levelOf(both, callerHz), -60.0, "the own voice is never in the mix")
 
 	g.Hear(t, session, caller, agent)
 	requireTone(t, fresh(), agentHz, supervisorHz, callerHz)

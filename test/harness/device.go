@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -204,9 +203,15 @@ func (d *Device) Notices() []Notice {
 	return slices.Clone(d.notices)
 }
 
-// NewPeer makes a peer connection with the two data channels of the protocol.
+// newPeer makes a peer connection with the two data channels of the protocol. It is the DTLS server when it answers:
+// the SDK makes Chromium so by changing its answer to setup:passive.
 func newPeer() (*webrtc.PeerConnection, error) {
-	pc, err := webrtc.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
+	settings := webrtc.SettingEngine{}
+	if err := settings.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
+		return nil, err
+	}
+	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(
+		webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
 	if err != nil {
 		return nil, err
 	}
@@ -276,8 +281,7 @@ func speak(pc *webrtc.PeerConnection, track *webrtc.TrackLocalStaticSample, hz, 
 	if err != nil {
 		return
 	}
-	tick := time.NewTicker(frameTime)
-	defer tick.Stop()
+	due := time.Now() // absolute: a late frame does not delay the next
 	amplitude := math.Pow(10, level/20) * math.MaxInt16
 	pcm, payload := make([]int16, opusFrame), make([]byte, maxPayload)
 	for n := 0; pc.ConnectionState() != webrtc.PeerConnectionStateClosed; {
@@ -289,7 +293,8 @@ func speak(pc *webrtc.PeerConnection, track *webrtc.TrackLocalStaticSample, hz, 
 		if err != nil || track.WriteSample(media.Sample{Data: slices.Clone(payload[:size]), Duration: frameTime}) != nil {
 			return
 		}
-		<-tick.C
+		due = due.Add(frameTime)
+		<-time.After(time.Until(due))
 	}
 }
 
@@ -329,7 +334,6 @@ func (d *Device) answer(params json.RawMessage) {
 	if err != nil {
 		return
 	}
-	answer.SDP = strings.ReplaceAll(answer.SDP, "a=setup:active", "a=setup:passive")
 	gathered := webrtc.GatheringCompletePromise(pc)
 	if pc.SetLocalDescription(answer) != nil {
 		return
