@@ -13,6 +13,8 @@ const (
 	ahead = 200 * time.Millisecond
 	// patch is the longest gap that is filled with packets of silence at once; over a longer one the timestamp jumps.
 	patch = 4 * frameSamples
+	// stall is how far behind the clock may be and still be made up for packet by packet.
+	stall = 500 * time.Millisecond
 	// lateRun is how many frames in a row may come too late until the source is mapped anew: its path became slower.
 	lateRun = 3
 	// drift lets the expected time of a source slide later, 1000 ppm of 20 ms frames: more than any sound card is off.
@@ -121,9 +123,7 @@ func (t *timeline) drop(f frame) {
 // bridge goes on to pos over a gap in the source's time.
 func (t *timeline) bridge(pos int64) {
 	if pos-t.at() > patch {
-		t.complete()
-		t.pos = max(t.pos, pos)
-		t.marked = false
+		t.skip(pos)
 		return
 	}
 	for t.at() < pos {
@@ -131,8 +131,18 @@ func (t *timeline) bridge(pos int64) {
 	}
 }
 
+// skip lets the timestamp jump to pos: to the phone a pause, told by the marker (RFC 3551 §4.1).
+func (t *timeline) skip(pos int64) {
+	t.complete()
+	t.pos = max(t.pos, pos)
+	t.marked = false
+}
+
 // fill sends silence in place of what is overdue.
 func (t *timeline) fill(now time.Time) {
+	if behind := now.Sub(t.due(t.at())); behind > stall {
+		t.skip(t.at() + int64((behind-overdue)/frameTime)*frameSamples)
+	}
 	for now.Sub(t.due(t.at())) >= overdue {
 		t.silence(frameSamples)
 	}

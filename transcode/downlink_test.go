@@ -1,0 +1,451 @@
+package transcode
+
+import (
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pion/rtp"
+	"github.com/stretchr/testify/require"
+
+	"tandem/media"
+	"tandem/test/audio"
+)
+
+// step lets 20 ms pass: every source says its frame, every bridge ticks.
+func step(c *clock, bridges []*Bridge, says ...func()) {
+	for _, say := range says {
+		say()
+	}
+	for _, b := range bridges {
+		b.tick(c.now())
+	}
+	c.add(frameTime)
+}
+
+// speaker says a tone on and on.
+func (b *browser) speaker(freq, level float64) func() {
+	tone := audio.Tone(freq, level, 48000, time.Second) // whole periods
+	at := 0
+	return func() {
+		b.say(tone[at : at+960])
+		at = (at + 960) % len(tone)
+	}
+}
+
+func (v *phoneVoice) speaker(b *Bridge, c *clock, freq, level float64) func() {
+	tone := audio.Tone(freq, level, 8000, time.Second)
+	at := 0
+	return func() {
+		b.up.ReceiveRTP(v.make(tone[at:at+160]), c.now())
+		at = (at + 160) % len(tone)
+	}
+}
+
+// requireSteady: a packet every 20 ms, none missing, none twice.
+func requireSteady(t *testing.T, got []sentPacket) {
+	t.Helper()
+	for i := 1; i < len(got); i++ {
+		require.EqualValues(t, 160, got[i].ts-got[i-1].ts, "packet %d", i)
+	}
+}
+
+// Whoever hears two hears their sum, and never himself.
+func TestMixOfSeveralVoices(t *testing.T) {
+	c := newClock()
+	e := testEngine(c, Config{})
+	a, earA := testBridge(t, e, c, pcmu, nil)
+	b, earB := testBridge(t, e, c, pcmu, nil)
+	w1, w2 := newBrowser(t, "w1", 1), newBrowser(t, "w2", 2)
+	for _, bridge := range []*Bridge{a, b} {
+		for _, src := range []*media.Source{a.Source(), b.Source(), w1.src, w2.src} {
+			bridge.Subscribe(src)
+		}
+	}
+	says := []func(){
+		newPhoneVoice(media.PCMU).speaker(a, c, 500, -20),
+		newPhoneVoice(media.PCMU).speaker(b, c, 900, -20),
+		w1.speaker(1300, -20),
+		w2.speaker(1700, -20),
+	}
+	for range 150 {
+		step(c, []*Bridge{a, b}, says...)
+	}
+	for _, ear := range []struct {
+		*phoneEar
+		own, other float64
+	}{{earA, 500, 900}, {earB, 900, 500}} {
+		requireSteady(t, ear.got)
+		pcm := ear.pcm(media.PCMU)
+		pcm = pcm[len(pcm)-8000:]
+		for _, freq := range []float64{ear.other, 1300, 1700} {
+			require.InDelta(t, -20, audio.Goertzel(pcm, 8000, freq), 1, "%v Hz", freq)
+		}
+		require.Less(t, audio.Goertzel(pcm, 8000, ear.own), -60.0)
+	}
+	require.Zero(t, a.Stats().Overflow)
+	require.Zero(t, a.Stats().LateToPhone)
+}
+
+// One tone through the mix is as clean as without.
+func TestToneThroughTheMix(t *testing.T) {
+	c := newClock()
+	b, ear := testBridge(t, testEngine(c, Config{}), c, pcmu, nil)
+	loud, quiet := newBrowser(t, "loud", 1), newBrowser(t, "quiet", 1)
+	b.Subscribe(loud.src)
+	b.Subscribe(quiet.src)
+	say := loud.speaker(1000, -15)
+	for range 150 {
+		step(c, []*Bridge{b}, say)
+	}
+	pcm := ear.pcm(media.PCMU)
+	requireTone(t, pcm[len(pcm)-8000:], 8000, 1000, -15)
+}
+
+func TestMixSaturates(t *testing.T) {
+	var m mixer
+	loud := make([]int16, frameSamples)
+	for i := range loud {
+		loud[i] = math.MaxInt16
+		if i%2 == 1 {
+			loud[i] = math.MinInt16
+		}
+	}
+	var voices []*input
+	for range 3 {
+		in := &input{}
+		in.buffer.Put(0, loud)
+		voices = append(voices, in)
+	}
+	m.mixOnce(voices) // their delay
+	m.mixOnce(voices)
+	requireSamples(t, loud, m.mixOnce(voices))
+	requireSamples(t, make([]int16, frameSamples), m.mixOnce(voices))
+	requireSamples(t, make([]int16, frameSamples), m.mixOnce(nil))
+}
+
+// Sources come and go while audio flows: time never goes back (phoneEar sees to it), and no slot is empty or twice.
+func TestSubscriptionsChangeWhileAudioFlows(t *testing.T) {
+	c := newClock()
+	e := testEngine(c, Config{})
+	b, ear := testBridge(t, e, c, pcmu, nil)
+	webs := []*browser{newBrowser(t, "0", 1), newBrowser(t, "1", 1), newBrowser(t, "2", 1)}
+	says := []func(){webs[0].speaker(500, -20), webs[1].speaker(900, -20), webs[2].speaker(1300, -20)}
+	rnd := rand.New(rand.NewPCG(3, 3))
+	for range 200 {
+		w := webs[rnd.IntN(3)]
+		if rnd.IntN(2) == 0 {
+			b.Subscribe(w.src)
+			b.Subscribe(w.src)
+		} else {
+			b.Unsubscribe(w.src)
+		}
+		for range rnd.IntN(8) {
+			c.add(time.Duration(rnd.IntN(2)) * time.Millisecond)
+			step(c, []*Bridge{b}, says...)
+		}
+	}
+	requireSteady(t, ear.got)
+	// In the end only the third is heard.
+	b.Unsubscribe(webs[0].src)
+	b.Unsubscribe(webs[1].src)
+	b.Subscribe(webs[2].src)
+	for range 100 {
+		step(c, []*Bridge{b}, says...)
+	}
+	pcm := ear.pcm(media.PCMU)
+	requireTone(t, pcm[len(pcm)-8000:], 8000, 1300, -20)
+	b.Unsubscribe(webs[2].src)
+	for _, w := range webs {
+		require.False(t, w.track.Wanted(), "the decoder stayed")
+	}
+	require.Len(t, e.feeds, 1, "the phone's own")
+}
+
+// A track is decoded once however many phones hear it.
+func TestOneDecoderForAllPhones(t *testing.T) {
+	c := newClock()
+	e := testEngine(c, Config{})
+	web := newBrowser(t, "web", 1)
+	sinks := &countSinks{}
+	web.track.Add(sinks)
+	var ears []*phoneEar
+	var bridges []*Bridge
+	for range 5 {
+		b, ear := testBridge(t, e, c, pcmu, nil)
+		b.Subscribe(web.src)
+		bridges, ears = append(bridges, b), append(ears, ear)
+	}
+	require.Len(t, e.feeds, 6)
+	dec := e.feeds[web.track].decoder
+	say := web.speaker(1000, -20)
+	for range 60 {
+		step(c, bridges, say)
+	}
+	require.Equal(t, 60, sinks.n)
+	for _, ear := range ears {
+		requireSamples(t, ears[0].pcm(media.PCMU), ear.pcm(media.PCMU))
+	}
+	for i, b := range bridges {
+		require.Same(t, dec, e.feeds[web.track].decoder)
+		if i%2 == 0 {
+			b.Unsubscribe(web.src)
+		} else {
+			b.Close(nil)
+		}
+	}
+	require.NotContains(t, e.feeds, web.track)
+}
+
+type countSinks struct{ n int }
+
+func (s *countSinks) WriteRTP(*rtp.Packet) { s.n++ }
+
+// Phones hear each other without Opus between: exactly the samples of the other's G.711.
+func TestPhoneToPhoneWithoutOpus(t *testing.T) {
+	c := newClock()
+	e := testEngine(c, Config{})
+	alaw := pcmu
+	alaw.Law = media.PCMA
+	a, _ := testBridge(t, e, c, pcmu, nil)
+	b, earB := testBridge(t, e, c, alaw, nil)
+	b.Subscribe(a.Source())
+	require.False(t, a.Source().Audio().Wanted(), "nobody takes Opus")
+	tone := audio.Tone(1000, -15, 8000, time.Second)
+	v := newPhoneVoice(media.PCMU)
+	for at := 0; at < len(tone); at += 160 {
+		step(c, []*Bridge{a, b}, func() { a.up.ReceiveRTP(v.make(tone[at:at+160]), c.now()) })
+	}
+	requireTone(t, earB.pcm(media.PCMA)[800:], 8000, 1000, -15)
+	// The publisher goes first.
+	a.Close(nil)
+	b.Unsubscribe(a.Source())
+	require.Len(t, e.feeds, 1)
+}
+
+func TestLossTowardsThePhoneIsConcealed(t *testing.T) {
+	c := newClock()
+	e := testEngine(c, Config{})
+	b, ear := testBridge(t, e, c, pcmu, nil)
+	web := newBrowser(t, "web", 1)
+	b.Subscribe(web.src)
+	tone := audio.Tone(1000, -15, 48000, time.Second)
+	var held *rtp.Packet
+	for i := range 150 {
+		p := web.make(tone[i%50*960 : i%50*960+960])
+		switch {
+		case i%25 == 10, i%25 == 11 && i > 100: // lost
+		case i%25 == 20: // comes after the next
+			held = p
+		case i%25 == 21:
+			web.track.WriteRTP(p)
+			web.track.WriteRTP(held)
+		default:
+			web.track.WriteRTP(p)
+			web.track.WriteRTP(p) // twice
+		}
+		step(c, []*Bridge{b})
+	}
+	requireSteady(t, ear.got)
+	require.EqualValues(t, 6+2+6, e.feeds[web.track].decoder.concealed.Load())
+	require.LessOrEqual(t, b.Stats().Fillers, uint64(3))
+	pcm := ear.pcm(media.PCMU)
+	require.InDelta(t, -15, audio.Level(pcm[8000:]), 1)
+	for at := 8000; at+160 <= len(pcm)-800; at += 160 {
+		require.Greater(t, audio.Level(pcm[at:at+160]), -25.0, "a hole at %d", at)
+	}
+}
+
+func TestHoldSendsNothingAndGoesOnInTime(t *testing.T) {
+	c := newClock()
+	b, ear := testBridge(t, testEngine(c, Config{}), c, pcmu, nil)
+	web := newBrowser(t, "web", 1)
+	b.Subscribe(web.src)
+	say := web.speaker(1000, -15)
+	for range 50 {
+		step(c, []*Bridge{b}, say)
+	}
+	n, last := len(ear.got), ear.got[len(ear.got)-1].ts
+	hold := pcmu
+	hold.Send = false
+	b.Update(hold)
+	for range 15 * 60 * 50 { // a quarter of an hour
+		step(c, []*Bridge{b})
+	}
+	require.Len(t, ear.got, n)
+	alaw := pcmu
+	alaw.Law = media.PCMA
+	b.Update(alaw)
+	for range 100 {
+		step(c, []*Bridge{b}, say)
+	}
+	require.InDelta(t, 900*8000, ear.got[n].ts-last, 1600)
+	require.True(t, ear.got[n].marker)
+	requireTone(t, ear.pcm(media.PCMA)[900*8000+16000:], 8000, 1000, -15)
+}
+
+// keysOf reads the events a phone got, as "5x12" for a key of 12 packets.
+func keysOf(t *testing.T, got []sentPacket) (digits string, durations []int) {
+	t.Helper()
+	var last *sentPacket
+	ends := 0
+	for i, p := range got {
+		d := int(binary.BigEndian.Uint16(p.payload[2:]))
+		end := p.payload[1]&0x80 != 0
+		if last == nil || p.ts != last.ts {
+			require.True(t, p.marker)
+			require.True(t, last == nil || ends == 3, "a key begins before the last one ended")
+			digits += string("0123456789*#ABCD"[p.payload[0]])
+			durations = append(durations, d)
+			ends = 0
+		} else {
+			require.False(t, p.marker)
+			require.GreaterOrEqual(t, d, durations[len(durations)-1])
+			durations[len(durations)-1] = d
+		}
+		if end {
+			ends++
+		}
+		last = &got[i]
+	}
+	require.Equal(t, 3, ends)
+	return digits, durations
+}
+
+func TestKeysGoToThePhone(t *testing.T) {
+	c := newClock()
+	e := testEngine(c, Config{})
+	b, ear := testBridge(t, e, c, pcmu, nil)
+	web := newBrowser(t, "web", 1)
+	b.Subscribe(web.src)
+	say := web.speaker(1000, -15)
+	run := func(n int) {
+		for range n {
+			step(c, []*Bridge{b}, say)
+		}
+	}
+	key := func(d byte, ended bool) { web.src.WriteKey(media.Key{Digit: d, Ended: ended}) }
+	run(50)
+	key('5', false)
+	run(10)
+	key('5', true)
+	run(20)
+	key('#', false) // its end is lost; another key follows
+	run(6)
+	key('1', false)
+	key('1', true)
+	key('1', true)  // once too much
+	key('x', false) // no key
+	run(30)
+	key('9', false) // its end is lost for good
+	run(450)
+	digits, durations := keysOf(t, ear.events())
+	require.Equal(t, "5#19", digits)
+	require.Equal(t, []int{11 * 160, 7 * 160, 4 * 160, 65440}, durations)
+
+	// In real time, and no audio inside a key.
+	for i, p := range ear.got {
+		if p.pt == 101 && !p.marker {
+			require.Equal(t, ear.got[i-1].ts, p.ts)
+			require.Equal(t, frameTime, p.at.Sub(ear.got[i-1].at))
+		}
+	}
+	require.NotZero(t, b.Stats().Suppressed)
+	pcm := ear.pcm(media.PCMU)
+	requireTone(t, pcm[len(pcm)-3200:], 8000, 1000, -15)
+	require.Zero(t, b.Stats().LateToPhone)
+}
+
+func TestKeysAreBounded(t *testing.T) {
+	c := newClock()
+	b, ear := testBridge(t, testEngine(c, Config{}), c, pcmu, nil)
+	web := newBrowser(t, "web", 1)
+	b.Subscribe(web.src)
+	for i := range 1000 {
+		web.src.WriteKey(media.Key{Digit: byte('0' + i/2%10), Ended: i%2 == 1})
+	}
+	require.EqualValues(t, keyQueue, b.down.queued)
+	require.EqualValues(t, 1000-keyQueue, b.Stats().KeysLost)
+	for range 500 {
+		step(c, []*Bridge{b})
+	}
+	digits, _ := keysOf(t, ear.events())
+	require.Equal(t, "012345678901", digits)
+
+	// A phone without telephone-event gets none.
+	none := pcmu
+	none.EventType = -1
+	b.Update(none)
+	n := len(ear.events())
+	web.src.WriteKey(media.Key{Digit: '1'})
+	step(c, []*Bridge{b})
+	require.Len(t, ear.events(), n)
+	require.EqualValues(t, 1000-keyQueue+1, b.Stats().KeysLost)
+
+	// Nor does one that has left.
+	b.Update(pcmu)
+	b.Unsubscribe(web.src)
+	web.src.WriteKey(media.Key{Digit: '1'})
+	step(c, []*Bridge{b})
+	require.Len(t, ear.events(), n)
+}
+
+// A mix goes on after a key without what was said meanwhile.
+func TestKeysDuringAMix(t *testing.T) {
+	c := newClock()
+	b, ear := testBridge(t, testEngine(c, Config{}), c, pcmu, nil)
+	w1, w2 := newBrowser(t, "w1", 1), newBrowser(t, "w2", 1)
+	b.Subscribe(w1.src)
+	b.Subscribe(w2.src)
+	says := []func(){w1.speaker(500, -20), w2.speaker(900, -20)}
+	for i := range 200 {
+		if i == 50 || i == 100 {
+			w2.src.WriteKey(media.Key{Digit: 'A', Ended: i == 100})
+		}
+		step(c, []*Bridge{b}, says...)
+	}
+	digits, _ := keysOf(t, ear.events())
+	require.Equal(t, "A", digits)
+	require.LessOrEqual(t, b.down.inputs[0].buffer.Depth(), 800)
+	pcm := ear.pcm(media.PCMU)
+	require.InDelta(t, -20, audio.Goertzel(pcm[len(pcm)-8000:], 8000, 900), 1)
+}
+
+// Nothing that a browser sends can hurt.
+func FuzzOpusToPhone(f *testing.F) {
+	f.Add([]byte{2, 0, 0, 0, 0xfc, 1, 3, 1, 2, 3, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := newClock()
+		bridge, ear := testBridge(t, testEngine(c, Config{}), c, pcmu, nil)
+		tracks := []*media.Track{
+			media.NewTrack("1", media.Audio, media.Opus(), nil),
+			media.NewTrack("2", media.Audio, media.Opus(), nil),
+		}
+		srcs := []*media.Source{{Tracks: tracks[:1]}, {Tracks: tracks[1:]}}
+		bridge.Subscribe(srcs[0])
+		p := rtp.Packet{Header: rtp.Header{Version: 2}}
+		for len(b) >= 4 {
+			n := min(int(b[0]), len(b)-4)
+			p.SequenceNumber += uint16(int8(b[1]))
+			p.Timestamp += uint32(int8(b[2])) << (b[3] % 32)
+			p.SSRC = uint32(b[3] >> 7)
+			p.Payload = slices.Clone(b[4 : 4+n])
+			tracks[b[3]%2].WriteRTP(&p)
+			if b[3]&16 != 0 {
+				bridge.Subscribe(srcs[1])
+			} else if b[3]&32 != 0 {
+				bridge.Unsubscribe(srcs[1])
+			}
+			step(c, []*Bridge{bridge})
+			b = b[4+n:]
+		}
+		for _, k := range ear.got {
+			if len(k.payload) != frameSamples {
+				t.Fatalf("a packet of %d bytes", len(k.payload))
+			}
+		}
+	})
+}

@@ -1,0 +1,277 @@
+package transcode
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// tape records a timeline's packets and checks that its positions rise without a hole or an overlap, but at a marker.
+type tape struct {
+	t       *testing.T
+	pos     []int64
+	sound   []bool
+	pcm     []int16
+	markers int
+	next    int64
+}
+
+func (p *tape) packet(pos int64, marker bool, pcm []int16) {
+	require.Len(p.t, pcm, frameSamples)
+	if marker {
+		p.markers++
+		require.GreaterOrEqual(p.t, pos, p.next)
+	} else {
+		require.Equal(p.t, p.next, pos)
+	}
+	p.next = pos + frameSamples
+	loud := false
+	for _, s := range pcm {
+		loud = loud || s != 0
+	}
+	p.pos, p.sound = append(p.pos, pos), append(p.sound, loud)
+	p.pcm = append(p.pcm, pcm...)
+}
+
+func (p *tape) sounding() int {
+	n := 0
+	for _, s := range p.sound {
+		if s {
+			n++
+		}
+	}
+	return n
+}
+
+// line is a timeline under test: begun at time 0, ticked in every 20 ms by run.
+type line struct {
+	timeline
+	tape  *tape
+	begun time.Time
+	ms    int
+}
+
+func newLine(t *testing.T) *line {
+	l := &line{tape: &tape{t: t}, begun: time.Unix(1000, 0)}
+	l.out = l.tape
+	l.begin(l.begun)
+	return l
+}
+
+func (l *line) at(ms int) time.Time { return l.begun.Add(time.Duration(ms) * time.Millisecond) }
+
+// run ticks until ms.
+func (l *line) run(ms int) {
+	for ; l.ms < ms; l.ms += 20 {
+		l.fill(l.at(l.ms))
+	}
+}
+
+// voice is samples that say where they belong.
+func voice(pos int64, n int) []int16 {
+	out := make([]int16, n)
+	for i := range out {
+		out[i] = int16((pos+int64(i))%30000) + 1
+	}
+	return out
+}
+
+// hear lets frame number i of a source with 20 ms frames come at ms.
+func (l *line) hear(i, ms int) {
+	l.run(ms)
+	l.write(frame{pos: int64(i) * 160, epoch: 1, pcm: voice(int64(i)*160, 160)}, l.at(ms))
+}
+
+// requireSamples compares without printing thousands of them.
+func requireSamples(t *testing.T, want, got []int16) {
+	t.Helper()
+	require.Len(t, got, len(want))
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("sample %d is %d, not %d", i, got[i], want[i])
+		}
+	}
+}
+
+func TestTimelineIsSilentFromTheStart(t *testing.T) {
+	l := newLine(t)
+	l.run(1000)
+	require.Len(t, l.tape.pos, 50)
+	require.Zero(t, l.tape.sounding())
+	require.Equal(t, 1, l.tape.markers)
+	require.EqualValues(t, 50, l.fillers)
+}
+
+func TestTimelineSendsFramesAsTheyCome(t *testing.T) {
+	l := newLine(t)
+	l.run(107)
+	before := len(l.tape.pos)
+	for i := range 100 {
+		l.hear(i, 107+20*i)
+		require.Len(t, l.tape.pos, before+i+1, "at once, and nothing else")
+	}
+	requireSamples(t, voice(0, 16000), l.tape.pcm[before*160:])
+	require.EqualValues(t, 0, l.late)
+}
+
+// Jitter below 60 ms never meets a filler.
+func TestTimelineBearsJitter(t *testing.T) {
+	for seed := range uint64(50) {
+		l := newLine(t)
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		last := 0
+		for i := range 500 {
+			last = max(last, 20*i+rnd.IntN(39))
+			l.hear(i, last)
+		}
+		require.Zero(t, l.late)
+		require.LessOrEqual(t, l.fillers, uint64(1+39/20), "only before the first frame")
+		require.Equal(t, 500, l.tape.sounding())
+	}
+}
+
+func TestTimelineFillsALostFrame(t *testing.T) {
+	l := newLine(t)
+	for i := range 100 {
+		if i != 50 {
+			l.hear(i, 20*i)
+		}
+	}
+	require.Equal(t, 99, l.tape.sounding())
+	requireSamples(t, voice(51*160, 160), l.tape.pcm[len(l.tape.pcm)-49*160:][:160])
+	requireSamples(t, make([]int16, 160), l.tape.pcm[len(l.tape.pcm)-50*160:][:160])
+	require.Equal(t, 1, l.tape.markers)
+}
+
+// A pause (DTX) is silent, and what follows keeps its time: not 60 ms later than before.
+func TestTimelineKeepsTimeOverAPause(t *testing.T) {
+	l := newLine(t)
+	for i := range 10 {
+		l.hear(i, 20*i)
+	}
+	first := l.tape.next - 10*160
+	l.hear(100, 2000)
+	require.Equal(t, first+101*160, l.tape.next)
+	require.Len(t, l.tape.pos, int(l.tape.next/160), "no hole")
+	require.Equal(t, 11, l.tape.sounding())
+}
+
+// A frame that comes after the silence in its place is dropped; a path that stays slower is followed.
+func TestTimelineFollowsASlowerPath(t *testing.T) {
+	l := newLine(t)
+	for i := range 50 {
+		l.hear(i, 20*i)
+	}
+	for i := 50; i < 100; i++ {
+		l.hear(i, 20*i+150)
+	}
+	require.EqualValues(t, lateRun, l.late)
+	require.Equal(t, 100-lateRun, l.tape.sounding())
+	// And back to the faster one.
+	last := 0
+	for i := 100; i < 200; i++ {
+		last = max(last, 20*i)
+		l.hear(i, max(last, 20*99+150))
+	}
+	require.EqualValues(t, lateRun, l.late)
+	require.Equal(t, 200-lateRun, l.tape.sounding())
+}
+
+func TestTimelineFollowsAJumpOfTheSource(t *testing.T) {
+	for _, jump := range []int64{-1 << 40, -100000, 8000, 1 << 40} {
+		l := newLine(t)
+		for i := range 50 {
+			l.hear(i, 20*i)
+		}
+		for i := 50; i < 100; i++ {
+			l.run(20 * i)
+			l.write(frame{pos: int64(i)*160 + jump, epoch: 1, pcm: voice(0, 160)}, l.at(20*i))
+		}
+		require.GreaterOrEqual(t, l.tape.sounding(), 100-lateRun, "%d", jump)
+		require.LessOrEqual(t, len(l.tape.pos), 100+4)
+	}
+}
+
+func TestTimelineTakesAnotherEpochAtOnce(t *testing.T) {
+	l := newLine(t)
+	for i := range 50 {
+		l.hear(i, 20*i)
+	}
+	for i := range 50 {
+		l.run(1000 + 20*i)
+		l.write(frame{pos: int64(i) * 160, epoch: 2, pcm: voice(0, 160)}, l.at(1000+20*i))
+	}
+	require.Equal(t, 100, l.tape.sounding())
+	require.Zero(t, l.late)
+}
+
+// A source whose clock is 300 ppm off for some minutes loses nothing and is never met by silence.
+func TestTimelineFollowsDrift(t *testing.T) {
+	for _, ppm := range []int{-300, 300} {
+		l := newLine(t)
+		var begun uint64
+		for i := range 20_000 {
+			at := l.begun.Add(time.Duration(i) * (frameTime + frameTime*time.Duration(ppm)/1_000_000))
+			l.run(int(at.Sub(l.begun).Milliseconds()))
+			l.write(frame{pos: int64(i) * 160, pcm: voice(0, 160)}, at)
+			if i == 0 {
+				begun = l.fillers
+			}
+		}
+		require.Zero(t, l.late)
+		require.Equal(t, begun, l.fillers)
+	}
+}
+
+func TestTimelineReframes(t *testing.T) {
+	for _, size := range []int{20, 40, 80, 160, 240, 320, 480, 640, 800, 960} {
+		l := newLine(t)
+		pos := 0
+		for ; pos < 16000; pos += size {
+			l.run(pos / 8)
+			l.write(frame{pos: int64(pos), pcm: voice(int64(pos), size)}, l.at(pos/8))
+		}
+		require.Zero(t, l.late)
+		start := int(l.fillers) * 160
+		requireSamples(t, voice(0, pos/160*160), l.tape.pcm[start:])
+	}
+}
+
+// An unfinished packet is completed with silence when nothing follows.
+func TestTimelineCompletesWhatIsOverdue(t *testing.T) {
+	l := newLine(t)
+	l.run(40)
+	n := len(l.tape.pos)
+	l.write(frame{pos: 0, pcm: voice(0, 80)}, l.at(40))
+	l.run(140)
+	requireSamples(t, append(voice(0, 80), make([]int16, 80)...), l.tape.pcm[n*160:n*160+160])
+}
+
+// Whatever comes, time does not go back and does not run away.
+func FuzzTimeline(f *testing.F) {
+	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		l := newLine(t)
+		pos := int64(0)
+		for len(b) >= 4 {
+			switch b[0] % 8 {
+			case 0:
+				pos += int64(int8(b[1])) << (b[2] % 40)
+			case 1:
+				l.clocked(voice(0, 160), l.at(l.ms))
+			case 2:
+				l.reserve(l.at(l.ms))
+			case 3:
+				l.run(l.ms + int(b[1]))
+			default:
+				n := int(b[1])*4 + 1
+				l.write(frame{pos: pos, epoch: uint32(b[2] % 4 / 3), pcm: voice(0, min(n, maxFrame))}, l.at(l.ms))
+				pos += int64(n)
+			}
+			l.tape.next = max(l.tape.next, l.pos) // reserved slots are not packets
+			b = b[4:]
+		}
+	})
+}
