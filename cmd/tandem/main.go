@@ -20,6 +20,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database schema up to date, and do nothing else."`
 	Lab     labCommand     `cmd:"" help:"Run the lab trunk alone: a SIP far end that plays the telephone network."`
+	Bench   benchCommand   `cmd:"" help:"Load a gateway with bridged calls and print what they cost."`
 	Hash    hashCommand    `cmd:"" name:"hash-password" help:"Read a password from standard input and print its passwordHash."`
 }
 

@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"tandem/api"
 	"tandem/gateway"
 	"tandem/lab"
+	"tandem/load"
 )
 
 type labCommand struct {
@@ -49,5 +51,21 @@ func (c *hashCommand) Run(env *environment) error {
 		return err
 	}
 	_, err = fmt.Fprintln(env.stdout, hash)
+	return err
+}
+
+type benchCommand struct {
+	Calls    int           `default:"50" help:"How many bridged calls are held at once."`
+	Duration time.Duration `default:"60s" help:"How long they are held."`
+	Drop     float64       `default:"0" placeholder:"PERCENT" help:"Packets that are dropped on purpose in each direction: what is then reported as lost must be this."`
+	Ramp     float64       `default:"10" placeholder:"N" help:"Calls that are set up in a second."`
+	JSON     bool          `name:"json" help:"Print the result as JSON."`
+}
+
+// Run loads a gateway of its own and prints what it cost.
+func (c *benchCommand) Run(env *environment) error {
+	_, err := load.Run(env.ctx, load.Config{
+		Calls: c.Calls, Duration: c.Duration, DropPercent: c.Drop, RampPerSecond: c.Ramp, JSON: c.JSON,
+	}, env.stdout)
 	return err
 }
