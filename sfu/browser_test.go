@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,10 @@ import (
 	"tandem/sfu"
 )
 
-const patience = 15 * time.Second
+const (
+	patience = 15 * time.Second
+	answerID = 1_000_000 // ids of answerSdp begin here: what they return is not waited for
+)
 
 // gateway is a running server with a room.
 type gateway struct {
@@ -97,6 +101,7 @@ type browser struct {
 	notes    chan wireMessage
 	closed   chan websocket.StatusCode
 	mute     bool // offers are not answered
+	reading  sync.WaitGroup
 
 	mu       sync.Mutex
 	lastID   int
@@ -173,12 +178,12 @@ func (b *browser) dial(participant, uniqueID string) {
 	b.t.Helper()
 	b.id = participant
 	url := b.g.url + "/v3/?token=token-" + participant + "&client=browser&sdkVersion=0.0.0&uniqueId=" + uniqueID
-	conn, _, err := websocket.Dial(context.Background(), url, nil)
+	conn, _, err := websocket.Dial(context.Background(), url, nil) //nolint:bodyclose // the WebSocket has it
 	require.NoError(b.t, err)
 	conn.SetReadLimit(8 << 20)
 	closed, answers := make(chan websocket.StatusCode, 1), make(chan wireMessage, 1)
 	b.conn, b.closed, b.answers = conn, closed, answers
-	go b.read(conn, closed, answers)
+	b.reading.Go(func() { b.read(conn, closed, answers) })
 }
 
 func (b *browser) read(conn *websocket.Conn, closed chan<- websocket.StatusCode, answers chan<- wireMessage) {
@@ -193,6 +198,10 @@ func (b *browser) read(conn *websocket.Conn, closed chan<- websocket.StatusCode,
 			panic("not JSON: " + string(data))
 		}
 		switch {
+		case m.ID != nil && *m.ID >= answerID:
+			if m.Error != nil {
+				b.fail(errors.New("answerSdp refused: " + m.Error.Message))
+			}
 		case m.ID != nil:
 			answers <- m
 		case m.Method == "sdpOffer":
@@ -238,7 +247,7 @@ func (b *browser) answer(conn *websocket.Conn, o offer) {
 		b.fail(err)
 		return
 	}
-	b.write(conn, "answerSdp", 1_000_000+o.SDPRevision, map[string]string{"sdpAnswer": answer.SDP})
+	b.write(conn, "answerSdp", answerID+o.SDPRevision, map[string]string{"sdpAnswer": answer.SDP})
 }
 
 func (b *browser) fail(err error) {
@@ -342,9 +351,6 @@ func (b *browser) request(method string, params any) wireMessage {
 			if *m.ID == b.lastID {
 				return m
 			}
-			if m.Error != nil {
-				b.t.Errorf("%s: answerSdp refused: %s", b.id, m.Error.Message)
-			}
 		case <-deadline:
 			b.t.Fatalf("%s: no answer to %s", b.id, method)
 		}
@@ -394,11 +400,11 @@ func (b *browser) offerPublish(aliases map[string]string, options *webrtc.OfferO
 // voice is a track that a browser sends, packet by packet, as the test says.
 type voice struct {
 	*webrtc.TrackLocalStaticRTP
+	raw    atomic.Pointer[webrtc.TrackLocalContext]
 	sender *webrtc.RTPSender
 	tr     *webrtc.RTPTransceiver
 	seq    uint16
 	ts     uint32
-	pt     uint8
 }
 
 func (b *browser) track(mime, stream, id string) *voice {
@@ -408,9 +414,17 @@ func (b *browser) track(mime, stream, id string) *voice {
 	}
 	track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: mime}, id, stream)
 	require.NoError(b.t, err)
-	tr, err := b.pub.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	v := &voice{TrackLocalStaticRTP: track, seq: 1000, ts: 5000}
+	v.tr, err = b.pub.AddTransceiverFromTrack(v, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
 	require.NoError(b.t, err)
-	return &voice{TrackLocalStaticRTP: track, sender: tr.Sender(), tr: tr, seq: 1000, ts: 5000}
+	v.sender = v.tr.Sender()
+	return v
+}
+
+// Bind keeps what is needed to send packets of another payload type.
+func (v *voice) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+	v.raw.Store(&ctx)
+	return v.TrackLocalStaticRTP.Bind(ctx)
 }
 
 // say sends one packet with mark as its payload.
@@ -418,6 +432,16 @@ func (v *voice) say(mark string) {
 	v.seq++
 	v.ts += 960
 	_ = v.WriteRTP(&rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: v.seq, Timestamp: v.ts}, Payload: []byte(mark)})
+}
+
+// event sends a packet as telephone-event on the clock of Opus.
+func (v *voice) event(p *rtp.Packet) {
+	p.SSRC, p.PayloadType = uint32(v.sender.GetParameters().Encodings[0].SSRC), 110
+	raw, err := p.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	_, _ = (*v.raw.Load()).WriteStream().Write(raw)
 }
 
 // until says mark every 5 ms until done.
@@ -458,10 +482,23 @@ func (b *browser) nextOffer() offer {
 	}
 }
 
+// nextNote returns the next other notification.
+func (b *browser) nextNote() wireMessage {
+	b.t.Helper()
+	select {
+	case m := <-b.notes:
+		return m
+	case <-time.After(patience):
+		b.t.Fatalf("%s: no notification came", b.id)
+		return wireMessage{}
+	}
+}
+
 func (b *browser) close() {
 	if b.conn != nil {
 		_ = b.conn.CloseNow()
 	}
+	b.reading.Wait() // it may be about to make a connection
 	b.mu.Lock()
 	sub := b.sub
 	b.mu.Unlock()

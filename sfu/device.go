@@ -182,15 +182,10 @@ func (d *Device) run(ctx context.Context) {
 	}
 }
 
-// drain does what else is waiting, so that one offer has all of it.
+// drain does what else is waiting, so that one offer has all of it. What comes meanwhile waits: the timers have a turn.
 func (d *Device) drain() {
-	for {
-		select {
-		case command := <-d.inbox:
-			command()
-		default:
-			return
-		}
+	for range len(d.inbox) {
+		(<-d.inbox)()
 	}
 }
 

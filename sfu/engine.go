@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
@@ -13,6 +14,8 @@ import (
 const (
 	mimeTelephoneEvent = "audio/telephone-event"
 	clockVideo         = 90000
+	dtlsRetransmit     = 100 * time.Millisecond
+	acceptanceWait     = 50 * time.Millisecond // UDP shall win over TCP
 )
 
 // engine makes peer connections that share one UDP port and one TCP port. Publishing and subscribing ones differ in
@@ -42,6 +45,10 @@ func newEngine(udp ice.UDPMux, tcp ice.TCPMux, publicIP netip.Addr, log *slog.Lo
 			return nil, fmt.Errorf("public address %s: %w", publicIP, err)
 		}
 	}
+	// Without trickle every browser's candidate is a peer-reflexive one, which Pion would not choose for a whole second.
+	settings.SetPrflxAcceptanceMinWait(acceptanceWait)
+	// Our first flight often comes before the browser has the answer; a second for the next would be a second of silence.
+	settings.SetDTLSRetransmissionInterval(dtlsRetransmit)
 	// The client makes its answer setup:passive and expects setup:active in ours.
 	if err := settings.SetAnsweringDTLSRole(webrtc.DTLSRoleClient); err != nil {
 		return nil, fmt.Errorf("DTLS role: %w", err)

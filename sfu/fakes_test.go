@@ -16,7 +16,8 @@ type room struct {
 	people  map[string]sessions.Participant // by token
 	members map[string]*member              // by participant
 	events  []string
-	failing error // what Connect answers
+	failing error                   // what Connect answers
+	entered func(sessions.Endpoint) // called by Connect
 }
 
 type member struct {
@@ -60,6 +61,9 @@ func (r *room) Authenticate(_ context.Context, token string) (sessions.Participa
 func (r *room) Connect(_ context.Context, p sessions.Participant, device string, ep sessions.Endpoint) (sfu.Membership, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.entered != nil {
+		r.entered(ep)
+	}
 	if r.failing != nil {
 		return nil, r.failing
 	}
