@@ -20,24 +20,27 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	current, target, err := provider.GetVersions(ctx)
-	if err != nil {
-		return db.failure(err, "read the schema's version")
+	for last := int64(-1); ; {
+		current, target, err := provider.GetVersions(ctx)
+		if err != nil {
+			return db.failure(err, "read the schema's version")
+		}
+		if current > target {
+			return errs.New(errs.Invalid, "the database has schema version %d, but this program knows versions up to %d only: use the newer program", current, target)
+		}
+		if current == target {
+			return nil
+		}
+		applied, err := provider.Up(ctx)
+		// On SQLite nothing keeps two programs from starting the same migration. The loser goes on where the winner was.
+		if err != nil && current == last {
+			return db.failure(err, "migrate the schema")
+		}
+		last = current
+		for _, m := range applied {
+			db.log.Info("database schema migrated", "version", m.Source.Version, "took", m.Duration)
+		}
 	}
-	if current > target {
-		return errs.New(errs.Invalid, "the database has schema version %d, but this program knows versions up to %d only: use the newer program", current, target)
-	}
-	if current == target {
-		return nil
-	}
-	applied, err := provider.Up(ctx)
-	if err != nil {
-		return db.failure(err, "migrate the schema")
-	}
-	for _, m := range applied {
-		db.log.Info("database schema migrated", "version", m.Source.Version, "took", m.Duration)
-	}
-	return nil
 }
 
 func (db *DB) provider() (*goose.Provider, error) {

@@ -41,6 +41,8 @@ type dialect struct {
 	code func(error) errs.Code
 	// again says that the transaction was rolled back in favour of another one and may simply be run again.
 	again func(error) bool
+	// lost says that the connection was gone, so that another one may do better.
+	lost  func(error) bool
 	close func() error // closes what belongs to the dialect beside the pools
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +27,9 @@ const (
 // connectPostgres opens a pool on a PostgreSQL server. Everything is written for its READ COMMITTED: what must not
 // change under a transaction is locked by an UPDATE of the row that guards it before it is read.
 func (db *DB) connectPostgres(ctx context.Context, url string) error {
-	db.dialect = dialect{goose: goose.DialectPostgres, options: postgresOptions, code: postgresCode, again: postgresAgain}
+	db.dialect = dialect{
+		goose: goose.DialectPostgres, options: postgresOptions, code: postgresCode, again: postgresAgain, lost: postgresLost,
+	}
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return errs.Wrap(err, errs.Invalid, "the database URL is no PostgreSQL URL") // pgx redacts the password
@@ -39,10 +43,16 @@ func (db *DB) connectPostgres(ctx context.Context, url string) error {
 	pool.SetConnMaxIdleTime(5 * time.Minute)
 	db.write, db.read = pool, pool
 	if err := pool.PingContext(ctx); err != nil {
-		return joinClose(errs.Wrap(err, errs.Unavailable, "connect to PostgreSQL at %s:%d", config.Host, config.Port), db)
+		return joinClose(errs.Wrap(oneLine{err}, errs.Unavailable, "connect to PostgreSQL at %s:%d", config.Host, config.Port), db)
 	}
 	return nil
 }
+
+// oneLine joins the lines of an error: pgx puts each address that it tried on its own.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+func (e oneLine) Unwrap() error { return e.error }
 
 // postgresOptions: gateways that start together on an empty database migrate one after the other.
 func postgresOptions() ([]goose.ProviderOption, error) {
@@ -61,29 +71,46 @@ const (
 )
 
 func postgresCode(err error) errs.Code {
-	if failure, ok := errors.AsType[*pgconn.PgError](err); ok {
-		if failure.Code == uniqueViolation {
-			return errs.Conflict
-		}
-		switch failure.Code[:min(2, len(failure.Code))] {
-		case "08", "40", "53", "57": // connection, rolled back for another, out of resources, shut down
-			return errs.Unavailable
-		}
-		return errs.Internal
-	}
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok || postgresLost(err) || postgresAgain(err) {
 		return errs.Unavailable
 	}
-	if _, ok := errors.AsType[net.Error](err); ok && !errors.Is(err, context.Canceled) {
-		return errs.Unavailable
-	}
-	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	switch state := sqlState(err); {
+	case state == uniqueViolation:
+		return errs.Conflict
+	case strings.HasPrefix(state, "53"): // out of disk, memory or connections
 		return errs.Unavailable
 	}
 	return errs.Internal
 }
 
+// postgresLost says that a connection that stood is gone, also because the server shuts down (57P01, 57P02). One that
+// cannot be made at all is not worth another try at once: each may take postgresConnectTimeout.
+func postgresLost(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return false
+	}
+	if state := sqlState(err); state != "" {
+		return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "57P0")
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
+}
+
 func postgresAgain(err error) bool {
-	failure, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (failure.Code == serializationFailure || failure.Code == deadlockDetected)
+	state := sqlState(err)
+	return state == serializationFailure || state == deadlockDetected
+}
+
+// sqlState is the server's error code, or empty when it sent none.
+func sqlState(err error) string {
+	if failure, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return failure.Code
+	}
+	return ""
 }

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/pressly/goose/v3"
@@ -32,6 +31,7 @@ func (db *DB) connectSQLite(ctx context.Context, path string) error {
 		options: func() ([]goose.ProviderOption, error) { return nil, nil },
 		code:    sqliteCode,
 		again:   func(error) bool { return false }, // a transaction holds the write lock from its start
+		lost:    func(error) bool { return false },
 	}
 	if path == ":memory:" {
 		return db.connectMemory(ctx)
@@ -67,10 +67,19 @@ func (db *DB) connectSQLite(ctx context.Context, path string) error {
 	}
 	db.read.SetMaxOpenConns(sqliteReaders)
 	db.read.SetMaxIdleConns(sqliteReaders)
-	if err := db.write.PingContext(ctx); err != nil {
-		return joinClose(errs.Wrap(err, sqliteCode(err), "open database %s", path), db)
+	// Of two programs that turn a new file to WAL at once, SQLite lets one fail without a wait.
+	for try := 1; ; try++ {
+		err := db.write.PingContext(ctx)
+		if err == nil {
+			return nil
+		}
+		if sqliteCode(err) != errs.Unavailable {
+			return joinClose(errs.Wrap(err, errs.Invalid, "open database %s", path), db)
+		}
+		if !pause(ctx, try) {
+			return joinClose(errs.Wrap(err, errs.Unavailable, "open database %s", path), db)
+		}
 	}
-	return nil
 }
 
 // createFile makes the database file and its folder, readable by us alone: it holds the key that signs tokens.
@@ -78,7 +87,11 @@ func createFile(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return errs.Wrap(err, errs.Invalid, "create the folder of database %s", path)
 	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator's configuration names it
+	// Only a new file: closing one that is open elsewhere in this program would take the locks that SQLite holds on it.
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator's configuration names it
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
 	if err != nil {
 		return errs.Wrap(err, errs.Invalid, "create database %s", path)
 	}
@@ -120,8 +133,6 @@ func sqliteCode(err error) errs.Code {
 	case code == sqlite3.SQLITE_CONSTRAINT_UNIQUE, code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 		return errs.Conflict
 	case code&0xff == sqlite3.SQLITE_BUSY, code&0xff == sqlite3.SQLITE_LOCKED, code&0xff == sqlite3.SQLITE_FULL:
-		return errs.Unavailable
-	case strings.Contains(failure.Error(), "database is closed"):
 		return errs.Unavailable
 	}
 	return errs.Internal

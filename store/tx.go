@@ -12,8 +12,8 @@ import (
 	"tandem/sessions"
 )
 
-// maxTries is how often a transaction is run that the database rolls back in favour of another one (PostgreSQL's
-// deadlocks and serialization failures).
+// maxTries is how often a read or a transaction is run that came to nothing: the database rolled it back in favour of
+// another one (PostgreSQL's deadlocks and serialization failures), or its connection was gone before the commit.
 const maxTries = 10
 
 // querier is what *sql.DB and *sql.Tx have in common.
@@ -24,7 +24,10 @@ type querier interface {
 }
 
 // query runs statements with arguments that every database takes.
-type query struct{ q querier }
+type query struct {
+	q    querier
+	lost func(error) bool // of single reads: they are run again when the connection was gone; nil in a transaction
+}
 
 // tx is a transaction and what must be told when it is committed.
 type tx struct {
@@ -37,41 +40,56 @@ type tx struct {
 // written. f may be run again from the start: it must have no effects but on the tx and on what it assigns.
 func (db *DB) change(ctx context.Context, what string, f func(*tx) error) error {
 	for try := 1; ; try++ {
-		err := db.try(ctx, f)
+		committing, err := db.try(ctx, f)
 		if err == nil {
 			return nil
 		}
-		if try == maxTries || ctx.Err() != nil || !db.dialect.again(err) {
+		// What became of a commit whose answer is lost nobody knows; everything else left no trace.
+		again := db.dialect.again(err) || !committing && db.dialect.lost(err)
+		if !again || !pause(ctx, try) {
 			return db.failure(err, what)
-		}
-		// The losers must not meet again at the same instant.
-		select {
-		case <-ctx.Done():
-		case <-time.After(rand.N(time.Duration(try) * 5 * time.Millisecond)):
 		}
 	}
 }
 
-func (db *DB) try(ctx context.Context, f func(*tx) error) error {
+// pause waits before another try, so that losers don't meet again at the same instant. It is false when there is none.
+func pause(ctx context.Context, try int) bool {
+	if try >= maxTries || ctx.Err() != nil {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(rand.N(time.Duration(try) * 5 * time.Millisecond)):
+		return true
+	}
+}
+
+func (db *DB) try(ctx context.Context, f func(*tx) error) (committing bool, err error) {
 	sqlTx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = sqlTx.Rollback() }() // does nothing after the commit
-	t := &tx{query: query{sqlTx}, db: db}
+	t := &tx{query: query{q: sqlTx}, db: db}
 	if err := f(t); err != nil {
-		return err
+		return false, err
 	}
 	if err := sqlTx.Commit(); err != nil {
-		return err
+		return true, err
 	}
 	for _, participant := range t.wake {
 		db.wake.Add(participant)
 	}
-	return nil
+	return false, nil
 }
 
-func (db *DB) reader() query { return query{db.read} }
+func (db *DB) reader() query { return query{q: db.read, lost: db.dialect.lost} }
+
+// again says, after a short wait, that a read that failed shall be run again.
+func (q query) again(ctx context.Context, try int, err error) bool {
+	return err != nil && q.lost != nil && q.lost(err) && pause(ctx, try)
+}
 
 // failure gives an error the code that the asker needs. Those that have one already pass unchanged.
 func (db *DB) failure(err error, what string) error {
@@ -81,7 +99,11 @@ func (db *DB) failure(err error, what string) error {
 	if _, ok := errors.AsType[*errs.Error](err); ok || errors.Is(err, sessions.ErrStale) {
 		return err
 	}
-	switch code := db.dialect.code(err); code {
+	code := db.dialect.code(err)
+	if errors.Is(err, context.DeadlineExceeded) {
+		code = errs.Unavailable
+	}
+	switch code {
 	case errs.Conflict:
 		return errs.Wrap(err, code, "%s: it exists already", what)
 	case errs.Unavailable:
@@ -102,11 +124,8 @@ func (q query) exec(ctx context.Context, text string, args ...any) (int64, error
 
 // row scans the first row into dest; ok is false when there is none.
 func (q query) row(ctx context.Context, dest []any, text string, args ...any) (ok bool, err error) {
-	err = q.q.QueryRowContext(ctx, text, clean(args)...).Scan(dest...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	return err == nil, err
+	_, ok, err = one(ctx, q, func(row scanner) (struct{}, error) { return struct{}{}, row.Scan(dest...) }, text, args...)
+	return ok, err
 }
 
 // scanner is what *sql.Row and *sql.Rows have in common.
@@ -114,12 +133,20 @@ type scanner interface{ Scan(dest ...any) error }
 
 // all reads every row.
 func all[T any](ctx context.Context, q query, scan func(scanner) (T, error), text string, args ...any) ([]T, error) {
+	for try := 1; ; try++ {
+		list, err := rows(ctx, q, scan, text, args...)
+		if !q.again(ctx, try, err) {
+			return list, err
+		}
+	}
+}
+
+func rows[T any](ctx context.Context, q query, scan func(scanner) (T, error), text string, args ...any) (list []T, err error) {
 	rows, err := q.q.QueryContext(ctx, text, clean(args)...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
-	var list []T
 	for rows.Next() {
 		item, err := scan(rows)
 		if err != nil {
@@ -132,11 +159,15 @@ func all[T any](ctx context.Context, q query, scan func(scanner) (T, error), tex
 
 // one reads the first row; ok is false when there is none.
 func one[T any](ctx context.Context, q query, scan func(scanner) (T, error), text string, args ...any) (item T, ok bool, err error) {
-	item, err = scan(q.q.QueryRowContext(ctx, text, clean(args)...))
-	if errors.Is(err, sql.ErrNoRows) {
-		return item, false, nil
+	for try := 1; ; try++ {
+		item, err = scan(q.q.QueryRowContext(ctx, text, clean(args)...))
+		if errors.Is(err, sql.ErrNoRows) {
+			return item, false, nil
+		}
+		if !q.again(ctx, try, err) {
+			return item, err == nil, err
+		}
 	}
-	return item, err == nil, err
 }
 
 // clean makes every text storable: PostgreSQL refuses NUL and what is not UTF-8, and a caller's name that comes over
