@@ -120,9 +120,11 @@ func (p *Port) Remote() netip.AddrPort {
 }
 
 // Start hands the packets that come from now on to r; what waited in the socket is old and is thrown away. The first
-// call starts the port's goroutines, later ones replace the receiver. After Close it does nothing.
+// call starts the port's goroutines, later ones replace the receiver. Whoever sends from now on may count timestamps
+// from another start; on the wire they go on. After Close it does nothing.
 func (p *Port) Start(r PortReceiver) {
 	p.receiver.Store(&r)
+	p.out.begin()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.started || p.closed {
@@ -135,13 +137,20 @@ func (p *Port) Start(r PortReceiver) {
 }
 
 // Update applies what was agreed, at first and after every re-offer. A changed remote address lets the port look for
-// the far end's source anew.
+// the far end's source anew. A remote address that can't be sent to (0.0.0.0 is hold, RFC 3264 §8.4) stops sending and
+// leaves the source as it was.
 func (p *Port) Update(m PortMedia) {
 	m.Remote = unmap(m.Remote)
 	m.RemoteRTCP = unmap(m.RemoteRTCP)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.agreed = true
+	if !sendable(m.Remote) {
+		m.Remote, m.RemoteRTCP, m.Send = p.media.Remote, p.media.RemoteRTCP, false
+	}
+	if !sendable(m.RemoteRTCP) {
+		m.RemoteRTCP = netip.AddrPort{}
+	}
 	if m.Remote != p.media.Remote || m.RemoteRTCP != p.media.RemoteRTCP {
 		p.reports.from = netip.AddrPort{}
 	}
@@ -258,6 +267,11 @@ func (p *Port) Send(payloadType uint8, marker bool, ts uint32, payload []byte) b
 	}
 	p.sent.Add(1)
 	return true
+}
+
+// sendable says whether packets can go to a: a machine's own address, and a port.
+func sendable(a netip.AddrPort) bool {
+	return a.IsValid() && a.Port() != 0 && !a.Addr().IsUnspecified() && !a.Addr().IsMulticast()
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort {

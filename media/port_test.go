@@ -182,6 +182,24 @@ func TestPortSendsToTheSourceThatItHears(t *testing.T) {
 	require.Equal(t, first.Timestamp+480+8000*900, fourth.Timestamp)
 	require.EqualValues(t, 4, p.Stats().Sent)
 	require.EqualValues(t, 1, p.Stats().Unsent)
+
+	// Another sender, that counts from another start: the same clock goes on.
+	p.Start(got)
+	require.True(t, p.Send(8, true, 0, []byte{6}))
+	fifth := moved.readRTP()
+	require.Equal(t, fourth.SequenceNumber+1, fifth.SequenceNumber)
+	require.Less(t, fifth.Timestamp-fourth.Timestamp, uint32(8000*60))
+	require.True(t, p.Send(8, true, 160, []byte{7}))
+	require.Equal(t, fifth.Timestamp+160, moved.readRTP().Timestamp)
+
+	// An address that can't be sent to is hold; the source stays known.
+	for _, addr := range []string{"0.0.0.0:4000", "[::]:4000", "224.0.0.1:4000", "127.0.0.1:0"} {
+		p.Update(agreed(netip.MustParseAddrPort(addr)))
+		require.False(t, p.Send(8, false, 320, []byte{8}), addr)
+		require.Equal(t, moved.addr(), p.Remote())
+	}
+	p.Update(agreed(netip.AddrPort{}))
+	require.False(t, p.Send(8, false, 320, []byte{8}))
 }
 
 func TestPortTellsAndHearsRTCP(t *testing.T) {

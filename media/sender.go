@@ -23,7 +23,8 @@ type sender struct {
 	err     error // of the last write
 	ssrc    uint32
 	seq     uint16 // of the next packet
-	offset  uint32 // added to the callers' timestamps
+	offset  uint32 // added to the caller's timestamps
+	anew    bool   // another caller: its timestamps have another start
 	last    uint32 // timestamp of the last packet on the wire
 	lastAt  time.Time
 	packets uint32
@@ -51,6 +52,11 @@ func (s *sender) open(c *net.UDPConn, ssrc uint32, seq uint16, offset uint32) er
 func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uint32, payload []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
+	if s.anew && s.packets > 0 {
+		s.offset = s.at(now) - ts
+	}
+	s.anew = false
 	ts += s.offset
 	if s.packets > 0 && int32(ts-s.last) < 0 {
 		return false
@@ -68,7 +74,7 @@ func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uin
 	binary.BigEndian.PutUint32(s.buf[8:], s.ssrc)
 	s.packet = s.buf[:12+copy(s.buf[12:], payload)]
 	s.seq++
-	s.last, s.lastAt = ts, time.Now()
+	s.last, s.lastAt = ts, now
 	s.err = nil
 	if err := s.raw.Write(s.write); err != nil || s.err != nil {
 		return false // the sequence number stays used: to the far end the packet is lost
@@ -105,7 +111,19 @@ func (s *sender) report(now time.Time) sent {
 	defer s.mu.Unlock()
 	r := sent{ssrc: s.ssrc, packets: s.packets, octets: s.octets}
 	if s.packets > 0 {
-		r.timestamp = s.last + uint32(now.Sub(s.lastAt).Microseconds()*8/1000)
+		r.timestamp = s.at(now)
 	}
 	return r
+}
+
+// at is the timestamp of a moment after the first packet. s.mu is held.
+func (s *sender) at(now time.Time) uint32 {
+	return s.last + uint32(now.Sub(s.lastAt).Microseconds()*8/1000)
+}
+
+// begin lets the next packet, whatever its timestamp, follow the last one in real time.
+func (s *sender) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.anew = true
 }
