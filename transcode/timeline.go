@@ -11,6 +11,9 @@ const (
 	overdue = 60 * time.Millisecond
 	// ahead is how early a frame may be; beyond, the source's clock has jumped.
 	ahead = 200 * time.Millisecond
+	// jump is a gap in a source's positions that no pause explains, for pauses are filled while they last. Hostile
+	// timestamps end here, before any arithmetic with time.
+	jump = 8000
 	// patch is the longest gap that is filled with packets of silence at once; over a longer one the timestamp jumps.
 	patch = 4 * frameSamples
 	// stall is how far behind the clock may be and still be made up for packet by packet.
@@ -75,12 +78,10 @@ func (t *timeline) write(f frame, now time.Time) {
 	if !t.mapped || f.epoch != t.epoch {
 		t.attach(f, now)
 	}
-	pos, pcm := f.pos+t.offset, f.pcm
-	early := t.due(pos).Sub(now)
-	if early > ahead && pos > t.at() {
+	if pos := f.pos + t.offset; pos > t.at()+jump || pos > t.at() && t.due(pos).Sub(now) > ahead {
 		t.attach(f, now)
-		pos, early = t.at(), 0
 	}
+	pos, pcm := f.pos+t.offset, f.pcm
 	switch gap := pos - t.at(); {
 	case gap > 0:
 		t.bridge(pos)
@@ -91,11 +92,8 @@ func (t *timeline) write(f frame, now time.Time) {
 		pcm = pcm[-gap:]
 	}
 	t.lateRun = 0
-	if early > 0 {
-		t.origin = t.origin.Add(-early)
-	} else {
-		t.origin = t.origin.Add(min(-early, drift))
-	}
+	// Expect the source as early as it ever came, but slide later when it never comes so early again.
+	t.origin = t.origin.Add(min(now.Sub(t.due(pos)), drift))
 	t.append(pcm)
 }
 
