@@ -15,6 +15,7 @@ import (
 
 const (
 	maxAnswer   = 64 << 10 // bytes of an answer's body that are read, and of its headers
+	maxReason   = 200      // bytes of a failure's words that are kept
 	dialTimeout = 5 * time.Second
 	idleTimeout = 90 * time.Second
 	idlePerHost = 4
@@ -71,6 +72,7 @@ func (w *Worker) attempt(ctx context.Context, d Delivery, taken bool) outcome {
 	var reason string
 	if err != nil {
 		reason = err.Error()
+		reason = reason[:min(len(reason), maxReason)] // it may quote what the endpoint sent
 	} else {
 		reason = fmt.Sprintf("%d %s", status, http.StatusText(status))
 	}

@@ -126,6 +126,9 @@ func TestLiars(t *testing.T) {
 		{"no HTTP", func(t *testing.T, w http.ResponseWriter, _ *http.Request) {
 			raw(t, w, "220 mail.example.com ESMTP\r\n")
 		}, false},
+		{"a long line of nonsense", func(t *testing.T, w http.ResponseWriter, _ *http.Request) {
+			raw(t, w, string(bytes.Repeat([]byte("nonsense "), 1000))+"\r\n\r\n")
+		}, false},
 		{"no end of headers", func(t *testing.T, w http.ResponseWriter, _ *http.Request) {
 			raw(t, w, "HTTP/1.1 200 OK\r\nX: "+string(bytes.Repeat([]byte("x"), 1<<20)))
 		}, false},
@@ -176,6 +179,7 @@ func TestLiars(t *testing.T) {
 				require.Empty(t, failed)
 			} else {
 				require.NotEmpty(t, failed)
+				require.LessOrEqual(t, len(failed[0]), len(first+": ")+maxReason)
 				require.Equal(t, first, app.all()[1].header.Get("webhook-id"))
 			}
 		})

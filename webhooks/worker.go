@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 )
@@ -257,5 +258,6 @@ func address(raw string) (hostName, key string) {
 	if err != nil {
 		return "", ""
 	}
-	return u.Host, u.Scheme + "://" + u.Host + u.Path
+	hostName = strings.ToLower(u.Host)
+	return hostName, u.Scheme + "://" + hostName + u.Path
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -44,10 +45,10 @@ func Postgres(tb testing.TB) string {
 	tb.Helper()
 	base, err := shared.start()
 	if err != nil {
-		if os.Getenv("CI") != "" || os.Getenv("TANDEM_TEST_ALL") != "" {
-			tb.Fatal(err)
+		if errors.Is(err, errMissing) && os.Getenv("CI") == "" && os.Getenv("TANDEM_TEST_ALL") == "" {
+			tb.Skip(err)
 		}
-		tb.Skip(err)
+		tb.Fatal(err)
 	}
 	name := "tandem_" + strings.ToLower(rand.Text()[:12])
 	if err := run(base, "CREATE DATABASE "+name+" TEMPLATE template0"); err != nil {
@@ -80,8 +81,13 @@ func (s *server) start() (*url.URL, error) {
 		return s.url, s.err
 	}
 	if dsn := os.Getenv(dsnVariable); dsn != "" {
-		s.url, s.err = url.Parse(dsn)
-		return s.url, s.err
+		parsed, err := url.Parse(dsn)
+		if err != nil || parsed.Host == "" && parsed.RawQuery == "" {
+			s.err = fmt.Errorf("%s must be postgres://user:password@host/database", dsnVariable)
+			return nil, s.err
+		}
+		s.url = parsed
+		return s.url, nil
 	}
 	s.url, s.stop, s.err = startPrivate()
 	return s.url, s.err
@@ -161,6 +167,8 @@ func startPrivate() (*url.URL, func(), error) {
 	return base, stop, nil
 }
 
+var errMissing = errors.New("no PostgreSQL to test with: install it (apt-get install postgresql) or set " + dsnVariable + " to a server's URL")
+
 // binaries finds the folder of the newest PostgreSQL, where Debian keeps it or in the path.
 func binaries() (string, error) {
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
@@ -173,7 +181,7 @@ func binaries() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		return filepath.Dir(path), nil
 	}
-	return "", fmt.Errorf("no PostgreSQL to test with: install it (apt-get install postgresql) or set %s to a server's URL", dsnVariable)
+	return "", errMissing
 }
 
 // version reads the 15 of /usr/lib/postgresql/15/bin/initdb.
