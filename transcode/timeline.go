@@ -14,6 +14,9 @@ const (
 	// jump is a gap in a source's positions that no pause explains, for pauses are filled while they last. Hostile
 	// timestamps end here, before any arithmetic with time.
 	jump = 8000
+	// maxLead is how far the stream may run ahead of real time. Each stall of a path puts silence into the stream, and
+	// what waited comes in a burst behind it: without a bound the phone's delay would grow with every stall.
+	maxLead = 200 * time.Millisecond
 	// patch is the longest gap that is filled with packets of silence at once; over a longer one the timestamp jumps.
 	patch = 4 * frameSamples
 	// stall is how far behind the clock may be and still be made up for packet by packet.
@@ -47,18 +50,22 @@ type timeline struct {
 	part    [frameSamples]int16 // its beginning, while it is not complete
 	n       int                 // samples in part
 	origin  time.Time           // when position 0 was due, by the source's clock as it was last seen
+	zero    time.Time           // when position 0 was sent, had all been sent in real time
 	marked  bool                // the next packet needs no marker
 	mapped  bool                // offset is valid
 	offset  int64               // from the source's positions to ours
 	epoch   uint32
 	lateRun int
 
-	late    uint64 // frames dropped because silence had been sent in their place
+	late    uint64 // frames dropped because silence had been sent in their place, or too much was ahead
 	fillers uint64 // packets of silence
 }
 
 // begin lets the stream start at now: the first packet of silence is due at once.
-func (t *timeline) begin(now time.Time) { t.origin = now.Add(-overdue - t.span(t.at())) }
+func (t *timeline) begin(now time.Time) {
+	t.origin = now.Add(-overdue - t.span(t.at()))
+	t.zero = t.origin
+}
 
 // at is where the next sample goes.
 func (t *timeline) at() int64 { return t.pos + int64(t.n) }
@@ -73,8 +80,26 @@ func (t *timeline) due(pos int64) time.Time { return t.origin.Add(t.span(pos)) }
 // expect lets the next sample be due at when.
 func (t *timeline) expect(when time.Time) { t.origin = when.Add(-t.span(t.at())) }
 
+// lead is how far the stream is ahead of real time. Clocks that differ leave none behind: it slides to nothing.
+func (t *timeline) lead(now time.Time) time.Duration {
+	lead := t.span(t.at()) - now.Sub(t.zero)
+	switch {
+	case lead < -overdue:
+		t.zero = t.zero.Add(-overdue - lead)
+		return -overdue
+	case lead > 0:
+		t.zero = t.zero.Add(-min(lead, drift))
+	}
+	return lead
+}
+
 // write sends a source's frame.
 func (t *timeline) write(f frame, now time.Time) {
+	if t.lead(now) > maxLead {
+		t.late++
+		t.detach()
+		return
+	}
 	if !t.mapped || f.epoch != t.epoch {
 		t.attach(f, now)
 	}

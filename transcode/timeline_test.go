@@ -179,6 +179,21 @@ func TestTimelineFollowsASlowerPath(t *testing.T) {
 	require.Equal(t, 200-lateRun, l.tape.sounding())
 }
 
+// Stalls that end in bursts do not add up to a delay.
+func TestTimelineBoundsItsLead(t *testing.T) {
+	l := newLine(t)
+	for i := range 3000 {
+		at := 20 * i
+		if stalled := i % 50; stalled < 15 {
+			at = 20 * (i - stalled + 15) // 300 ms of packets at once
+		}
+		l.hear(i, at)
+		lead := time.Duration(l.timeline.at()-int64(at)*8) * time.Second / 8000
+		require.LessOrEqual(t, lead, maxLead+overdue+frameTime)
+	}
+	require.Greater(t, l.tape.sounding(), 3000*3/4)
+}
+
 func TestTimelineFollowsAJumpOfTheSource(t *testing.T) {
 	for _, jump := range []int64{-1 << 40, -100000, 8000, 1 << 40} {
 		l := newLine(t)
