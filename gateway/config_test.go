@@ -73,6 +73,7 @@ func TestMistakes(t *testing.T) {
 		{"no SIP", account + "sip: {listen: ['ftp://x']}", "sip.listen[0]", "udp://host:port"},
 		{"token calls", account + "sip: {tokenCalls: all}", "sip.tokenCalls", "any or trunks"},
 		{"media address", account + "media: {listen: localhost}", "media.listen", "IP address"},
+		{"everywhere and nowhere", account + "media: {listen: 0.0.0.0}", "media.publicIP", "phones and browsers reach"},
 		{"public IP", account + "media: {publicIP: x}", "media.publicIP", "IP address"},
 		{"RTP range", account + "media: {rtpPorts: 5000}", "media.rtpPorts", "first-last"},
 		{"RTP range backwards", account + "media: {rtpPorts: 30000-20000}", "media.rtpPorts", "first-last"},

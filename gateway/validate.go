@@ -107,8 +107,12 @@ func (c *Config) validateSIP() error {
 }
 
 func (c *Config) validateMedia() error {
-	if _, err := netip.ParseAddr(c.Media.Listen); err != nil {
+	listen, err := netip.ParseAddr(c.Media.Listen)
+	if err != nil {
 		return fmt.Errorf("media.listen: %q should be an IP address, such as 127.0.0.1", c.Media.Listen)
+	}
+	if listen.IsUnspecified() && c.Media.PublicIP == "" {
+		return fmt.Errorf("media.publicIP: should be the address that phones and browsers reach; media.listen %s names none", listen)
 	}
 	if c.Media.PublicIP != "" {
 		if _, err := netip.ParseAddr(c.Media.PublicIP); err != nil {

@@ -54,7 +54,7 @@ export async function join(): Promise<Place> {
     throw new Refusal(0, silence);
   });
   if (response.status === 404) {
-    throw new Refusal(404, "This gateway has no demo account. Start it with “tandem demo” to use this page.");
+    throw new Refusal(404, "This gateway has no demo account. Start it with “tandem serve --demo” to use this page.");
   }
   return read<Place>(response);
 }
