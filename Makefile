@@ -19,7 +19,7 @@ build: deps ## build bin/tandem
 	@$(GO) build $(TAGS) -o bin/tandem ./cmd/tandem
 
 run: build ## build and run the gateway with a demo account and the lab trunk
-	@exec bin/tandem demo
+	@exec bin/tandem serve --demo
 
 check: deps ## format, vet, lint, tidy, architecture: fast and static
 	@$(GO) vet $(TAGS) ./...
