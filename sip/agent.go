@@ -218,17 +218,13 @@ func (a *Agent) spawn(work func(context.Context)) bool {
 	return ok
 }
 
-// remember makes a call findable, under one key at a time. It is false when another call has the key.
-func (a *Agent) remember(c *call, key callKey) bool {
+// remember makes a call findable, under one key at a time.
+func (a *Agent) remember(c *call, key callKey) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.calls[key] != nil {
-		return false
-	}
 	delete(a.calls, c.key)
 	a.calls[key] = c
 	c.key = key
-	return true
 }
 
 func (a *Agent) forget(c *call) {

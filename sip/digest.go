@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,12 +72,9 @@ func (c *credentials) mayAnswer(challenge *digest.Challenge) error {
 	if len(c.nonces) == 0 {
 		return nil
 	}
-	for _, nonce := range c.nonces {
-		if nonce == challenge.Nonce {
-			return errors.New("the trunk does not take the username and password")
-		}
-	}
 	switch {
+	case slices.Contains(c.nonces, challenge.Nonce):
+		return errors.New("the trunk does not take the username and password")
 	case challenge.Realm != c.realm:
 		return fmt.Errorf("a second realm %q asks for the password", printable(challenge.Realm, 60))
 	case !challenge.Stale:

@@ -3,11 +3,13 @@ package sip
 import (
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"tandem/dialogs"
+	"tandem/errs"
 	"tandem/media"
 )
 
@@ -54,4 +56,227 @@ func TestIncomingCallIsAnswered(t *testing.T) {
 func portOf(addr string) string {
 	_, port, _ := net.SplitHostPort(addr)
 	return port
+}
+
+func TestIncomingCallIsHungUpHere(t *testing.T) {
+	t.Parallel()
+	for _, scenario := range []string{"uac_wait_bye", "uac_no_ack"} {
+		t.Run(scenario, func(t *testing.T) {
+			t.Parallel()
+			in := newCallers(nil)
+			g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+			phone := callIn(t, g, scenario, "udp", "-nr")
+			leg := in.leg(t)
+			leg.Answer()
+			want := dialogs.Cause{Details: byThisEnd}
+			if scenario == "uac_no_ack" {
+				want = dialogs.Cause{Reason: dialogs.Error, Details: "no ACK came"}
+			} else {
+				await(t, leg, dialogs.LegAnswered)
+				leg.Hangup(0)
+			}
+			require.Equal(t, want, end(t, leg))
+			phone.passed()
+			g.idle(t)
+		})
+	}
+}
+
+func TestIncomingCallVariants(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		scenario string
+		args     []string
+		to, uui  string
+	}{
+		{"uac_no_user", nil, "", "a.b.c;encoding=jwt"},
+		{"uac_two_headers", nil, "+15550100", "1234;encoding=base64,a.b.c;encoding=jwt"},
+		{"uac_header", []string{"-key", "uui", `"a.b.c";encoding=jwt,MTIz;encoding=base64`}, "+15550100", `"a.b.c";encoding=jwt,MTIz;encoding=base64`},
+		{"uac_repeat", []string{"-nr"}, "+15550100", "a.b.c;encoding=jwt"},
+		{"uac_lost_ack", []string{"-nr"}, "+15550100", "a.b.c;encoding=jwt"},
+		{"uac_late_offer", nil, "+15550100", "a.b.c;encoding=jwt"},
+		{"uac_methods", nil, "+15550100", "a.b.c;encoding=jwt"},
+	} {
+		t.Run(c.scenario, func(t *testing.T) {
+			t.Parallel()
+			in := newCallers(nil)
+			g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+			phone := callIn(t, g, c.scenario, "udp", c.args...)
+			leg := in.leg(t)
+			leg.Answer()
+			agreed := await(t, leg, dialogs.LegMedia)
+			if c.scenario == "uac_late_offer" {
+				require.Equal(t, media.PCMA, agreed.Media.Law)
+			}
+			await(t, leg, dialogs.LegAnswered)
+			require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+			phone.passed()
+			g.idle(t)
+			seen := in.calls()
+			require.Len(t, seen, 1)
+			require.Equal(t, c.to, seen[0].To)
+			require.Equal(t, c.uui, seen[0].UserToUser)
+		})
+	}
+}
+
+func TestIncomingCallIsRefused(t *testing.T) {
+	t.Parallel()
+	refusing := func(code errs.Code) func(dialogs.Incoming) error {
+		return func(dialogs.Incoming) error { return errs.New(code, "because") }
+	}
+	for _, c := range []struct {
+		name, scenario, status string
+		decide                 func(dialogs.Incoming) error
+		trunks                 []Trunk
+		tokenCalls             string
+		asked                  int // how often Callers was
+		contains               string
+	}{
+		{"expired token", "uac_refused", "401", refusing(errs.Unauthenticated), []Trunk{office}, "", 1, `WWW-Authenticate: Bearer realm="tandem", error="invalid_token"`},
+		{"foreign token", "uac_refused", "403", refusing(errs.Forbidden), []Trunk{office}, "", 1, `Warning: 399 127.0.0.1 "because"`},
+		{"no such number", "uac_refused_bare", "404", refusing(errs.NotFound), []Trunk{office}, "", 1, ""},
+		{"on the phone already", "uac_refused", "486", refusing(errs.Conflict), []Trunk{office}, "", 1, ""},
+		{"too many calls", "uac_refused", "503", refusing(errs.TooMany), []Trunk{office}, "", 1, "Retry-After: 10"},
+		{"unavailable", "uac_refused", "503", refusing(errs.Unavailable), []Trunk{office}, "", 1, "Retry-After: 10"},
+		{"malformed token", "uac_refused", "400", refusing(errs.Invalid), []Trunk{office}, "", 1, ""},
+		{"our fault", "uac_refused", "500", refusing(errs.Internal), []Trunk{office}, "", 1, "internal error"},
+		{"outside every trunk", "uac_refused", "403", nil, nil, TokenCallsTrunks, 0, ""},
+		{"no codec in common", "uac_no_codec", "488", nil, []Trunk{office}, "", 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			in := newCallers(c.decide)
+			g := startAgent(t, Config{Trunks: c.trunks, TokenCalls: c.tokenCalls}, in)
+			phone := callIn(t, g, c.scenario, "udp", "-key", "status", c.status)
+			phone.passed()
+			require.Len(t, in.calls(), c.asked)
+			require.Contains(t, phone.messages(), c.contains)
+			open, resting := g.ports.InUse()
+			require.Zero(t, open+resting, "a media port was spent")
+			g.idle(t)
+		})
+	}
+}
+
+func TestIncomingCallFromOutsideEveryTrunk(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{}, in)
+	phone := callIn(t, g, "uac_token", "udp")
+	leg := in.leg(t)
+	leg.Answer()
+	end(t, leg)
+	phone.passed()
+	require.Empty(t, in.calls()[0].Trunk)
+	require.Empty(t, in.calls()[0].Account)
+}
+
+func TestRingingCallEnds(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, scenario string
+		args           []string
+		act            func(*gateway, dialogs.Leg)
+		want           string
+	}{
+		{"cancelled", "uac_cancel", nil, func(*gateway, dialogs.Leg) {}, byFarEnd},
+		{"declined", "uac_refused", []string{"-key", "status", "603"}, func(_ *gateway, l dialogs.Leg) { l.Hangup(0) }, byThisEnd},
+		{"busy", "uac_refused", []string{"-key", "status", "486"}, func(_ *gateway, l dialogs.Leg) { l.Hangup(486) }, byThisEnd},
+		{"stopping", "uac_refused", []string{"-key", "status", "503"}, func(g *gateway, _ dialogs.Leg) { g.stop() }, byThisEnd},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			in := newCallers(nil)
+			g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+			phone := callIn(t, g, c.scenario, "udp", c.args...)
+			leg := in.leg(t)
+			c.act(g, leg)
+			require.Equal(t, dialogs.Cause{Details: c.want}, end(t, leg))
+			leg.Answer() // comes too late and changes nothing
+			phone.passed()
+			g.idle(t)
+		})
+	}
+}
+
+func TestCallerHolds(t *testing.T) {
+	t.Parallel()
+	for _, transport := range []string{"udp", "tcp"} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			in := newCallers(nil)
+			g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+			phone := callIn(t, g, "uac_hold", transport)
+			leg := in.leg(t)
+			leg.Answer()
+			await(t, leg, dialogs.LegAnswered)
+			held := await(t, leg, dialogs.LegMedia)
+			require.False(t, held.Media.Send)
+			require.True(t, held.Media.Receive)
+			resumed := await(t, leg, dialogs.LegMedia)
+			require.True(t, resumed.Media.Send)
+			end(t, leg)
+			phone.passed()
+			g.idle(t)
+		})
+	}
+}
+
+func TestCallerIsAskedForAPassword(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, password string
+		known          bool
+	}{{"right", "secret", true}, {"wrong", "guess", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			trunk := office
+			trunk.InboundUsername, trunk.InboundPassword = "pbx", "secret"
+			in := newCallers(nil)
+			g := startAgent(t, Config{Trunks: []Trunk{trunk}}, in)
+			phone := callIn(t, g, "uac_digest", "udp", "-au", "pbx", "-ap", c.password)
+			if c.known {
+				leg := in.leg(t)
+				leg.Answer()
+				end(t, leg)
+				phone.passed()
+				require.Len(t, in.calls(), 1)
+			} else {
+				<-phone.done
+				require.Error(t, phone.err, "the scenario is not met")
+				require.Equal(t, 2, strings.Count(phone.messages(), "SIP/2.0 401 Unauthorized"))
+				require.Empty(t, in.calls())
+			}
+			g.idle(t)
+		})
+	}
+}
+
+func TestNobodyNeedReadTheEvents(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	phone := callIn(t, g, "uac_hold", "udp")
+	leg := in.leg(t)
+	leg.Answer()
+	phone.passed()
+	g.idle(t)
+	end(t, leg)
+}
+
+func TestNoFreePortEndsTheLeg(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	var err error
+	g.Agent.ports, err = media.NewPorts(media.PortsConfig{Listen: netip.MustParseAddr("127.0.0.1"), From: 39990, To: 39991})
+	require.NoError(t, err)
+	taken, err := g.Agent.ports.Open()
+	require.NoError(t, err)
+	defer func() { _ = taken.Close() }()
+	phone := callIn(t, g, "uac_refused", "udp", "-key", "status", "503")
+	require.Equal(t, dialogs.Error, end(t, in.leg(t)).Reason)
+	phone.passed()
+	g.idle(t)
 }

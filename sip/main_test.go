@@ -185,7 +185,8 @@ type sipp struct {
 	t    *testing.T
 	addr string // where it listens
 	out  *strings.Builder
-	done chan error
+	done chan struct{}
+	err  error // once done
 	dir  string
 }
 
@@ -199,7 +200,7 @@ func startSIPp(t *testing.T, scenario, transport string, args ...string) *sipp {
 	file, err := filepath.Abs(filepath.Join("..", "test", "sipp", scenario+".xml"))
 	require.NoError(t, err)
 	port := freePort(t)
-	s := &sipp{t: t, addr: net.JoinHostPort("127.0.0.1", port), out: &strings.Builder{}, done: make(chan error, 1), dir: t.TempDir()}
+	s := &sipp{t: t, addr: net.JoinHostPort("127.0.0.1", port), out: &strings.Builder{}, done: make(chan struct{}), dir: t.TempDir()}
 	mode := "u1"
 	if transport == "tcp" {
 		mode = "t1"
@@ -211,7 +212,10 @@ func startSIPp(t *testing.T, scenario, transport string, args ...string) *sipp {
 	cmd := exec.Command(path, append(all, args...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, s.out, s.out
 	require.NoError(t, cmd.Start())
-	go func() { s.done <- cmd.Wait() }()
+	go func() {
+		defer close(s.done)
+		s.err = cmd.Wait()
+	}()
 	t.Cleanup(func() {
 		select {
 		case <-s.done: // it has ended by itself
@@ -229,12 +233,8 @@ func startSIPp(t *testing.T, scenario, transport string, args ...string) *sipp {
 // passed waits for the end of the scenario and fails with its log unless it was met.
 func (s *sipp) passed() {
 	s.t.Helper()
-	err := <-s.done
-	s.done <- err
-	if err == nil {
-		return
-	}
-	s.t.Fatalf("sipp: %v\n%s", err, s.out.String())
+	<-s.done
+	require.NoError(s.t, s.err, "sipp: %s", s.out.String())
 }
 
 // show logs what the run saw.

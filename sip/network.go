@@ -88,8 +88,10 @@ func (l *listener) uri() string { return l.network + "://" + l.addr.String() }
 func (l *listener) serve(ctx context.Context, tp *sip.TransportLayer, log *slog.Logger) error {
 	for {
 		err := l.serveOnce(tp, log)
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		default:
 		}
 		if l.network == "tcp" {
 			return fmt.Errorf("%s: %w", l.uri(), err)
@@ -167,10 +169,11 @@ func (a *Agent) address(network, remote string) (host string, port int) {
 
 // addressTowards asks the kernel which of our addresses it would use; nothing is sent.
 func addressTowards(remote string) (string, bool) {
-	var d net.Dialer
-	ctx, cancel := context.WithTimeout(context.Background(), socketTimeout)
-	defer cancel()
-	conn, err := d.DialContext(ctx, "udp", remote)
+	to, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return "", false
+	}
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
 		return "", false
 	}
@@ -191,14 +194,18 @@ func parseAdvertise(s string) (hostPort, error) {
 		return hostPort{}, nil
 	}
 	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		return hostPort{host: strings.Trim(s, "[]")}, nil
+	if err == nil && host != "" {
+		number, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return hostPort{}, fmt.Errorf("sip.advertise: %q is not host[:port]", s)
+		}
+		return hostPort{host: host, port: int(number)}, nil
 	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || host == "" {
+	host = strings.Trim(s, "[]")
+	if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
 		return hostPort{}, fmt.Errorf("sip.advertise: %q is not host[:port]", s)
 	}
-	return hostPort{host: host, port: int(number)}, nil
+	return hostPort{host: host}, nil
 }
 
 // hopOf returns where a URI's messages go.

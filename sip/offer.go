@@ -41,9 +41,12 @@ type description struct {
 // streamLine is an m-line of the far end's last offer.
 type streamLine struct {
 	media   string
-	protos  []string
+	proto   string
 	formats []string
 }
+
+// ours says whether a stream may be one that we can take. Its attributes are read only then.
+func (l streamLine) ours() bool { return l.media == "audio" && l.proto == rtpProfile }
 
 // newDescription starts a negotiation. Laws must not be empty.
 func newDescription(session uint64, local netip.AddrPort, laws []media.G711) *description {
@@ -81,7 +84,7 @@ func (d *description) offer() []byte {
 // answer returns our answer to an offer and what both mean for the port. An error that is errNothingCommon asks for a
 // 488, any other for a 400.
 func (d *description) answer(offer []byte) ([]byte, media.PortMedia, error) {
-	parsed, err := parseDescription(offer)
+	parsed, lines, err := parseDescription(offer)
 	if err != nil {
 		return nil, media.PortMedia{}, err
 	}
@@ -92,16 +95,13 @@ func (d *description) answer(offer []byte) ([]byte, media.PortMedia, error) {
 	if agreed.EventType >= 0 {
 		d.event = agreed.EventType // a payload type keeps its meaning (RFC 3264 §8.3.2)
 	}
-	d.index, d.lines = index, nil
-	for _, m := range parsed.MediaDescriptions {
-		d.lines = append(d.lines, streamLine{m.MediaName.Media, m.MediaName.Protos, m.MediaName.Formats})
-	}
+	d.index, d.lines = index, lines
 	return d.write([]media.G711{agreed.Law}, agreed.EventType, directionOf(agreed)), agreed, nil
 }
 
 // accept reads the far end's answer to our offer.
 func (d *description) accept(answer []byte) (media.PortMedia, error) {
-	parsed, err := parseDescription(answer)
+	parsed, _, err := parseDescription(answer)
 	if err != nil {
 		return media.PortMedia{}, err
 	}
@@ -112,7 +112,7 @@ func (d *description) accept(answer []byte) (media.PortMedia, error) {
 // pick finds the first stream that we can take.
 func (d *description) pick(parsed *sdp.SessionDescription) (int, media.PortMedia, error) {
 	for i, m := range parsed.MediaDescriptions {
-		if m.MediaName.Media != "audio" || m.MediaName.Port.Value == 0 || strings.Join(m.MediaName.Protos, "/") != rtpProfile {
+		if m.MediaName.Port.Value == 0 {
 			continue
 		}
 		law, ok := d.commonLaw(m)
@@ -279,7 +279,7 @@ func (d *description) write(laws []media.G711, event int, direction string) []by
 			continue
 		}
 		line := d.lines[i]
-		fmt.Fprintf(&b, "m=%s 0 %s %s\r\n", line.media, strings.Join(line.protos, "/"), strings.Join(line.formats, " "))
+		fmt.Fprintf(&b, "m=%s 0 %s %s\r\n", line.media, line.proto, strings.Join(line.formats, " "))
 	}
 	return []byte(b.String())
 }
@@ -302,43 +302,51 @@ func (d *description) writeAudio(b *strings.Builder, laws []media.G711, event in
 	fmt.Fprintf(b, "a=ptime:%s\r\na=rtcp:%d\r\na=%s\r\n", packetTime, d.local.Port()+1, direction)
 }
 
-// parseDescription reads what matters of a description: its m=, c= and a= lines. The rest is replaced before the
-// strict parser sees it, so that a session id of more than 64 bits or a missing t= line refuses no call.
-func parseDescription(body []byte) (*sdp.SessionDescription, error) {
+// parseDescription reads what matters of a description: its m-lines, and the c= and a= lines of the streams that may be
+// ours. The rest is replaced before the strict parser sees it, so that a session id of more than 64 bits, a missing t=
+// line or a fax beside the audio refuses no call; a stream that cannot be ours is one of port 0 there.
+func parseDescription(body []byte) (*sdp.SessionDescription, []streamLine, error) {
 	if len(body) > maxDescription {
-		return nil, fmt.Errorf("the SDP is longer than %d bytes", maxDescription)
+		return nil, nil, fmt.Errorf("the SDP is longer than %d bytes", maxDescription)
 	}
 	session := []string{"v=0", "o=- 0 0 IN IP4 0.0.0.0", "s=-", "t=0 0"}
+	var lines []streamLine
 	var streams [][]string
 	for line := range strings.FieldsFuncSeq(string(body), func(r rune) bool { return r == '\r' || r == '\n' }) {
-		kind, _, ok := strings.Cut(line, "=")
-		switch {
-		case !ok:
-			return nil, fmt.Errorf("%q is no SDP line", printable(line, 60))
-		case kind == "m":
-			streams = append(streams, []string{line})
-		case kind == "c" && len(streams) == 0:
-			session = slices.Insert(session, 3, line)
-		case kind == "a" && len(streams) == 0:
-			session = append(session, line)
-		case kind == "c":
-			last := &streams[len(streams)-1]
-			*last = slices.Insert(*last, 1, line)
-		case kind == "a":
-			last := &streams[len(streams)-1]
-			*last = append(*last, line)
+		kind, value, ok := strings.Cut(line, "=")
+		if !ok || hasControl(strings.ReplaceAll(line, "\t", " ")) {
+			return nil, nil, fmt.Errorf("%q is no SDP line", printable(line, 60))
+		}
+		if kind == "m" {
+			fields := strings.Fields(value)
+			if len(fields) < 4 || len(streams) == maxStreams {
+				return nil, nil, fmt.Errorf("%q is no stream, or one of more than %d", printable(line, 60), maxStreams)
+			}
+			l := streamLine{fields[0], fields[2], fields[3:]}
+			if !l.ours() {
+				line = "m=audio 0 RTP/AVP 0"
+			}
+			lines, streams = append(lines, l), append(streams, []string{line})
+			continue
+		}
+		into, at := &session, 3 // c= comes before t= in a session and before a= in a stream
+		if len(streams) > 0 {
+			if !lines[len(lines)-1].ours() {
+				continue
+			}
+			into, at = &streams[len(streams)-1], 1
+		}
+		switch kind {
+		case "c":
+			*into = slices.Insert(*into, at, line)
+		case "a":
+			*into = append(*into, line)
 		}
 	}
-	if len(streams) > maxStreams {
-		return nil, fmt.Errorf("the SDP has more than %d streams", maxStreams)
-	}
-	lines := session
-	for _, stream := range streams {
-		lines = append(lines, stream...)
-	}
+	text := strings.Join(slices.Concat(session, slices.Concat(streams...)), "\r\n") + "\r\n"
 	var parsed sdp.SessionDescription
-	if err := parsed.UnmarshalString(strings.Join(lines, "\r\n") + "\r\n"); err != nil {
-		return nil, fmt.Errorf("the SDP cannot be read: %w", err)
+	if err := parsed.UnmarshalString(text); err != nil {
+		return nil, nil, fmt.Errorf("the SDP cannot be read: %w", err)
 	}
-	return &parsed, nil
+	return &parsed, lines, nil
 }

@@ -30,7 +30,7 @@ func (a *Agent) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
 	if a.draining.isSet() {
 		return nil, errs.New(errs.Unavailable, "the gateway is stopping")
 	}
-	port, err := a.ports.Open()
+	port, err := a.ports.Open() //nolint:contextcheck // the port outlives ctx
 	if err != nil {
 		return nil, err
 	}

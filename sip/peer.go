@@ -83,11 +83,6 @@ func (p *peer) retarget(contact *sip.ContactHeader) error {
 	return nil
 }
 
-func (p *peer) localTag() string {
-	tag, _ := p.local.Params.Get("tag")
-	return tag
-}
-
 func (p *peer) remoteTag() string {
 	tag, _ := p.remote.Params.Get("tag")
 	return tag

@@ -107,11 +107,11 @@ func wellFormed(req *sip.Request) error {
 	from := req.From()
 	switch {
 	case from == nil || req.To() == nil || req.CallID() == nil || req.CSeq() == nil || req.Via() == nil:
-		return errors.New("From, To, Call-ID, CSeq and Via are needed")
+		return errors.New("a request needs From, To, Call-ID, CSeq and Via")
 	case req.CSeq().MethodName != req.Method:
-		return errors.New("CSeq names another method")
+		return errors.New("the CSeq names another method")
 	case !from.Params.Has("tag"):
-		return errors.New("From needs a tag")
+		return errors.New("the From has no tag")
 	}
 	return nil
 }
