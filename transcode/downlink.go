@@ -190,7 +190,7 @@ func (d *downlink) stats(s *BridgeStats) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.Fillers, s.Suppressed, s.KeysLost = d.line.fillers, d.suppressed, d.keysLost
-	s.LateToPhone, s.Overflow = d.line.late+d.bufferLate, d.bufferOver
+	s.LateToPhone, s.Overflow, s.Skipped = d.line.late+d.bufferLate, d.bufferOver, d.line.skipped
 	for _, in := range d.inputs {
 		s.LateToPhone += in.buffer.Late
 		s.Overflow += in.buffer.Overflow

@@ -17,6 +17,9 @@ const (
 	// maxLead is how far the stream may run ahead of real time. Each stall of a path puts silence into the stream, and
 	// what waited comes in a burst behind it: without a bound the phone's delay would grow with every stall.
 	maxLead = 200 * time.Millisecond
+	// easyLead is a lead that is given up as soon as it is not heard: frames this quiet are left out, pauses shortened.
+	easyLead = 60 * time.Millisecond
+	quiet    = 100 // peak, about -50 dBFS
 	// patch is the longest gap that is filled with packets of silence at once; over a longer one the timestamp jumps.
 	patch = 4 * frameSamples
 	// stall is how far behind the clock may be and still be made up for packet by packet.
@@ -57,7 +60,8 @@ type timeline struct {
 	epoch   uint32
 	lateRun int
 
-	late    uint64 // frames dropped because silence had been sent in their place, or too much was ahead
+	late    uint64 // frames dropped because silence had been sent in their place
+	skipped uint64 // frames left out because too much had been sent already
 	fillers uint64 // packets of silence
 }
 
@@ -80,24 +84,23 @@ func (t *timeline) due(pos int64) time.Time { return t.origin.Add(t.span(pos)) }
 // expect lets the next sample be due at when.
 func (t *timeline) expect(when time.Time) { t.origin = when.Add(-t.span(t.at())) }
 
-// lead is how far the stream is ahead of real time. Clocks that differ leave none behind: it slides to nothing.
+// lead is how far the stream is ahead of real time.
 func (t *timeline) lead(now time.Time) time.Duration {
 	lead := t.span(t.at()) - now.Sub(t.zero)
-	switch {
-	case lead < -overdue:
+	if lead < -overdue { // a slow source: real time is what it gives
 		t.zero = t.zero.Add(-overdue - lead)
 		return -overdue
-	case lead > 0:
-		t.zero = t.zero.Add(-min(lead, drift))
 	}
 	return lead
 }
 
 // write sends a source's frame.
 func (t *timeline) write(f frame, now time.Time) {
-	if t.lead(now) > maxLead {
-		t.late++
+	lead := t.lead(now)
+	if lead > maxLead || lead > easyLead && isQuiet(f.pcm) {
+		t.skipped++
 		t.detach()
+		t.expect(now.Add(t.span(int64(len(f.pcm))))) // or silence would take its place
 		return
 	}
 	if !t.mapped || f.epoch != t.epoch {
@@ -108,6 +111,9 @@ func (t *timeline) write(f frame, now time.Time) {
 	}
 	pos, pcm := f.pos+t.offset, f.pcm
 	switch gap := pos - t.at(); {
+	case gap > 0 && lead > easyLead:
+		t.attach(f, now)
+		pos = t.at()
 	case gap > 0:
 		t.bridge(pos)
 	case gap < 0 && -gap >= int64(len(pcm)):
@@ -120,6 +126,15 @@ func (t *timeline) write(f frame, now time.Time) {
 	// Expect the source as early as it ever came, but slide later when it never comes so early again.
 	t.origin = t.origin.Add(min(now.Sub(t.due(pos)), drift))
 	t.append(pcm)
+}
+
+func isQuiet(pcm []int16) bool {
+	for _, s := range pcm {
+		if s > quiet || s < -quiet {
+			return false
+		}
+	}
+	return true
 }
 
 // attach maps a source so that f comes next, in time.

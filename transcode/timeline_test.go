@@ -192,6 +192,28 @@ func TestTimelineBoundsItsLead(t *testing.T) {
 		require.LessOrEqual(t, lead, maxLead+overdue+frameTime)
 	}
 	require.Greater(t, l.tape.sounding(), 3000*3/4)
+	require.NotZero(t, l.skipped)
+
+	// What is ahead is given up while the source is quiet.
+	for i := 3000; i < 3100; i++ {
+		l.run(20 * i)
+		l.write(frame{pos: int64(i) * 160, epoch: 1, pcm: make([]int16, 160)}, l.at(20*i))
+	}
+	lead := time.Duration(l.timeline.at()-3100*160) * time.Second / 8000
+	require.LessOrEqual(t, lead, easyLead+overdue+frameTime)
+}
+
+// A pause gives up what is ahead, too.
+func TestTimelineShortensAPause(t *testing.T) {
+	l := newLine(t)
+	for i := range 20 {
+		l.hear(i, 20*max(i, 10)) // ten at once
+	}
+	before := l.lead(l.at(380))
+	require.Greater(t, before, easyLead+2*frameTime)
+	l.hear(22, 440)
+	require.Equal(t, before-2*frameTime, l.lead(l.at(440)))
+	require.Equal(t, 21, l.tape.sounding())
 }
 
 func TestTimelineFollowsAJumpOfTheSource(t *testing.T) {
