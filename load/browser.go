@@ -75,6 +75,7 @@ type browser struct {
 	track    *webrtc.TrackLocalStaticRTP
 	offers   chan sdpOffer
 	claimed  atomic.Bool // a track fills flow
+	leaving  atomic.Bool // close was called
 	sending  chan struct{}
 	sendOnce sync.Once
 	cancel   context.CancelFunc
@@ -110,7 +111,7 @@ func (b *browser) connect(ctx context.Context, base, token string) error {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	b.cancel = cancel
 	b.signals.Go(func() {
-		if err := b.rpc.read(life); err != nil && life.Err() == nil {
+		if err := b.rpc.read(life); err != nil && life.Err() == nil && !b.leaving.Load() {
 			b.log.Warn("load: browser", "err", err)
 		}
 	})
@@ -308,6 +309,7 @@ func (b *browser) close(ctx context.Context) {
 	if b.rpc == nil {
 		return
 	}
+	b.leaving.Store(true)
 	_ = b.rpc.write(ctx, message{Version: "2.0", Method: "leave"}, struct{}{}) // it may be gone already
 	_ = b.rpc.conn.Close(websocket.StatusNormalClosure, "")
 	b.cancel()

@@ -72,16 +72,16 @@ func (c *Config) defaults() error {
 }
 
 // gatewayConfig writes the file of the gateway under test into dir, and says where its HTTP will be.
-func gatewayConfig(dir, trunk string, calls int) (path, httpAddr string, err error) {
-	http, err := freePort()
+func gatewayConfig(ctx context.Context, dir, trunk string, calls int) (path, httpAddr string, err error) {
+	http, err := freePort(ctx)
 	if err != nil {
 		return "", "", err
 	}
-	sipPort, err := freePort()
+	sipPort, err := freePort(ctx)
 	if err != nil {
 		return "", "", err
 	}
-	webrtcPort, err := freePort()
+	webrtcPort, err := freePort(ctx)
 	if err != nil {
 		return "", "", err
 	}
@@ -123,14 +123,14 @@ trunks:
 }
 
 // freePort finds a loopback port that is free for TCP and UDP.
-func freePort() (int, error) {
+func freePort(ctx context.Context) (int, error) {
 	var lc net.ListenConfig
 	for range 20 {
-		l, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+		l, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
 		if err != nil {
 			return 0, fmt.Errorf("load: free port: %w", err)
 		}
-		p, err := lc.ListenPacket(context.Background(), "udp4", l.Addr().String())
+		p, err := lc.ListenPacket(ctx, "udp4", l.Addr().String())
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		_ = l.Close()
 		if err != nil {

@@ -9,6 +9,7 @@ const (
 	maxPayload  = 400         // bytes of a packet that are kept; ours and a gateway's are shorter
 	maxDelay    = time.Second // a packet later than this is lost: the cycle of the marks is 1.28 s
 	unplaceable = -1          // no packet of ours
+	agreeing    = 4           // one of so many packets must agree with a new mapping of timestamps
 	packetTime  = 20 * time.Millisecond
 )
 
@@ -27,7 +28,8 @@ type flow struct {
 	step  uint32  // RTP timestamp units per packet, where it is received
 	score float32 // from which on a packet is believed to be what its timestamp says
 
-	sent []time.Duration // when packet i was sent, or would have been (dropped on purpose)
+	sent    []time.Duration // when packet i was sent, or would have been
+	dropped []bool          // packet i was dropped on purpose
 
 	limit    int
 	arrivals []arrival
@@ -38,10 +40,17 @@ func newFlow(step uint32, score float32, packets, payload int) *flow {
 	return &flow{
 		step: step, score: score,
 		sent:     make([]time.Duration, 0, packets),
+		dropped:  make([]bool, 0, packets),
 		limit:    2 * packets,
 		arrivals: make([]arrival, 0, packets),
 		store:    make([]byte, 0, packets*payload),
 	}
+}
+
+// next notes that a packet is being sent and returns its number.
+func (f *flow) next(at time.Duration, dropped bool) int {
+	f.sent, f.dropped = append(f.sent, at), append(f.dropped, dropped)
+	return len(f.sent) - 1
 }
 
 // arrived keeps a packet. Beyond twice what is expected they are not kept, so a flood can't fill the memory.
@@ -56,12 +65,14 @@ func (f *flow) arrived(at time.Duration, ssrc, timestamp uint32, sequence uint16
 // FlowResult is what became of the packets of one direction.
 type FlowResult struct {
 	Sent       int     `json:"sent"`       // packets sent during the hold, those dropped on purpose included
+	Dropped    int     `json:"dropped"`    // of them, how many were dropped on purpose
 	Received   int     `json:"received"`   // of them, how many arrived
 	Lost       int     `json:"lost"`       // of them, how many didn't within a second
 	LossPct    float64 `json:"lossPct"`    //
 	Duplicated int     `json:"duplicated"` // packets that arrived once more
 	Reordered  int     `json:"reordered"`  // packets that arrived after a later one
 	Fill       int     `json:"fill"`       // packets in between without a mark: silence, concealment
+	Mistaken   int     `json:"mistaken"`   // packets dropped on purpose that seemed to arrive: the error of this tool
 	Slips      int     `json:"slips"`      // how often the RTP timestamps stopped telling which packet it is
 	DelayP50Ms float64 `json:"delayP50Ms"` // from sending a packet to receiving the one that carries it
 	DelayP99Ms float64 `json:"delayP99Ms"` //
@@ -71,11 +82,13 @@ type FlowResult struct {
 // add sums the counts of two flows; delays are set by whoever has them all.
 func (r *FlowResult) add(o FlowResult) {
 	r.Sent += o.Sent
+	r.Dropped += o.Dropped
 	r.Received += o.Received
 	r.Lost += o.Lost
 	r.Duplicated += o.Duplicated
 	r.Reordered += o.Reordered
 	r.Fill += o.Fill
+	r.Mistaken += o.Mistaken
 	r.Slips += o.Slips
 }
 
@@ -100,34 +113,46 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // decoder turns a received payload into the phone's 20 ms of sound; false: it isn't that.
 type decoder func(payload []byte, frame *[frameSamples]int16) bool
 
+// heard is an arrival and what it sounds like.
+type heard struct {
+	arrival
+	hearing
+	audible bool // it could be decoded
+}
+
 // placer follows one flow's arrivals and says which packet of ours each one carries.
 type placer struct {
 	step     uint32
 	score    float32
 	sent     []time.Duration
-	anchored bool
-	ssrc     uint32
-	index    int // of the last packet that was placed
-	at       uint32
 	seen     []bool
+	anchored bool
+	anchor   anchor
 	slips    int
 }
 
-// place finds the packet. The RTP timestamp tells which one it should be and the sound whether it is. Where they
-// disagree, a mark beyond doubt wins, if it is of a packet that was sent within the last second and hasn't arrived yet:
-// what repeats an old sound is concealment.
-func (p *placer) place(a arrival, h *hearing) int {
-	if p.anchored && a.ssrc == p.ssrc {
-		distance := int32(a.timestamp - p.at)
-		if distance%int32(p.step) == 0 {
-			i := p.index + int(distance/int32(p.step))
-			if i >= 0 && i < len(p.sent) && p.sent[i] <= a.at && a.at-p.sent[i] <= maxDelay && h.score(i) >= p.score {
-				p.index, p.at = i, a.timestamp
-				return i
-			}
+// anchor says which packet an RTP timestamp belongs to.
+type anchor struct {
+	ssrc      uint32
+	timestamp uint32
+	index     int
+}
+
+// place finds the packet that all[k] carries. The RTP timestamp tells which one it should be and the sound whether it
+// is. Where they disagree, a mark beyond doubt wins, if it is of a packet that was sent within the last second and
+// hasn't arrived yet (what repeats an old sound is concealment), and if what comes next agrees.
+func (p *placer) place(all []heard, k int) int {
+	a := &all[k]
+	if !a.audible {
+		return unplaceable
+	}
+	if p.anchored {
+		if i := p.expected(p.anchor, a); i != unplaceable {
+			p.anchor.timestamp, p.anchor.index = a.timestamp, i
+			return i
 		}
 	}
-	mark, ok := h.read()
+	mark, ok := a.read()
 	if !ok {
 		return unplaceable
 	}
@@ -136,10 +161,29 @@ func (p *placer) place(a arrival, h *hearing) int {
 	if i < 0 || a.at-p.sent[i] > maxDelay || p.seen[i] {
 		return unplaceable
 	}
-	if p.anchored {
-		p.slips++
+	found := anchor{a.ssrc, a.timestamp, i}
+	for next := k + 1; next < min(k+1+agreeing, len(all)); next++ {
+		if all[next].audible && all[next].timestamp != a.timestamp && p.expected(found, &all[next]) != unplaceable {
+			if p.anchored {
+				p.slips++
+			}
+			p.anchored, p.anchor = true, found
+			return i
+		}
 	}
-	p.anchored, p.ssrc, p.index, p.at = true, a.ssrc, i, a.timestamp
+	return unplaceable
+}
+
+// expected is the packet that the timestamp of a tells, if that is what is heard.
+func (p *placer) expected(from anchor, a *heard) int {
+	distance := int32(a.timestamp - from.timestamp)
+	if a.ssrc != from.ssrc || distance%int32(p.step) != 0 {
+		return unplaceable
+	}
+	i := from.index + int(distance/int32(p.step))
+	if i < 0 || i >= len(p.sent) || p.sent[i] > a.at || a.at-p.sent[i] > maxDelay || a.score(i) < p.score {
+		return unplaceable
+	}
 	return i
 }
 
@@ -154,15 +198,16 @@ func (f *flow) analyse(m *marks, decode decoder, from, to time.Duration, delays 
 	first, _ := slices.BinarySearch(f.sent, from)
 	last, _ := slices.BinarySearch(f.sent, to)
 	r := FlowResult{Sent: last - first}
-	p := &placer{step: f.step, score: f.score, sent: f.sent, seen: make([]bool, len(f.sent))}
-	var frame [frameSamples]int16
-	newest := -1
-	for _, a := range f.arrivals {
-		i := unplaceable
-		if decode(f.store[a.from:a.from+a.len], &frame) {
-			h := m.listen(&frame)
-			i = p.place(a, &h)
+	for _, dropped := range f.dropped[first:last] {
+		if dropped {
+			r.Dropped++
 		}
+	}
+	all := f.listen(m, decode)
+	p := &placer{step: f.step, score: f.score, sent: f.sent, seen: make([]bool, len(f.sent))}
+	newest := -1
+	for k, a := range all {
+		i := p.place(all, k)
 		if i == unplaceable {
 			if a.at >= from && a.at < to {
 				r.Fill++
@@ -178,6 +223,9 @@ func (f *flow) analyse(m *marks, decode decoder, from, to time.Duration, delays 
 			continue
 		case counts:
 			r.Received++
+			if f.dropped[i] {
+				r.Mistaken++
+			}
 			delays = append(delays, a.at-f.sent[i])
 			if i < newest {
 				r.Reordered++
@@ -188,4 +236,17 @@ func (f *flow) analyse(m *marks, decode decoder, from, to time.Duration, delays 
 	}
 	r.Lost, r.Slips = r.Sent-r.Received, p.slips
 	return r, delays
+}
+
+// listen decodes what arrived, in that order.
+func (f *flow) listen(m *marks, decode decoder) []heard {
+	all := make([]heard, len(f.arrivals))
+	var frame [frameSamples]int16
+	for k, a := range f.arrivals {
+		all[k].arrival = a
+		if all[k].audible = decode(f.store[a.from:a.from+a.len], &frame); all[k].audible {
+			all[k].hearing = m.listen(&frame)
+		}
+	}
+	return all
 }

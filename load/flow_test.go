@@ -51,9 +51,9 @@ func (n network) order(count int) []int {
 
 const testDelay = 7 * time.Millisecond
 
-func sendTimes(f *flow, count int) {
+func sendTimes(f *flow, n network, count int) {
 	for i := range count {
-		f.sent = append(f.sent, time.Duration(i)*packetTime)
+		f.next(time.Duration(i)*packetTime, n.lost[i])
 	}
 }
 
@@ -64,7 +64,7 @@ func toBrowser(t *testing.T, s *sounds, n network, count int) *flow {
 	require.NoError(t, err)
 	require.NoError(t, enc.SetBitrate(24000))
 	f := newFlow(960, browserScore, count, 80)
-	sendTimes(f, count)
+	sendTimes(f, n, count)
 	packet := make([]byte, maxPayload)
 	for k, i := range n.order(count) {
 		if i < 0 {
@@ -85,7 +85,7 @@ func toPhone(t *testing.T, s *sounds, n network, count int, conceal bool) *flow 
 	dec, err := opus.NewDecoder(phoneRate, 1)
 	require.NoError(t, err)
 	f := newFlow(160, phoneScore, count, 160)
-	sendTimes(f, count)
+	sendTimes(f, n, count)
 	payload := make([]byte, frameSamples)
 	for k, i := range n.order(count) {
 		pcm := make([]int16, frameSamples)
@@ -113,7 +113,7 @@ func analyseFrom(t *testing.T, f *flow, decode decoder, count int) (FlowResult, 
 
 // The negative control: what was dropped is found, to the packet, whatever the gateway puts in its place.
 func TestEachLossIsFound(t *testing.T) {
-	s, err := newSounds()
+	s, err := allSounds()
 	require.NoError(t, err)
 	const count, from = 3000, 50
 	for _, percent := range []float64{0, 1, 5} {
@@ -140,6 +140,8 @@ func TestEachLossIsFound(t *testing.T) {
 			assert.Equal(t, count-from, r.Sent, name)
 			// Concealment sounds like the lost packet once in some 800 times.
 			assert.InDelta(t, lost, r.Lost, map[bool]float64{true: 1}[name == "to phone, concealment"], "%g %% %s", percent, name)
+			assert.Equal(t, lost, r.Dropped, name)
+			assert.Equal(t, lost-r.Lost, r.Mistaken, name)
 			assert.Zero(t, r.Duplicated, name)
 			assert.Zero(t, r.Reordered, name)
 			assert.Equal(t, testDelay, slices.Min(delays), name)
@@ -148,7 +150,7 @@ func TestEachLossIsFound(t *testing.T) {
 }
 
 func TestDuplicatesAndReordering(t *testing.T) {
-	s, err := newSounds()
+	s, err := allSounds()
 	require.NoError(t, err)
 	dec, err := newBrowserDecoder()
 	require.NoError(t, err)
@@ -166,7 +168,7 @@ func TestDuplicatesAndReordering(t *testing.T) {
 
 // A gateway that falls behind and leaves packets out shifts its timestamps: what it left out is lost, the rest isn't.
 func TestShiftedTimestamps(t *testing.T) {
-	s, err := newSounds()
+	s, err := allSounds()
 	require.NoError(t, err)
 	const count = 1000
 	f := toPhone(t, s, network{}, count, false)
@@ -194,7 +196,7 @@ func TestNothingIsFoundInSilenceNoiseOrAnotherVoice(t *testing.T) {
 	} {
 		const count = 500
 		f := newFlow(160, phoneScore, count, 160)
-		sendTimes(f, count)
+		sendTimes(f, network{}, count)
 		payload := make([]byte, frameSamples)
 		for i := range count {
 			for j := range payload {

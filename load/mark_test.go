@@ -33,8 +33,7 @@ func TestMarksSurviveTheCodecs(t *testing.T) {
 		{8000, 24000, 5, nil},
 		{8000, 32000, 10, nil},
 		{48000, 24000, 5, noise},
-		{48000, 32000, 5, noise},
-		{48000, 64000, 10, noise},
+		{48000, 32000, 10, noise},
 	} {
 		t.Run(fmt.Sprintf("%d Hz %d bit/s", tc.rate, tc.bitrate), func(t *testing.T) {
 			enc, err := opus.NewEncoder(tc.rate, 1, opus.AppVoIP)
@@ -46,7 +45,7 @@ func TestMarksSurviveTheCodecs(t *testing.T) {
 			pcm := make([]int16, tc.rate/50)
 			packet := make([]byte, 1500)
 			var out [frameSamples]int16
-			const n = 640
+			const n = 4 * markCycle
 			known, read, wrong := 0, 0, 0
 			for i := range n {
 				writeMark(pcm, i, tc.rate, tc.noise)

@@ -25,7 +25,7 @@ type pair struct {
 }
 
 // pacer speaks for all phones and browsers: one goroutine with absolute deadlines, so that the load it makes itself
-// stays small. It alone writes the flows' sent.
+// stays small. It alone writes what the flows have sent.
 type pacer struct {
 	pairs  []*pair
 	sounds *sounds
@@ -61,16 +61,16 @@ func (p *pacer) run(ctx context.Context) {
 func (p *pacer) slot(n int) {
 	for k := n; k < len(p.pairs); k += slots {
 		if c := p.pairs[k]; c.live.Load() {
-			i := len(c.toBrowser.sent)
-			c.toBrowser.sent = append(c.toBrowser.sent, time.Since(p.start))
-			c.phone.speak(p.sounds.phone[i%phoneLoop], p.dropped())
+			drop := p.dropped()
+			i := c.toBrowser.next(time.Since(p.start), drop)
+			c.phone.speak(p.sounds.phone[i%phoneLoop], drop)
 		}
 	}
 	for k := (n + slots/2) % slots; k < len(p.pairs); k += slots {
 		if c := p.pairs[k]; c.live.Load() {
-			i := len(c.toPhone.sent)
-			c.toPhone.sent = append(c.toPhone.sent, time.Since(p.start))
-			c.browser.speak(p.sounds.browser[i%browserLoop], p.dropped())
+			drop := p.dropped()
+			i := c.toPhone.next(time.Since(p.start), drop)
+			c.browser.speak(p.sounds.browser[i%browserLoop], drop)
 		}
 	}
 }

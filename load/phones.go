@@ -93,11 +93,11 @@ type farEnd struct {
 	phones map[string]*phone
 }
 
-func newFarEnd(log *slog.Logger) (*farEnd, error) {
+func newFarEnd(ctx context.Context, log *slog.Logger) (*farEnd, error) {
 	f := &farEnd{log: log, phones: make(map[string]*phone)}
 	var err error
 	var lc net.ListenConfig
-	if f.conn, err = lc.ListenPacket(context.Background(), "udp4", "127.0.0.1:0"); err != nil {
+	if f.conn, err = lc.ListenPacket(ctx, "udp4", "127.0.0.1:0"); err != nil {
 		return nil, fmt.Errorf("load: SIP socket: %w", err)
 	}
 	f.addr, _ = netip.ParseAddrPort(f.conn.LocalAddr().String())

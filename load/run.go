@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,17 +12,11 @@ import (
 	"time"
 
 	"github.com/pion/webrtc/v4"
-	"golang.org/x/sync/errgroup"
 )
 
 const (
-	setupLimit   = 30 * time.Second // of one call
-	flowLimit    = 15 * time.Second // until every call is heard at both ends
-	flowPackets  = 25               // heard before the hold begins
-	settleTime   = time.Second      // between the last call being up and the hold
-	drainTime    = maxDelay + 200*time.Millisecond
-	setupAtOnce  = 8
-	teardownTime = 30 * time.Second
+	settleTime = time.Second // between the last call being up and the hold
+	drainTime  = maxDelay + 200*time.Millisecond
 )
 
 // bench is a run while it lasts.
@@ -61,7 +54,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Result, error) {
 	if b.api, err = newBrowserAPI(); err != nil {
 		return Result{}, err
 	}
-	if b.far, err = newFarEnd(cfg.Log); err != nil {
+	if b.far, err = newFarEnd(ctx, cfg.Log); err != nil {
 		return Result{}, err
 	}
 	var serving sync.WaitGroup
@@ -90,7 +83,7 @@ func (b *bench) say(format string, args ...any) {
 }
 
 func (b *bench) startGateway(ctx context.Context, dir string) error {
-	path, addr, err := gatewayConfig(dir, "sip:"+b.far.addr.String()+";transport=udp", b.cfg.Calls)
+	path, addr, err := gatewayConfig(ctx, dir, "sip:"+b.far.addr.String()+";transport=udp", b.cfg.Calls)
 	if err != nil {
 		return err
 	}
@@ -154,24 +147,6 @@ func (b *bench) watchIdle(ctx context.Context, r *Result) (usage, error) {
 	return idle, nil
 }
 
-func (b *bench) makePairs() error {
-	ramp := time.Duration(float64(b.cfg.Calls) / b.cfg.RampPerSecond * float64(time.Second))
-	packets := int((ramp + b.cfg.Duration + flowLimit) / packetTime)
-	for k := range b.cfg.Calls {
-		c := &pair{toBrowser: newFlow(opusStep, browserScore, packets, 70), toPhone: newFlow(frameSamples, phoneScore, packets, frameSamples)}
-		var err error
-		if c.phone, err = newPhone(fmt.Sprintf("+1555%07d", k), b.start, c.toPhone); err != nil {
-			b.closePhones()
-			return err
-		}
-		c.browser = newBrowser(b.api, b.cfg.Log, b.start, c.toBrowser)
-		b.pairs = append(b.pairs, c)
-		b.readers.Go(c.phone.read)
-		b.far.expect(c.phone)
-	}
-	return nil
-}
-
 // hold sets the calls up and keeps them. It returns the time between which packets count.
 func (b *bench) hold(ctx context.Context, p *pacer, r *Result, idle usage) (from, to time.Duration, err error) {
 	if err := b.ramp(ctx); err != nil {
@@ -206,137 +181,6 @@ func (b *bench) hold(ctx context.Context, p *pacer, r *Result, idle usage) (from
 	r.HoldRSSMB = mb(after.rss)
 	r.RSSPerCallKB = float64(after.rss-idle.rss) / 1024 / float64(b.cfg.Calls)
 	return from, to, sleep(ctx, drainTime)
-}
-
-// ramp sets up the calls, a few at once, no faster than asked.
-func (b *bench) ramp(ctx context.Context) error {
-	b.say("setting up %d calls, %g per second", b.cfg.Calls, b.cfg.RampPerSecond)
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(setupAtOnce)
-	tick := time.NewTicker(time.Duration(float64(time.Second) / b.cfg.RampPerSecond))
-	defer tick.Stop()
-	for _, c := range b.pairs {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
-		group.Go(func() error {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return b.setUp(ctx, c)
-		})
-	}
-	return group.Wait()
-}
-
-// setUp brings one call up, as an application would.
-func (b *bench) setUp(ctx context.Context, c *pair) error {
-	ctx, cancel := context.WithTimeout(ctx, setupLimit)
-	defer cancel()
-	var err error
-	if c.session, err = b.rest.createSession(ctx); err != nil {
-		return err
-	}
-	caller, _, err := b.rest.createParticipant(ctx, "phone")
-	if err != nil {
-		return err
-	}
-	c.participants = append(c.participants, caller)
-	agent, token, err := b.rest.createParticipant(ctx, "browser")
-	if err != nil {
-		return err
-	}
-	c.participants = append(c.participants, agent)
-	for _, id := range c.participants {
-		if err := b.rest.join(ctx, c.session, id); err != nil {
-			return err
-		}
-	}
-	if err := c.browser.connect(ctx, b.ws, token); err != nil {
-		return err
-	}
-	dialled := time.Now()
-	if err := b.rest.dial(ctx, caller, c.phone.number); err != nil {
-		return err
-	}
-	if err := wait(ctx, c.phone.answered, "the phone's ACK"); err != nil {
-		return err
-	}
-	b.mu.Lock()
-	b.setups = append(b.setups, time.Since(dialled))
-	b.mu.Unlock()
-	if err := wait(ctx, c.browser.sending, "the browser's media"); err != nil {
-		return err
-	}
-	c.live.Store(true)
-	return nil
-}
-
-func wait(ctx context.Context, done <-chan struct{}, what string) error {
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("load: waiting for %s: %w", what, ctx.Err())
-	}
-}
-
-// waitHeard returns once both ends of every call hear something.
-func (b *bench) waitHeard(ctx context.Context) error {
-	deadline := time.Now().Add(flowLimit)
-	for {
-		deaf, browsers := 0, 0
-		for _, c := range b.pairs {
-			if c.phone.heard.Load() < flowPackets {
-				deaf++
-			}
-			if c.browser.heard.Load() < flowPackets {
-				browsers++
-			}
-		}
-		if deaf+browsers == 0 {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("load: %d phones and %d browsers of %d hear nothing", deaf, browsers, len(b.pairs))
-		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
-			return err
-		}
-	}
-}
-
-// tearDown ends every call, also those that are half up.
-func (b *bench) tearDown(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTime)
-	defer cancel()
-	var group errgroup.Group
-	group.SetLimit(setupAtOnce)
-	for _, c := range b.pairs {
-		group.Go(func() error {
-			c.browser.close(ctx)
-			var errs []error
-			for _, id := range c.participants {
-				errs = append(errs, b.rest.deleteParticipant(ctx, id))
-			}
-			if c.session != "" {
-				errs = append(errs, b.rest.deleteSession(ctx, c.session))
-			}
-			return errors.Join(errs...)
-		})
-	}
-	if err := group.Wait(); err != nil {
-		b.cfg.Log.Warn("load: end of the calls", "err", err)
-	}
-	b.closePhones()
-}
-
-func (b *bench) closePhones() {
-	for _, c := range b.pairs {
-		_ = c.phone.conn.Close()
-	}
-	b.readers.Wait()
 }
 
 // analyse reads what was recorded; every goroutine that wrote it has ended.
