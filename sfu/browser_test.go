@@ -102,6 +102,7 @@ type browser struct {
 	closed   chan websocket.StatusCode
 	mute     bool // offers are not answered
 	reading  sync.WaitGroup
+	stranger atomic.Bool // its answers may be refused
 
 	mu       sync.Mutex
 	lastID   int
@@ -199,7 +200,7 @@ func (b *browser) read(conn *websocket.Conn, closed chan<- websocket.StatusCode,
 		}
 		switch {
 		case m.ID != nil && *m.ID >= answerID:
-			if m.Error != nil {
+			if m.Error != nil && !b.stranger.Load() {
 				b.fail(errors.New("answerSdp refused: " + m.Error.Message))
 			}
 		case m.ID != nil:
