@@ -18,7 +18,7 @@ const (
 	maxReason   = 200      // bytes of a failure's words that are kept
 	dialTimeout = 5 * time.Second
 	idleTimeout = 90 * time.Second
-	idlePerHost = 4
+	idlePerHost = 64
 	contentType = "application/json"
 	userAgent   = "Tandem"
 )

@@ -35,7 +35,7 @@ type endpoint struct {
 	host    *host
 	lanes   int // that have their event queued or posting here, or had when last seen
 	running int
-	failing bool // the last request had no answer: one at a time until there is one
+	places  int // how many may run
 	queue   []*lane
 	listed  bool // in host.ready
 }
@@ -44,6 +44,7 @@ type endpoint struct {
 type host struct {
 	name      string
 	running   int
+	places    int
 	misses    int         // requests in a row that had no answer
 	ready     []*endpoint // with a queue and a free place
 	listed    bool        // in schedule.ready
@@ -51,7 +52,13 @@ type host struct {
 }
 
 // limits bound the requests under way.
-type limits struct{ endpoint, host, total int }
+type limits struct {
+	endpoint, host span
+	total          int
+}
+
+// span is how many places somebody unknown gets, and how many at most. Every answer earns one more.
+type span struct{ first, most int }
 
 // schedule decides whose turn it is, without I/O or a clock. Hosts take turns, and the endpoints of a host, so however
 // many events wait for one that hangs, the next free place goes to another.
@@ -140,12 +147,12 @@ func (s *schedule) enqueue(l *lane, d Delivery, hostName, endpointKey string) {
 func (s *schedule) endpoint(hostName, key string) *endpoint {
 	h, ok := s.hosts[hostName]
 	if !ok {
-		h = &host{name: hostName, endpoints: map[string]*endpoint{}}
+		h = &host{name: hostName, places: s.limits.host.first, endpoints: map[string]*endpoint{}}
 		s.hosts[hostName] = h
 	}
 	e, ok := h.endpoints[key]
 	if !ok {
-		e = &endpoint{key: key, host: h}
+		e = &endpoint{key: key, host: h, places: s.limits.endpoint.first}
 		h.endpoints[key] = e
 	}
 	return e
@@ -169,30 +176,14 @@ func (s *schedule) detach(l *lane) {
 
 // list puts an endpoint and its host where turns are given, unless they are there or have no place.
 func (s *schedule) list(e *endpoint) {
-	if len(e.queue) > 0 && !e.listed && e.running < s.endpointPlaces(e) {
+	if len(e.queue) > 0 && !e.listed && e.running < e.places {
 		e.listed = true
 		e.host.ready = append(e.host.ready, e)
 	}
-	if h := e.host; len(h.ready) > 0 && !h.listed && h.running < s.hostPlaces(h) {
+	if h := e.host; len(h.ready) > 0 && !h.listed && h.running < h.places {
 		h.listed = true
 		s.ready = append(s.ready, h)
 	}
-}
-
-func (s *schedule) endpointPlaces(e *endpoint) int {
-	if e.failing {
-		return 1
-	}
-	return s.limits.endpoint
-}
-
-// hostPlaces: a host that has long answered nothing keeps two places, one for an endpoint that hangs and one for
-// another to show that it does not.
-func (s *schedule) hostPlaces(h *host) int {
-	if h.misses >= s.limits.host {
-		return min(2, s.limits.host)
-	}
-	return s.limits.host
 }
 
 // nextPost takes a lane whose event shall be posted now, or nil.
@@ -200,12 +191,12 @@ func (s *schedule) nextPost() *lane {
 	for s.running < s.limits.total && len(s.ready) > 0 {
 		h := s.ready[0]
 		s.ready, h.listed = s.ready[1:], false
-		if h.running >= s.hostPlaces(h) {
+		if h.running >= h.places {
 			continue // it lost places after it was listed; posted lists it again
 		}
 		e := h.ready[0]
 		h.ready, e.listed = h.ready[1:], false
-		if e.running >= s.endpointPlaces(e) {
+		if e.running >= e.places {
 			s.list(e) // the same, for the endpoint; its host may have others
 			continue
 		}
@@ -223,15 +214,22 @@ func (s *schedule) nextPost() *lane {
 
 // posted gives the lane's place free. answered says whether there was an answer of any kind.
 func (s *schedule) posted(l *lane, answered bool) {
-	e := l.endpoint
+	e, h := l.endpoint, l.endpoint.host
 	s.running--
 	e.running--
-	e.host.running--
-	e.failing = !answered
+	h.running--
 	if answered {
-		e.host.misses = 0
+		h.misses = 0
+		e.places = min(e.places+1, s.limits.endpoint.most)
+		h.places = min(h.places+1, s.limits.host.most)
 	} else {
-		e.host.misses++
+		// An endpoint that hangs gets one request at a time. A host whose every endpoint hangs keeps two places: one for
+		// such an endpoint and one for another to show that it is better.
+		h.misses++
+		e.places = 1
+		if h.misses >= s.limits.host.first {
+			h.places = min(2, s.limits.host.first)
+		}
 	}
 	s.list(e)
 }

@@ -20,7 +20,7 @@ func queueOne(t *testing.T, s *schedule, participant, host, endpoint string) *la
 }
 
 func TestScheduleTurns(t *testing.T) {
-	s := newSchedule(limits{endpoint: 2, host: 3, total: 100})
+	s := newSchedule(limits{endpoint: span{2, 2}, host: span{3, 3}, total: 100})
 	for i := range 5 {
 		queueOne(t, s, fmt.Sprint("a", i), "one", "/a")
 	}
@@ -36,7 +36,7 @@ func TestScheduleTurns(t *testing.T) {
 }
 
 func TestScheduleTotal(t *testing.T) {
-	s := newSchedule(limits{endpoint: 2, host: 2, total: 3})
+	s := newSchedule(limits{endpoint: span{2, 2}, host: span{2, 2}, total: 3})
 	for i := range 6 {
 		queueOne(t, s, fmt.Sprint(i), fmt.Sprint("host", i), "/")
 	}
@@ -53,7 +53,7 @@ func TestScheduleTotal(t *testing.T) {
 
 // TestScheduleHanging: an endpoint that hangs leaves places to its neighbours, and keeps one.
 func TestScheduleHanging(t *testing.T) {
-	s := newSchedule(limits{endpoint: 2, host: 4, total: 100})
+	s := newSchedule(limits{endpoint: span{2, 9}, host: span{4, 9}, total: 100})
 	now := time.Unix(1, 0)
 	for i := range 8 {
 		queueOne(t, s, fmt.Sprint("dead", i), "host", "/dead")
@@ -83,8 +83,27 @@ func TestScheduleHanging(t *testing.T) {
 	require.Zero(t, s.hosts["host"].misses)
 }
 
+// TestScheduleEarnsPlaces: who answers gets more places, up to the most.
+func TestScheduleEarnsPlaces(t *testing.T) {
+	s := newSchedule(limits{endpoint: span{1, 3}, host: span{1, 4}, total: 100})
+	for i := range 20 {
+		queueOne(t, s, fmt.Sprint(i), "host", "/")
+	}
+	for _, want := range []int{1, 2, 3, 3} {
+		var posting []*lane
+		for l := s.nextPost(); l != nil; l = s.nextPost() {
+			posting = append(posting, l)
+		}
+		require.Len(t, posting, want)
+		for _, l := range posting {
+			s.posted(l, true)
+			s.read(l)
+		}
+	}
+}
+
 func TestScheduleForgets(t *testing.T) {
-	s := newSchedule(limits{endpoint: 2, host: 2, total: 2})
+	s := newSchedule(limits{endpoint: span{2, 2}, host: span{2, 2}, total: 2})
 	l := queueOne(t, s, "p", "host", "/a")
 	require.Same(t, l, s.nextPost())
 	s.poke("p")

@@ -78,7 +78,7 @@ func NewWorker(cfg Config, outbox Outbox, wake *Wakeups, log *slog.Logger) *Work
 		log:      log,
 		client:   newClient(cfg.Client),
 		retry:    retryIn,
-		schedule: newSchedule(limits{endpoint: 4, host: 16, total: 256}),
+		schedule: newSchedule(limits{endpoint: span{4, 64}, host: span{16, 128}, total: 512}),
 		results:  make(chan func()),
 	}
 }

@@ -164,8 +164,8 @@ func TestDeadEndpoints(t *testing.T) {
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutbox()
-		for i := range 1000 {
-			o.add(fmt.Sprint("p", i), fmt.Sprintf("https://host%d.example.com/%d", i%50, i%100))
+		for i := range 2000 {
+			o.add(fmt.Sprint("p", i), fmt.Sprintf("https://host%d.example.com/%d", i%5, i%20))
 		}
 		var mu sync.Mutex
 		running, most, perHost := 0, 0, map[string]int{}
@@ -174,7 +174,7 @@ func TestBounds(t *testing.T) {
 			running++
 			perHost[r.URL.Host]++
 			most = max(most, running)
-			if n := perHost[r.URL.Host]; n > 16 {
+			if n := perHost[r.URL.Host]; n > 128 {
 				t.Errorf("%d requests to %s at once", n, r.URL.Host)
 			}
 			mu.Unlock()
@@ -188,9 +188,9 @@ func TestBounds(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		delivered, _, _ := o.get()
-		require.Len(t, delivered, 1000)
-		require.LessOrEqual(t, most, 256)
-		require.Greater(t, most, 100)
+		require.Len(t, delivered, 2000)
+		require.LessOrEqual(t, most, 512)
+		require.Greater(t, most, 400)
 	})
 }
 
