@@ -100,8 +100,9 @@ type Page struct {
 	console *console
 }
 
-// Open opens url in a new tab, which is closed when the test ends.
-func (b *Browser) open(tb testing.TB, url string) *Page {
+// Open opens url in a new tab, which is closed when the test ends. On a page that is not our own, only Eval, Click and
+// Type work.
+func (b *Browser) Open(tb testing.TB, url string) *Page {
 	tb.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx)
 	tb.Cleanup(cancel)
@@ -123,7 +124,7 @@ func (b *Browser) open(tb testing.TB, url string) *Page {
 // Page opens a page that has loaded the SDK but is not connected.
 func (b *Browser) Page(tb testing.TB) *Page {
 	tb.Helper()
-	return b.open(tb, b.url)
+	return b.Open(tb, b.url)
 }
 
 // run calls window.tandem.<name>(args…) in the page and decodes what it resolves with into result, unless that is
@@ -148,6 +149,39 @@ func (p *Page) run(extra time.Duration, result any, name string, args ...any) er
 		return nil
 	}
 	return json.Unmarshal([]byte(answer), result)
+}
+
+// Eval returns the text that a JavaScript expression is.
+func (p *Page) Eval(expression string) (string, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("String("+expression+")"))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w\nconsole:\n%s", expression, err, p.Console())
+	}
+	return text, nil
+}
+
+// Click clicks on the first visible element of a CSS selector, as a mouse does.
+func (p *Page) Click(tb testing.TB, selector string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	require.NoError(tb, chromedp.Do(ctx, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible)),
+		"click %s\nconsole:\n%s", selector, p.Console())
+}
+
+// Type replaces the text of an input.
+func (p *Page) Type(tb testing.TB, selector, text string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	input := chromedp.CSS(selector)
+	require.NoError(tb, chromedp.Do(ctx, chromedp.WaitVisible(input)), "no %s\nconsole:\n%s", selector, p.Console())
+	_, err := p.Eval(fmt.Sprintf("document.querySelector(%q).value = ''", selector))
+	require.NoError(tb, err)
+	require.NoError(tb, chromedp.Do(ctx, chromedp.SendKeys(input, text)),
+		"type into %s\nconsole:\n%s", selector, p.Console())
 }
 
 // Console is what the page wrote to its console, the last lines.

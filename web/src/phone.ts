@@ -30,6 +30,8 @@ export class Phone {
       event.preventDefault();
       void this.dial(byId<HTMLInputElement>("to").value);
     }, { signal });
+    const to = byId<HTMLInputElement>("to");
+    to.addEventListener("focus", () => to.select(), { signal }); // the last number: kept to call again, or typed over
     byId("keypad").addEventListener("keydown", (event) => {
       if (keys.includes(event.key) && !event.repeat) this.press(event.key);
     }, { signal });

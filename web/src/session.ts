@@ -74,10 +74,15 @@ export class SessionView {
 
   private async read(): Promise<Member[]> {
     const { sessionId } = this.place;
-    const members = await this.account.participants(sessionId);
+    const members = (await this.account.participants(sessionId)).sort((a, b) => this.rank(a) - this.rank(b));
     return Promise.all(
       members.map(async (p) => ({ ...p, dialogs: await this.account.dialogs(sessionId, p.id) })),
     );
+  }
+
+  /** This browser first, then the phone, then the others as they come. */
+  private rank(p: Participant): number {
+    return p.id === this.place.participantId ? 0 : p.id === this.place.phoneParticipantId ? 1 : 2;
   }
 
   private show(members: Member[]): void {
