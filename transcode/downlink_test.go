@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hraban/opus"
 	"github.com/pion/rtp"
 	"github.com/stretchr/testify/require"
 
@@ -257,6 +258,38 @@ func TestLossTowardsThePhoneIsConcealed(t *testing.T) {
 	for at := 8000; at+160 <= len(pcm)-800; at += 160 {
 		require.Greater(t, audio.Level(pcm[at:at+160]), -25.0, "a hole at %d", at)
 	}
+}
+
+// The copy of a lost frame that the next packet carries is played in its place: a syllable that was lost whole is heard.
+func TestLostFrameIsTakenFromTheNextPacket(t *testing.T) {
+	level := func(fec bool) float64 {
+		c := newClock()
+		b, ear := testBridge(t, testEngine(c, Config{}), c, pcmu, nil)
+		web := newBrowser(t, "web", 1)
+		var err error
+		web.enc, err = opus.NewEncoder(48000, 1, opus.AppVoIP)
+		require.NoError(t, err)
+		require.NoError(t, web.enc.SetBitrate(20000))
+		require.NoError(t, web.enc.SetMaxBandwidth(opus.Wideband))
+		require.NoError(t, web.enc.SetInBandFEC(fec))
+		require.NoError(t, web.enc.SetPacketLossPerc(30))
+		b.Subscribe(web.src)
+		tone := audio.Tone(500, -10, 48000, frameTime)
+		faint := audio.Tone(500, -60, 48000, frameTime)
+		for i := range 60 {
+			pcm := faint
+			if i == 40 {
+				pcm = tone
+			}
+			if p := web.make(pcm); i != 40 {
+				web.track.WriteRTP(p)
+			}
+			step(c, []*Bridge{b})
+		}
+		pcm := ear.pcm(media.PCMU)
+		return audio.Level(pcm[len(pcm)-22*160:])
+	}
+	require.Greater(t, level(true), level(false)+10)
 }
 
 func TestHoldSendsNothingAndGoesOnInTime(t *testing.T) {
