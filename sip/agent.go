@@ -218,22 +218,27 @@ func (a *Agent) spawn(work func(context.Context)) bool {
 	return ok
 }
 
-// remember makes a call findable, under one key at a time.
-func (a *Agent) remember(c *call, key callKey) {
+// remember makes a call findable under keys, and no longer under those before. It is false, and changes nothing, when
+// another call has one of them.
+func (a *Agent) remember(c *call, keys ...callKey) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.calls, c.key)
-	a.calls[key] = c
-	c.key = key
+	for _, key := range keys {
+		if a.calls[key] != nil {
+			return false
+		}
+	}
+	for _, key := range c.keys {
+		delete(a.calls, key)
+	}
+	for _, key := range keys {
+		a.calls[key] = c
+	}
+	c.keys = keys
+	return true
 }
 
-func (a *Agent) forget(c *call) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.calls[c.key] == c {
-		delete(a.calls, c.key)
-	}
-}
+func (a *Agent) forget(c *call) { a.remember(c) }
 
 func (a *Agent) find(key callKey) *call {
 	a.mu.Lock()

@@ -72,7 +72,7 @@ type call struct {
 	done      chan struct{}
 
 	// Owned by the call's goroutine.
-	key      callKey
+	keys     []callKey // under which it is found; guarded by the agent's mutex
 	port     *media.Port
 	sdp      *description
 	media    media.PortMedia
@@ -81,6 +81,7 @@ type call struct {
 	called   bool              // LegCalling was told
 	rang     bool              // LegRinging was told
 	peer     peer
+	up       bool           // a 2xx was sent or came
 	fault    *dialogs.Cause // the call is to be hung up for this
 	trunk    *trunk         // whose challenges are answered; nil: none
 	ack      *sip.Request   // the ACK to repeat when the 2xx comes again
@@ -104,6 +105,9 @@ type unacked struct {
 // callKey finds a call: our tag is random, and the call checks the far end's tag itself.
 type callKey struct{ callID, tag string }
 
+// farTag goes before the far end's tag in the key of an inbound call, which finds an INVITE that came by two ways.
+const farTag = "from:"
+
 func (a *Agent) newCall(log *slog.Logger) *call {
 	return &call{
 		agent: a, log: log, accepted: newLatch(), hung: newLatch(), cancelled: newLatch(),
@@ -121,9 +125,12 @@ func (c *call) Answer() { c.accepted.set(func() {}) }
 // Hangup is part of dialogs.Leg.
 func (c *call) Hangup(status int) { c.hung.set(func() { c.refuseBy = refusal(status) }) }
 
-// live runs the whole life of the call and reports its end, whatever happens in it.
-func (c *call) live(life func() dialogs.Cause) {
-	cause := c.guard(life)
+// live runs the whole life of the call and reports its end, whatever happens in it. It is false when that was a panic.
+func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
+	cause, ok := c.guard(life)
+	if !ok && c.up {
+		_, _ = c.guard(func() dialogs.Cause { c.bye(ctx); return dialogs.Cause{} })
+	}
 	c.agent.forget(c)
 	close(c.done)
 	c.post(c.held)
@@ -135,6 +142,7 @@ func (c *call) live(life func() dialogs.Cause) {
 			c.log.Warn("sip: closing the media port failed", "error", err)
 		}
 	}
+	return ok
 }
 
 // drop ends a call that never came to live.
@@ -143,14 +151,14 @@ func (c *call) drop() {
 	close(c.done)
 }
 
-func (c *call) guard(life func() dialogs.Cause) (cause dialogs.Cause) {
+func (c *call) guard(life func() dialogs.Cause) (cause dialogs.Cause, ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("sip: call failed", "panic", p, "stack", string(debug.Stack()))
 			cause = dialogs.Cause{Reason: dialogs.Error, Details: "internal error"}
 		}
 	}()
-	return life()
+	return life(), true
 }
 
 // emit tells what happened, without waiting. Of what may come any number of times the last is kept.
@@ -198,6 +206,7 @@ func (c *call) leaving() bool {
 
 // talk is the call from its 2xx to its BYE.
 func (c *call) talk(ctx context.Context) dialogs.Cause {
+	c.up = true
 	hung, draining := c.hung.ch, c.agent.draining.ch
 	for {
 		if c.leaving() {

@@ -26,8 +26,19 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 		return
 	}
 	a.respond(req, tx, sip.StatusTrying)
-	tag, _ := req.To().Params.Get("tag")
-	a.remember(c, callKey{req.CallID().Value(), tag})
+	callID := req.CallID().Value()
+	ours, _ := req.To().Params.Get("tag")
+	theirs, _ := req.From().Params.Get("tag")
+	if !a.remember(c, callKey{callID, ours}, callKey{callID, farTag + theirs}) {
+		a.reject(c, req, tx, sip.StatusLoopDetected, "the same call came by another way") // RFC 3261 §8.2.2.2
+		return
+	}
+	lived := false
+	defer func() {
+		if !lived {
+			c.drop()
+		}
+	}()
 	c.trunk = t
 	c.peer, err = calledBy(req, networkOf(req))
 	if err != nil {
@@ -38,10 +49,13 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 	if accept == nil {
 		return
 	}
-	c.live(func() dialogs.Cause {
+	lived = true
+	if ok := c.live(ctx, func() dialogs.Cause {
 		accept(c)
 		return c.ring(ctx, req, tx)
-	})
+	}); !ok {
+		a.respond(req, tx, 500)
+	}
 }
 
 // decide runs everything that can refuse an INVITE, the cheap things first and before any port is spent. Accept is nil
@@ -68,7 +82,6 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 			if failed {
 				c.log.Warn("sip: call refused", "status", 401, "why", "wrong username or password for the trunk")
 			}
-			c.drop()
 			a.respond(req, tx, sip.StatusUnauthorized, sip.NewHeader("WWW-Authenticate", challenge))
 			return nil
 		}
@@ -129,14 +142,12 @@ func (a *Agent) refuse(c *call, req *sip.Request, tx *sip.ServerTx, err error) {
 			fmt.Sprintf("Bearer realm=%s, error=\"invalid_token\", error_description=%s", quoted(a.challenger.realm), quoted(words))))
 	}
 	c.log.Warn("sip: call refused", "status", status, "why", err.Error())
-	c.drop()
 	a.respond(req, tx, status, headers...)
 }
 
 // reject refuses for what the message is.
 func (a *Agent) reject(c *call, req *sip.Request, tx *sip.ServerTx, status int, why string) {
 	c.log.Info("sip: call refused", "status", status, "why", printable(why, 200))
-	c.drop()
 	if status == sip.StatusBadExtension {
 		a.respond(req, tx, status, sip.NewHeader("Unsupported", why))
 		return
@@ -147,7 +158,7 @@ func (a *Agent) reject(c *call, req *sip.Request, tx *sip.ServerTx, status int, 
 // ring is an inbound call from its 180 to its end.
 func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dialogs.Cause {
 	var err error
-	if c.port, err = c.agent.ports.Open(); err != nil {
+	if c.port, err = c.agent.ports.Open(); err != nil { //nolint:contextcheck // the port outlives ctx
 		c.log.Error("sip: call refused", "status", 503, "why", err.Error())
 		c.agent.respond(req, tx, 503, c.agent.warning(errs.MessageOf(err)))
 		return *failed(errs.MessageOf(err))

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"strings"
@@ -279,4 +280,25 @@ func TestNoFreePortEndsTheLeg(t *testing.T) {
 	require.Equal(t, dialogs.Error, end(t, in.leg(t)).Reason)
 	phone.passed()
 	g.idle(t)
+}
+
+// panicky fails where a bug of ours would.
+type panicky struct{ accept bool }
+
+func (p panicky) Incoming(context.Context, dialogs.Incoming) (func(dialogs.Leg), error) {
+	if !p.accept {
+		panic("incoming")
+	}
+	return func(dialogs.Leg) { panic("accept") }, nil
+}
+
+func TestPanicRefusesTheCallOnly(t *testing.T) {
+	t.Parallel()
+	for _, accept := range []bool{false, true} {
+		g := startAgent(t, Config{Trunks: []Trunk{office}}, panicky{accept})
+		for range 2 {
+			callIn(t, g, "uac_refused", "udp", "-key", "status", "500").passed()
+			g.idle(t)
+		}
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+	"golang.org/x/net/netutil"
 )
 
 const (
@@ -25,7 +26,11 @@ const (
 	// maxSources is how many senders the library remembers for one UDP socket before it is told to forget them.
 	maxSources = 10_000
 
-	socketTimeout = 5 * time.Second // for a TCP connection, or a write on one
+	// maxConnections is how many TCP connections of others one listener holds.
+	maxConnections = 4096
+
+	readPause     = 50 * time.Millisecond // before a socket is read again that failed, for want of file descriptors say
+	socketTimeout = 5 * time.Second       // for a TCP connection, or a write on one
 )
 
 var errTooManySources = errors.New("too many UDP senders")
@@ -67,6 +72,9 @@ func listen(uri string) (*listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sip.listen: %w", err)
 	}
+	if l.stream != nil {
+		l.stream = netutil.LimitListener(l.stream, maxConnections)
+	}
 	l.addr, err = netip.ParseAddrPort(bound.String())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sip.listen: %w", err), l.close())
@@ -93,8 +101,13 @@ func (l *listener) serve(ctx context.Context, tp *sip.TransportLayer, log *slog.
 			return nil
 		default:
 		}
-		if l.network == "tcp" {
+		if errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("%s: %w", l.uri(), err)
+		}
+		log.Warn("sip: reading paused", "listener", l.uri(), "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(readPause):
 		}
 	}
 }

@@ -37,7 +37,7 @@ func (a *Agent) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
 	c := a.newCall(a.log.With("dialog", d.Dialog))
 	c.port = port
 	started := a.spawn(func(ctx context.Context) {
-		c.live(func() dialogs.Cause { return c.place(ctx, d, candidates) })
+		c.live(ctx, func() dialogs.Cause { return c.place(ctx, d, candidates) })
 	})
 	if !started {
 		return nil, errors.Join(errs.New(errs.Unavailable, "the SIP user agent is not running"), port.Close())

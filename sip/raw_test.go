@@ -1,0 +1,122 @@
+package sip
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// rawPeer speaks SIP by hand, for what sipp cannot or will not say.
+type rawPeer struct {
+	t    *testing.T
+	conn net.Conn
+}
+
+func newRawPeer(t *testing.T, g *gateway) *rawPeer {
+	t.Helper()
+	conn, err := net.Dial("udp", g.at("udp"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return &rawPeer{t, conn}
+}
+
+// request renders a request; edit replaces pairs of old and new in it.
+func (p *rawPeer) request(method, branch string, edit ...string) string {
+	text := fmt.Sprintf("%s sip:+15550100@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s;rport\r\n"+
+		"From: <sip:+15550123@x>;tag=1\r\nTo: <sip:+15550100@x>\r\nCall-ID: raw\r\nCSeq: 1 %s\r\n"+
+		"Contact: <sip:a@%s>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n",
+		method, p.conn.LocalAddr(), branch, method, p.conn.LocalAddr())
+	return strings.NewReplacer(edit...).Replace(text)
+}
+
+// ask sends text and returns the first answer that is final.
+func (p *rawPeer) ask(text string) string {
+	p.t.Helper()
+	_, err := p.conn.Write([]byte(text))
+	require.NoError(p.t, err)
+	require.NoError(p.t, p.conn.SetReadDeadline(time.Now().Add(patience)))
+	buf := make([]byte, 65536)
+	for {
+		n, err := p.conn.Read(buf)
+		require.NoError(p.t, err, "no answer to %s", text)
+		if answer := string(buf[:n]); !strings.HasPrefix(answer, "SIP/2.0 1") {
+			return answer
+		}
+	}
+}
+
+func TestRequestsOutsideCalls(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p := newRawPeer(t, g)
+	sdp := []string{"Content-Length: 0\r\n\r\n", "Content-Type: application/sdp\r\nContent-Length: 5\r\n\r\nhello"}
+	for i, c := range []struct {
+		name, method string
+		edit         []string
+		want         string
+		contains     string
+	}{
+		{"ping", "OPTIONS", nil, "200", "Allow: " + allowed},
+		{"registration", "REGISTER", nil, "405", "Allow: " + allowed},
+		{"unknown method", "DANCE", nil, "405", "Allow: " + allowed},
+		{"hang-up of nothing", "BYE", nil, "481", ""},
+		{"hang-up of a stranger", "BYE", []string{"To: <sip:+15550100@x>", "To: <sip:+15550100@x>;tag=x"}, "481", ""},
+		{"cancel of nothing", "CANCEL", nil, "481", ""},
+		{"re-INVITE of nothing", "INVITE", []string{"To: <sip:+15550100@x>", "To: <sip:+15550100@x>;tag=x"}, "481", ""},
+		{"no tag", "INVITE", []string{";tag=1", ""}, "400", "Warning: 399"},
+		{"CSeq of another method", "INVITE", []string{"CSeq: 1 INVITE", "CSeq: 1 OPTIONS"}, "400", ""},
+		{"no Contact", "INVITE", []string{"Contact: <sip:a", "X-Contact: <sip:a"}, "400", ""},
+		{"a Contact that is no place", "INVITE", []string{"Contact: <sip:a", "Contact: <tel:a"}, "400", ""},
+		{"an extension", "INVITE", []string{"Max-Forwards: 70", "Require: 100rel, timer"}, "420", "Unsupported: 100rel, timer"},
+		{"another scheme", "INVITE", []string{"INVITE sip:", "INVITE mailto:"}, "416", ""},
+		{"another body", "INVITE", []string{"Content-Length: 0\r\n\r\n", "Content-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"}, "415", "Accept: application/sdp"},
+		{"a body of no type", "INVITE", []string{"Content-Length: 0\r\n\r\n", "Content-Length: 5\r\n\r\nhello"}, "400", ""},
+		{"no SDP", "INVITE", sdp, "400", ""},
+	} {
+		answer := p.ask(p.request(c.method, fmt.Sprint("b", i), append([]string{"Call-ID: raw", fmt.Sprint("Call-ID: raw", i)}, c.edit...)...))
+		require.True(t, strings.HasPrefix(answer, "SIP/2.0 "+c.want+" "), "%s: %s", c.name, answer)
+		require.Contains(t, answer, c.contains, c.name)
+	}
+	require.Empty(t, in.calls())
+	g.idle(t)
+}
+
+func TestSameCallByTwoWaysIsOne(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p := newRawPeer(t, g)
+	_, err := p.conn.Write([]byte(p.request("INVITE", "one")))
+	require.NoError(t, err)
+	leg := in.leg(t)
+	require.Contains(t, p.ask(p.request("INVITE", "two")), "SIP/2.0 482 Loop Detected")
+	leg.Hangup(0)
+	require.Equal(t, byThisEnd, end(t, leg).Details)
+	g.idle(t)
+}
+
+func TestGarbageHurtsNobody(t *testing.T) {
+	t.Parallel()
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, newCallers(nil))
+	p := newRawPeer(t, g)
+	tcp, err := net.Dial("tcp", g.at("tcp"))
+	require.NoError(t, err)
+	defer func() { _ = tcp.Close() }()
+	for _, text := range []string{
+		"", "\x00", "\r\n\r\n", "INVITE", "INVITE sip:a SIP/2.0\r\n\r\n", "SIP/2.0 200 OK\r\n\r\n", "SIP/2.0 -1 \r\nVia: x\r\n\r\n",
+		"INVITE sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP\r\nCSeq: 1 INVITE\r\n\r\n",
+		"ACK sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bKx\r\nCSeq: 1 ACK\r\n\r\n",
+		p.request("ACK", "ack"), p.request("INVITE", "x", "Content-Length: 0", "Content-Length: 99999999"),
+		p.request("INVITE", "x", "<sip:+15550123@x>", "\"\\"), strings.Repeat("A", 60000),
+	} {
+		_, _ = p.conn.Write([]byte(text))
+		_, _ = tcp.Write([]byte(text))
+	}
+	fresh := newRawPeer(t, g)
+	require.Contains(t, fresh.ask(fresh.request("OPTIONS", "after")), "SIP/2.0 200 OK")
+}
