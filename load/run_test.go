@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -267,12 +268,14 @@ func TestPrint(t *testing.T) {
 	assert.Equal(t, r, back)
 }
 
-// TestRun holds real calls over a real gateway: TANDEM_GATEWAY is the path of the tandem binary.
+// TestRun holds real calls over the real gateway, as a process.
 func TestRun(t *testing.T) {
-	binary := os.Getenv("TANDEM_GATEWAY")
-	if binary == "" {
-		t.Skip("TANDEM_GATEWAY doesn't name a tandem binary")
+	if testing.Short() {
+		t.Skip("builds the program and holds calls")
 	}
+	binary := filepath.Join(t.TempDir(), "tandem")
+	said, err := exec.Command("go", "build", "-tags", "nolibopusfile", "-o", binary, "tandem/cmd/tandem").CombinedOutput()
+	require.NoError(t, err, "%s", said)
 	var out bytes.Buffer
 	r, err := Run(t.Context(), Config{
 		Gateway: []string{binary, "serve"}, Calls: 3, Duration: 3 * time.Second, DropPercent: 10, Idle: time.Second, JSON: true,
