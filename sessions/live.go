@@ -21,6 +21,9 @@ type presence struct {
 	slots [PhoneSlot + 1]*Attachment
 }
 
+// unread is older than every version that the database gives.
+const unread = -1
+
 func newRegistry() registry {
 	return registry{present: map[string]*presence{}, rooms: map[string][]*presence{}}
 }
@@ -68,13 +71,13 @@ func (s *Service) replace(a *Attachment) *Attachment {
 	return old
 }
 
-// presenceOf returns the participant's presence, made when needed. s.mu is held.
+// presenceOf returns the participant's presence, made when needed. s.mu is held. A new one is in no session: what its
+// endpoint knows of the row may be old, so it hears nobody, and nobody hears it, until refresh has read the row.
 func (s *Service) presenceOf(p Participant) *presence {
 	l := s.live.present[p.ID]
 	if l == nil {
-		l = &presence{row: p}
+		l = &presence{row: Participant{ID: p.ID, Account: p.Account, Version: unread}}
 		s.live.present[p.ID] = l
-		s.live.enter(l)
 	}
 	return l
 }
