@@ -40,12 +40,13 @@ func (s *Service) Connect(ctx context.Context, p Participant, device string, ep 
 			return nil, err
 		}
 	}
-	if err := s.store.Connected(ctx, a.connection, a.event(webhooks.OnConnect)); err != nil {
-		a.remove()
-		return nil, fmt.Errorf("connect device: %w", err)
+	err := s.store.Connected(ctx, a.connection, a.event(webhooks.OnConnect))
+	if err == nil {
+		err = s.refresh(ctx, p)
 	}
-	err := s.refresh(ctx, p)
-	if err != nil || a.over() { // gone meanwhile, or replaced in its turn before its row stood: its end is still to be written
+	// Its end is still to be written when it is gone meanwhile, was replaced in its turn before its row stood, or when the
+	// answer of the database was lost and nobody knows whether the row stands.
+	if err != nil || a.over() {
 		a.remove()
 		if reported := a.report(ctx, webhooks.OnLeave); reported != nil {
 			return nil, reported
