@@ -2,6 +2,7 @@ package transcode
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,21 +90,26 @@ func next(p *rtp.Packet, samples uint32) {
 	p.Timestamp += samples
 }
 
-// BenchmarkBridgePair is what a call costs for 20 ms: a packet of the browser to the phone, one of the phone to the
-// browser. BenchmarkLibopusPair is the part of it that libopus takes.
-func BenchmarkBridgePair(b *testing.B) {
+// bridgePair returns what a call does for 20 ms: a packet of the browser to the phone, one of the phone to the browser.
+func bridgePair(b *testing.B) func() {
+	b.Helper()
 	c := newClock()
 	e := testEngine(c, Config{})
 	var tel, web discard
 	bridge, err := e.newBridge(BridgeConfig{Media: pcmu}, &tel)
 	require.NoError(b, err)
-	defer bridge.Close(nil)
 	bridge.Source().Audio().Add(&web)
 	track := media.NewTrack("audio", media.Audio, media.Opus(), nil)
 	bridge.Subscribe(&media.Source{Tracks: []*media.Track{track}})
 	p := newBenchPair(b)
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
+	i := 0
+	b.Cleanup(func() {
+		bridge.Close(nil)
+		require.Equal(b, i, web.packets)
+		require.InDelta(b, i, tel.packets, 1)
+		require.LessOrEqual(b, bridge.Stats().Fillers, uint64(1))
+	})
+	return func() {
 		down, up := p.web[i%50], p.tel[i%50]
 		track.WriteRTP(down)
 		bridge.up.ReceiveRTP(up, c.t)
@@ -111,28 +117,70 @@ func BenchmarkBridgePair(b *testing.B) {
 		next(down, 48000)
 		next(up, 8000)
 		c.add(20 * time.Millisecond)
+		i++
 	}
-	require.Positive(b, min(tel.packets, web.packets))
-	require.Zero(b, bridge.Stats().Fillers)
 }
 
-// BenchmarkLibopusPair is libopus alone on the same packets: the floor.
-func BenchmarkLibopusPair(b *testing.B) {
+// libopusPair returns libopus alone on the same packets: the floor.
+func libopusPair(b *testing.B) func() {
+	b.Helper()
 	p := newBenchPair(b)
 	dec, err := opus.NewDecoder(8000, 1)
 	require.NoError(b, err)
 	enc, err := Config{}.encoder()
 	require.NoError(b, err)
 	pcm, data := make([]int16, maxFrame), make([]byte, 1500)
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
+	i := 0
+	return func() {
 		if _, err := dec.Decode(p.web[i%50].Payload, pcm); err != nil {
 			b.Fatal(err)
 		}
 		if _, err := enc.Encode(p.voice[i%50], data); err != nil {
 			b.Fatal(err)
 		}
+		i++
 	}
+}
+
+func BenchmarkBridgePair(b *testing.B) {
+	pair := bridgePair(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		pair()
+	}
+}
+
+func BenchmarkLibopusPair(b *testing.B) {
+	pair := libopusPair(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		pair()
+	}
+}
+
+// BenchmarkPairRatio runs both in turn, a second of audio each, so that a busy machine slows both alike, and reports
+// the medians and their ratio.
+func BenchmarkPairRatio(b *testing.B) {
+	pairs := [2]func(){bridgePair(b), libopusPair(b)}
+	var took [2][]time.Duration
+	for b.Loop() {
+		for k, pair := range pairs {
+			start := time.Now()
+			for range 50 {
+				pair()
+			}
+			took[k] = append(took[k], time.Since(start)/50)
+		}
+	}
+	var median [2]float64
+	for k := range took {
+		slices.Sort(took[k])
+		median[k] = float64(took[k][len(took[k])/2])
+	}
+	b.ReportMetric(0, "ns/op") // of no meaning here
+	b.ReportMetric(median[0], "bridge-ns/pair")
+	b.ReportMetric(median[1], "libopus-ns/pair")
+	b.ReportMetric(median[0]/median[1], "ratio")
 }
 
 // BenchmarkLibopusDecode is the decoding half of the floor.
