@@ -79,6 +79,9 @@ type FlowResult struct {
 	DelayMaxMs float64 `json:"delayMaxMs"` //
 }
 
+// own is what was lost without being dropped on purpose.
+func (r *FlowResult) own() int { return r.Lost - r.Dropped + r.Mistaken }
+
 // add sums the counts of two flows; delays are set by whoever has them all.
 func (r *FlowResult) add(o FlowResult) {
 	r.Sent += o.Sent

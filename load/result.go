@@ -61,8 +61,10 @@ func (r *Result) print(out io.Writer, asJSON bool) error {
 		line(d.name, "\t%d\t%d\t%d\t%.3f %%\t%d\t%d\t%d\t%d\t%.2f ms\t%.2f ms\t%.2f ms", d.f.Sent, d.f.Dropped, d.f.Lost, d.f.LossPct,
 			d.f.Duplicated, d.f.Reordered, d.f.Fill, d.f.Slips, d.f.DelayP50Ms, d.f.DelayP99Ms, d.f.DelayMaxMs)
 	}
+	if r.DropPercent > 0 {
+		line("lost beyond that", "%d to browsers, %d to phones", r.ToBrowser.own(), r.ToPhone.own())
+	}
 	if r.PacerLateMaxMs > ms(packetTime) {
-		line("", "")
 		line("note", "we were late ourselves: the machine is too busy, what is lost here may not be the gateway's")
 	}
 	if err := w.Flush(); err != nil {
