@@ -106,6 +106,31 @@ func TestToneThroughTheMix(t *testing.T) {
 	requireTone(t, pcm[len(pcm)-8000:], 8000, 1000, -15)
 }
 
+// A browser whose packets come three at a time is heard whole, alone and in the mix.
+func TestBurstsAreHeardWhole(t *testing.T) {
+	for _, others := range []int{0, 1} {
+		c := newClock()
+		b, ear := testBridge(t, testEngine(c, Config{}), c, pcmu, nil)
+		web := newBrowser(t, "web", 1)
+		b.Subscribe(web.src)
+		for range others {
+			b.Subscribe(newBrowser(t, "other", 1).src)
+		}
+		say := web.speaker(1000, -15)
+		for i := range 300 {
+			if i%3 == 0 {
+				say()
+				say()
+				say()
+			}
+			step(c, []*Bridge{b})
+		}
+		pcm := ear.pcm(media.PCMU)
+		requireTone(t, pcm[len(pcm)-16000:len(pcm)-800], 8000, 1000, -15)
+		require.LessOrEqual(t, b.Stats().LateToPhone, uint64(lateRun))
+	}
+}
+
 func TestMixSaturates(t *testing.T) {
 	var m mixer
 	loud := make([]int16, frameSamples)

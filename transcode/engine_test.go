@@ -162,7 +162,10 @@ func TestBridgeOverSockets(t *testing.T) {
 	b.Subscribe(web.src)
 	tone := audio.Tone(1000, -15, 48000, time.Second)
 	var pcm []int16
+	ticker := time.NewTicker(frameTime)
+	defer ticker.Stop()
 	for at := 0; at < len(tone); at += 960 {
+		<-ticker.C
 		web.say(tone[at : at+960])
 		p := read()
 		require.EqualValues(t, 1, p.SequenceNumber-last.SequenceNumber)
