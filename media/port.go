@@ -137,8 +137,8 @@ func (p *Port) Start(r PortReceiver) {
 }
 
 // Update applies what was agreed, at first and after every re-offer. A changed remote address lets the port look for
-// the far end's source anew. A remote address that can't be sent to (0.0.0.0 is hold, RFC 3264 §8.4) stops sending and
-// leaves the source as it was.
+// the far end's source anew, and so does the end of a hold (Receive). A remote address that can't be sent to (0.0.0.0
+// is hold, RFC 3264 §8.4) stops sending and leaves the source as it was.
 func (p *Port) Update(m PortMedia) {
 	m.Remote = unmap(m.Remote)
 	m.RemoteRTCP = unmap(m.RemoteRTCP)
@@ -154,9 +154,13 @@ func (p *Port) Update(m PortMedia) {
 	if m.Remote != p.media.Remote || m.RemoteRTCP != p.media.RemoteRTCP {
 		p.reports.from = netip.AddrPort{}
 	}
+	resumed := m.Receive && !p.media.Receive
 	p.media = m
 	p.sending.Store(m.Send)
 	p.source.signal(m.Remote)
+	if resumed {
+		p.source.resume()
+	}
 	p.retarget()
 }
 

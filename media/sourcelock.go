@@ -18,7 +18,8 @@ type sourceLock struct {
 	signalled netip.AddrPort // from SDP
 	locked    netip.AddrPort // zero: not locked yet
 	ssrc      uint32         // last seen from locked
-	previous  netip.AddrPort // locked before the signalled address changed
+	previous  netip.AddrPort // locked before the signalled address changed, or before a hold
+	held      bool           // after a hold: previous is good until somebody else is heard
 	oldRun    int            // packets in a row from previous
 
 	// A newcomer at the signalled address.
@@ -33,6 +34,7 @@ func (l *sourceLock) signal(a netip.AddrPort) {
 		return
 	}
 	l.signalled = a
+	l.held = false
 	l.newRun, l.oldRun = 0, 0
 	if l.locked.IsValid() {
 		l.previous, l.locked = l.locked, netip.AddrPort{}
@@ -42,10 +44,22 @@ func (l *sourceLock) signal(a netip.AddrPort) {
 	}
 }
 
+// resume tells that a hold ended. A NAT may have forgotten the far end meanwhile: whoever sends first is it, from
+// where it was or from elsewhere.
+func (l *sourceLock) resume() {
+	if l.locked.IsValid() {
+		l.previous, l.locked = l.locked, netip.AddrPort{}
+		l.held = true
+	}
+}
+
 // target is where to send.
 func (l *sourceLock) target() netip.AddrPort {
-	if l.locked.IsValid() {
+	switch {
+	case l.locked.IsValid():
 		return l.locked
+	case l.held:
+		return l.previous
 	}
 	return l.signalled
 }
@@ -58,7 +72,7 @@ func (l *sourceLock) admit(from netip.AddrPort, ssrc uint32, seq uint16) bool {
 		return true
 	case !l.locked.IsValid() && from == l.previous:
 		// Packets that were on the way when the address changed are heard, but must not win the lock back.
-		if l.oldRun++; l.oldRun >= oldSourceRun {
+		if l.oldRun++; l.held || l.oldRun >= oldSourceRun {
 			l.lock(from, ssrc)
 		}
 		return true
@@ -82,5 +96,5 @@ func (l *sourceLock) admit(from netip.AddrPort, ssrc uint32, seq uint16) bool {
 
 func (l *sourceLock) lock(a netip.AddrPort, ssrc uint32) {
 	l.locked, l.ssrc = a, ssrc
-	l.previous, l.oldRun, l.newRun = netip.AddrPort{}, 0, 0
+	l.previous, l.held, l.oldRun, l.newRun = netip.AddrPort{}, false, 0, 0
 }

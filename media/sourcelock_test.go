@@ -18,6 +18,7 @@ func TestSourceLock(t *testing.T) {
 	// A step is a new SDP address or a packet.
 	type step struct {
 		signal netip.AddrPort
+		resume bool // a hold ends
 		from   netip.AddrPort
 		ssrc   uint32
 		seq    uint16
@@ -78,6 +79,29 @@ func TestSourceLock(t *testing.T) {
 			{from: sdp, ssrc: 1, seq: 10 + signalledRun - 1, ok: true, target: sdp},
 			{from: stranger, ssrc: 66, seq: 2, n: 50, target: sdp},
 		}},
+		{"after a hold the source is where it was", []step{
+			{resume: true},
+			{signal: sdp, target: sdp},
+			{from: nat, ssrc: 1, ok: true, target: nat},
+			{resume: true, target: nat},
+			{from: nat, ssrc: 1, ok: true, target: nat},
+			{from: stranger, ssrc: 2, target: nat},
+		}},
+		{"or elsewhere, when a NAT forgot it", []step{
+			{signal: sdp, target: sdp},
+			{from: nat, ssrc: 1, ok: true, target: nat},
+			{resume: true, target: nat},
+			{from: nat2, ssrc: 1, ok: true, target: nat2},
+			{from: nat, ssrc: 1, target: nat2},
+		}},
+		{"or where a new address says", []step{
+			{signal: sdp, target: sdp},
+			{from: nat, ssrc: 1, ok: true, target: nat},
+			{resume: true, target: nat},
+			{signal: sdp2, target: sdp2},
+			{from: nat, ssrc: 1, ok: true, target: sdp2},
+			{from: nat2, ssrc: 2, ok: true, target: nat2},
+		}},
 		{"a run with holes is none", []step{
 			{signal: sdp, target: sdp},
 			{from: nat, ssrc: 1, ok: true, target: nat},
@@ -95,9 +119,12 @@ func TestSourceLock(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var l sourceLock
 			for i, s := range c.steps {
-				if s.signal.IsValid() {
+				switch {
+				case s.signal.IsValid():
 					l.signal(s.signal)
-				} else {
+				case s.resume:
+					l.resume()
+				default:
 					for k := range max(1, s.n) {
 						require.Equal(t, s.ok, l.admit(s.from, s.ssrc, s.seq+uint16(k)), "step %d packet %d", i, k)
 					}
