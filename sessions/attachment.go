@@ -33,7 +33,10 @@ func (s *Service) Connect(ctx context.Context, p Participant, device string, ep 
 	a := &Attachment{service: s, who: p, slot: DeviceSlot, endpoint: ep}
 	a.connection = Connection{ID: uuid.NewString(), Account: p.Account, Participant: p.ID, Device: device, Opened: time.Now()}
 
-	if old := s.replace(a); old != nil {
+	old, turn := s.replace(a)
+	turn.wait()
+	defer turn.end()
+	if old != nil {
 		old.endpoint.Close(errs.New(errs.Conflict, "another device of this participant has connected"))
 		if err := old.report(ctx, webhooks.OnLeave); err != nil {
 			a.remove()
@@ -124,9 +127,12 @@ func (a *Attachment) Lost(ctx context.Context) error { return a.end(ctx, webhook
 func (a *Attachment) Detach() { a.remove() }
 
 func (a *Attachment) end(ctx context.Context, how webhooks.Name) error {
-	if !a.remove() {
+	turn, ok := a.leave()
+	if !ok {
 		return nil
 	}
+	turn.wait()
+	defer turn.end()
 	return a.report(ctx, how)
 }
 

@@ -57,8 +57,8 @@ func (s *Service) place(a *Attachment) bool {
 	return true
 }
 
-// replace puts a into its slot and returns who had it, taken off the air, or nil.
-func (s *Service) replace(a *Attachment) *Attachment {
+// replace puts a into its slot and returns who had it, taken off the air, or nil; and a's turn to write that.
+func (s *Service) replace(a *Attachment) (*Attachment, turn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.presenceOf(a.who)
@@ -68,7 +68,7 @@ func (s *Service) replace(a *Attachment) *Attachment {
 	}
 	l.slots[a.slot] = a
 	s.settleRoomOf(a.who.ID)
-	return old
+	return old, s.takeTurn(a.who.ID)
 }
 
 // presenceOf returns the participant's presence, made when needed. s.mu is held. A new one is in no session: what its
@@ -99,11 +99,26 @@ func (a *Attachment) silence() {
 	a.hears = nil
 }
 
-// remove takes the endpoint out of the live media; false when it was out already.
-func (a *Attachment) remove() bool {
+// remove takes the endpoint out of the live media.
+func (a *Attachment) remove() {
+	a.service.mu.Lock()
+	defer a.service.mu.Unlock()
+	a.takeOut()
+}
+
+// leave is remove for a device, with its turn to write the end; false when it was out already.
+func (a *Attachment) leave() (turn, bool) {
+	a.service.mu.Lock()
+	defer a.service.mu.Unlock()
+	if !a.takeOut() {
+		return turn{}, false
+	}
+	return a.service.takeTurn(a.who.ID), true
+}
+
+// takeOut takes the endpoint out; false when it was out already. s.mu is held.
+func (a *Attachment) takeOut() bool {
 	s := a.service
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if a.ended {
 		return false
 	}

@@ -40,8 +40,9 @@ type Service struct {
 
 	created chan struct{} // tells Run that there is a session to expire
 
-	mu   sync.Mutex // guards what follows; nothing that blocks is called while it is held
-	live registry
+	mu    sync.Mutex // guards what follows; nothing that blocks is called while it is held
+	live  registry
+	turns map[string]chan struct{} // by participant, the last of its line; see turn
 }
 
 // New makes the service. Recover must have run before endpoints are attached.
@@ -53,6 +54,7 @@ func New(cfg Config, store Store, signer *Signer, log *slog.Logger) *Service {
 		log:     log,
 		created: make(chan struct{}, 1),
 		live:    newRegistry(),
+		turns:   map[string]chan struct{}{},
 	}
 }
 
