@@ -50,6 +50,7 @@ type Call struct {
 type leg interface {
 	respond(code int, reason string, body []byte) error // inbound only
 	bye(ctx context.Context) error
+	abandon() // inbound only: no ACK is waited for any more
 	readAck(req *sip.Request, tx sip.ServerTransaction) error
 	readBye(req *sip.Request, tx sip.ServerTransaction) error
 	readInvite(req *sip.Request, tx sip.ServerTransaction) error
@@ -173,6 +174,13 @@ func (c *Call) hangup(ctx context.Context) error {
 		return fmt.Errorf("lab: hang up: %w", err)
 	}
 	return nil
+}
+
+// abandon ends the wait for an ACK that may never come: half a minute, during which Answer lets nobody hang up.
+func (c *Call) abandon() {
+	if s := c.Status(); s.Code == sip.StatusOK && !s.Answered {
+		c.leg.abandon()
+	}
 }
 
 func (c *Call) provisional(code int, reason string, media bool) error {

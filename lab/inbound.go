@@ -47,7 +47,7 @@ func (t *Trunk) serveCall(req *sip.Request, tx sip.ServerTransaction, dlg *sipgo
 		t.respond(req, tx, sip.StatusServiceUnavailable, "Service Unavailable")
 		return
 	}
-	c.Inbound, c.leg = true, &inboundLeg{dlg: dlg, call: c}
+	c.Inbound, c.leg = true, &inboundLeg{dlg: dlg, call: c, tx: tx}
 	tag, _ := dlg.InviteRequest.To().Params.Get("tag")
 	key := callKey{c.CallID, tag}
 	if !t.register(key, c) {
@@ -178,6 +178,7 @@ func (t *Trunk) respond(req *sip.Request, tx sip.ServerTransaction, code int, ph
 type inboundLeg struct {
 	dlg  *sipgo.DialogServerSession
 	call *Call
+	tx   sip.ServerTransaction // of the INVITE
 }
 
 func (l *inboundLeg) respond(code int, phrase string, body []byte) error {
@@ -188,6 +189,9 @@ func (l *inboundLeg) respond(code int, phrase string, body []byte) error {
 }
 
 func (l *inboundLeg) bye(ctx context.Context) error { return l.dlg.Bye(ctx) }
+
+// abandon lets the next repeat of the 200 fail, which comes after 4 s at most.
+func (l *inboundLeg) abandon() { l.tx.Terminate() }
 
 func (l *inboundLeg) readAck(req *sip.Request, tx sip.ServerTransaction) error {
 	return l.dlg.ReadAck(req, tx)

@@ -226,6 +226,8 @@ func (l *outboundLeg) respond(int, string, []byte) error {
 
 func (l *outboundLeg) bye(ctx context.Context) error { return l.dlg.Bye(ctx) }
 
+func (l *outboundLeg) abandon() {}
+
 func (l *outboundLeg) readAck(*sip.Request, sip.ServerTransaction) error { return nil } // of a re-INVITE
 
 func (l *outboundLeg) readBye(req *sip.Request, tx sip.ServerTransaction) error {

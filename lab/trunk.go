@@ -258,6 +258,7 @@ func (t *Trunk) hangUpAll(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, c := range calls {
 		wg.Go(func() {
+			c.abandon()
 			if err := c.hangup(ctx); err != nil {
 				t.log.Warn("lab: end of a call", "call", c.CallID, "err", err)
 			}
