@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -21,6 +22,8 @@ type Callbacks struct {
 	mu      sync.Mutex
 	all     []Callback
 	refuse  func(Callback) bool
+	held    chan struct{} // not nil: requests wait until it is closed
+	hanging int           // how many wait
 	changed chan struct{}
 }
 
@@ -28,7 +31,8 @@ type Callbacks struct {
 type Callback struct {
 	Object
 	ID       string // webhook-id
-	Signed   bool   // the signature was right
+	Body     string
+	Signed   bool // the signature was right
 	Accepted bool
 }
 
@@ -44,13 +48,19 @@ func NewCallbacks(tb testing.TB) *Callbacks {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		got := Callback{ID: r.Header.Get("webhook-id"), Signed: verifier.Verify(body, r.Header) == nil}
+		got := Callback{ID: r.Header.Get("webhook-id"), Body: string(body), Signed: verifier.Verify(body, r.Header) == nil}
 		_ = json.Unmarshal(body, &got.Object)
+		if !c.wait(r.Context()) {
+			return
+		}
 		if !c.take(got) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	}))
-	tb.Cleanup(server.Close)
+	tb.Cleanup(func() {
+		c.Release()
+		server.Close()
+	})
 	c.URL = server.URL + "/callback"
 	return c
 }
@@ -70,6 +80,55 @@ func (c *Callbacks) Refuse(f func(Callback) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.refuse = f
+}
+
+// Hold lets every request hang from now on, until Release or until its sender gives up: then it did not come in.
+func (c *Callbacks) Hold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		c.held = make(chan struct{})
+	}
+}
+
+// Release lets the requests go on that Hold kept.
+func (c *Callbacks) Release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held != nil {
+		close(c.held)
+		c.held = nil
+	}
+}
+
+// Hanging counts the requests that wait for Release.
+func (c *Callbacks) Hanging() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hanging
+}
+
+// wait lets a request wait as long as Hold says; false: its sender has given up.
+func (c *Callbacks) wait(ctx context.Context) bool {
+	c.mu.Lock()
+	held := c.held
+	if held == nil {
+		c.mu.Unlock()
+		return true
+	}
+	c.hanging++
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.hanging--
+		c.mu.Unlock()
+	}()
+	select {
+	case <-held:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // All returns what came in, refused ones too.
@@ -98,6 +157,16 @@ func (c *Callbacks) Words(participant string) []string {
 // Wait waits for a callback that f accepts and returns it.
 func (c *Callbacks) Wait(tb testing.TB, what string, f func(Callback) bool) Callback {
 	tb.Helper()
+	found, ok := c.WaitUnless(nil, f)
+	if !ok {
+		require.FailNow(tb, "no callback: "+what, "%v", c.All())
+	}
+	require.True(tb, found.Signed, "a callback without a good signature: %v", found.Object)
+	return found
+}
+
+// WaitUnless waits for a callback that f accepts; false: given was closed before, or Patience is over.
+func (c *Callbacks) WaitUnless(given <-chan struct{}, f func(Callback) bool) (Callback, bool) {
 	deadline := time.After(Patience)
 	for {
 		c.mu.Lock()
@@ -109,13 +178,14 @@ func (c *Callbacks) Wait(tb testing.TB, what string, f func(Callback) bool) Call
 		}
 		c.mu.Unlock()
 		if i >= 0 {
-			require.True(tb, found.Signed, "a callback without a good signature: %v", found.Object)
-			return found
+			return found, true
 		}
 		select {
 		case <-changed:
+		case <-given:
+			return Callback{}, false
 		case <-deadline:
-			require.FailNow(tb, "no callback: "+what, "%v", c.All())
+			return Callback{}, false
 		}
 	}
 }

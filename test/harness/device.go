@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -32,6 +33,7 @@ const (
 // hears and says real Opus.
 type Device struct {
 	Participant string
+	ID          string // its uniqueId
 
 	tb     testing.TB
 	socket *websocket.Conn
@@ -48,6 +50,8 @@ type Device struct {
 	notices    []Notice
 	revision   int
 	dropped    bool
+	closed     chan struct{} // closed when the socket is over
+	code       websocket.StatusCode
 }
 
 // Notice is a notification that is no offer.
@@ -66,7 +70,9 @@ type streamInfo struct {
 func Connect(tb testing.TB, g *Gateway, participant, token string) *Device {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	socket, resp, err := websocket.Dial(ctx, g.DeviceURL(token, uuid.NewString()), nil)
+	id := uuid.NewString()
+	client := &http.Client{Transport: &http.Transport{}}
+	socket, resp, err := websocket.Dial(ctx, g.DeviceURL(token, id), &websocket.DialOptions{HTTPClient: client})
 	if err != nil {
 		cancel()
 	}
@@ -76,7 +82,7 @@ func Connect(tb testing.TB, g *Gateway, participant, token string) *Device {
 	}
 	socket.SetReadLimit(1 << 20)
 	d := &Device{
-		Participant: participant, tb: tb, socket: socket, cancel: cancel,
+		Participant: participant, ID: id, tb: tb, socket: socket, cancel: cancel, closed: make(chan struct{}),
 		calls: map[int]chan json.RawMessage{}, streams: map[string]streamInfo{}, heard: map[string]*recording{},
 	}
 	d.work.Go(func() { d.read(ctx) })
@@ -108,6 +114,19 @@ func (d *Device) Drop() {
 	d.work.Wait()
 }
 
+// WaitClosed waits until the socket is over and returns the code that the gateway closed it with; −1: it just broke.
+func (d *Device) WaitClosed(tb testing.TB) websocket.StatusCode {
+	tb.Helper()
+	select {
+	case <-d.closed:
+	case <-time.After(Patience):
+		require.FailNow(tb, "the device's socket stays open")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.code
+}
+
 // start runs f unless the device is closing.
 func (d *Device) start(f func()) {
 	d.mu.Lock()
@@ -126,7 +145,9 @@ func (d *Device) read(ctx context.Context) {
 				close(waiting)
 			}
 			d.calls = map[int]chan json.RawMessage{}
+			d.code = websocket.CloseStatus(err)
 			d.mu.Unlock()
+			close(d.closed)
 			return
 		}
 		var m struct {
@@ -235,6 +256,42 @@ func newPeer() (*webrtc.PeerConnection, error) {
 // PublishTone publishes one audio stream with a sine of this frequency (Hz) and level (dBFS) until the device closes.
 func (d *Device) PublishTone(hz, level float64, alias string) {
 	d.tb.Helper()
+	amplitude := math.Pow(10, level/20) * math.MaxInt16
+	n := 0
+	d.publish(alias, func(frame []int16) {
+		for i := range frame {
+			frame[i] = int16(amplitude * math.Sin(2*math.Pi*hz*float64(n)/opusRate))
+			n++
+		}
+	})
+}
+
+// PublishSamples publishes one audio stream that is silent until say is called: then it says the samples (mono, 48 kHz)
+// once. say returns when their first frame goes out.
+func (d *Device) PublishSamples(samples []int16, alias string) (say func() time.Time) {
+	d.tb.Helper()
+	begun := make(chan time.Time)
+	wanted := make(chan struct{}, 1)
+	var rest []int16
+	d.publish(alias, func(frame []int16) {
+		select {
+		case <-wanted:
+			rest = samples
+			begun <- time.Now()
+		default:
+		}
+		clear(frame)
+		rest = rest[copy(frame, rest):]
+	})
+	return func() time.Time {
+		wanted <- struct{}{}
+		return <-begun
+	}
+}
+
+// publish publishes one audio stream; next fills each frame of 20 ms at 48 kHz, on the goroutine that sends them.
+func (d *Device) publish(alias string, next func(frame []int16)) {
+	d.tb.Helper()
 	pc, err := newPeer()
 	require.NoError(d.tb, err)
 	track, err := webrtc.NewTrackLocalStaticSample(
@@ -272,23 +329,19 @@ func (d *Device) PublishTone(hz, level float64, alias string) {
 	case <-time.After(Patience):
 		require.FailNow(d.tb, "the publishing connection was not made")
 	}
-	d.start(func() { speak(pc, track, hz, level) })
+	d.start(func() { speak(pc, track, next) })
 }
 
-// speak sends a sine until the peer connection is closed.
-func speak(pc *webrtc.PeerConnection, track *webrtc.TrackLocalStaticSample, hz, level float64) {
+// speak sends what next gives until the peer connection is closed.
+func speak(pc *webrtc.PeerConnection, track *webrtc.TrackLocalStaticSample, next func(frame []int16)) {
 	encoder, err := opus.NewEncoder(opusRate, 1, opus.AppVoIP)
 	if err != nil {
 		return
 	}
 	due := time.Now() // absolute: a late frame does not delay the next
-	amplitude := math.Pow(10, level/20) * math.MaxInt16
 	pcm, payload := make([]int16, opusFrame), make([]byte, maxPayload)
-	for n := 0; pc.ConnectionState() != webrtc.PeerConnectionStateClosed; {
-		for i := range pcm {
-			pcm[i] = int16(amplitude * math.Sin(2*math.Pi*hz*float64(n)/opusRate))
-			n++
-		}
+	for pc.ConnectionState() != webrtc.PeerConnectionStateClosed {
+		next(pcm)
 		size, err := encoder.Encode(pcm, payload)
 		if err != nil || track.WriteSample(media.Sample{Data: slices.Clone(payload[:size]), Duration: frameTime}) != nil {
 			return
@@ -388,6 +441,16 @@ func (d *Device) Heard(participant string) []int16 {
 		return slices.Clone(r.samples)
 	}
 	return nil
+}
+
+// HeardFrom is Heard and when its first packet came.
+func (d *Device) HeardFrom(participant string) ([]int16, time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.heard[participant]; r != nil {
+		return slices.Clone(r.samples), r.from
+	}
+	return nil, time.Time{}
 }
 
 // Forget throws away what was heard so far.

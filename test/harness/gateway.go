@@ -35,8 +35,9 @@ const Patience = 20 * time.Second
 
 // Gateway is a running gateway with its own database and free ports.
 type Gateway struct {
-	App    *gateway.App
-	URL    string // of REST, without a slash at the end
+	App    *gateway.App // nil: it runs in a process of its own
+	URL    string       // of REST, without a slash at the end
+	sip    []string     // the SIP listeners, as URIs
 	client *http.Client
 	stop   func()
 }
@@ -72,7 +73,7 @@ func Start(tb testing.TB, cfg gateway.Config) *Gateway {
 	require.NoError(tb, err)
 	done := make(chan error, 1)
 	go func() { done <- app.Run(ctx) }()
-	g := &Gateway{App: app, URL: app.URL(), client: &http.Client{Transport: &http.Transport{}, Timeout: Patience}}
+	g := &Gateway{App: app, URL: app.URL(), sip: app.SIPAddrs(), client: newClient()}
 	stopped := false
 	g.stop = func() {
 		if stopped {
@@ -84,15 +85,21 @@ func Start(tb testing.TB, cfg gateway.Config) *Gateway {
 		require.NoError(tb, <-done)
 	}
 	tb.Cleanup(g.stop)
-	require.Eventually(tb, func() bool {
-		resp, err := g.client.Get(g.URL + "/readyz")
-		if err != nil {
-			return false
-		}
-		defer func() { _ = resp.Body.Close() }()
-		return resp.StatusCode == http.StatusOK
-	}, Patience, 5*time.Millisecond)
+	require.Eventually(tb, g.ready, Patience, 5*time.Millisecond)
 	return g
+}
+
+func newClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{}, Timeout: Patience}
+}
+
+func (g *Gateway) ready() bool {
+	resp, err := g.client.Get(g.URL + "/readyz")
+	if err != nil {
+		return false
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return resp.StatusCode == http.StatusOK
 }
 
 // Stop ends the gateway now.
@@ -101,7 +108,7 @@ func (g *Gateway) Stop() { g.stop() }
 // SIPAddr is host:port of the listener for a transport, udp or tcp.
 func (g *Gateway) SIPAddr(tb testing.TB, transport string) string {
 	tb.Helper()
-	for _, a := range g.App.SIPAddrs() {
+	for _, a := range g.sip {
 		if u, err := url.Parse(a); err == nil && u.Scheme == transport {
 			return u.Host
 		}
@@ -139,21 +146,33 @@ func (o Object) Text(keys ...string) string {
 // Do sends a request below the account's path and returns status and body.
 func (g *Gateway) Do(tb testing.TB, method, path string, body any) (int, []byte) {
 	tb.Helper()
+	status, text, err := g.Try(method, path, body)
+	require.NoError(tb, err)
+	return status, text
+}
+
+// Try is Do where the gateway may be gone: an error means that there was no whole answer.
+func (g *Gateway) Try(method, path string, body any) (int, []byte, error) {
 	var reader io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
-		require.NoError(tb, err)
+		if err != nil {
+			return 0, nil, err
+		}
 		reader = bytes.NewReader(text)
 	}
 	req, err := http.NewRequest(method, g.URL+"/v1/accounts/"+Account+path, reader)
-	require.NoError(tb, err)
+	if err != nil {
+		return 0, nil, err
+	}
 	req.SetBasicAuth(User, Password)
 	resp, err := g.client.Do(req)
-	require.NoError(tb, err)
+	if err != nil {
+		return 0, nil, err
+	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
-	require.NoError(tb, err)
-	return resp.StatusCode, text
+	return resp.StatusCode, text, err
 }
 
 // Must sends a request that has to succeed and returns the object that it answers.
@@ -215,13 +234,18 @@ func Subscribe(session string, hears ...string) Object {
 // Call posts a dialog and returns its id.
 func (g *Gateway) Call(tb testing.TB, participant, to string, more ...Object) string {
 	tb.Helper()
+	o := g.Must(tb, http.MethodPost, "/participants/"+participant+"/dialogs", Dial(to, more...))
+	require.Equal(tb, "NEW", o.Text("state"))
+	return o.Text("dialogId")
+}
+
+// Dial is the body of a dialog to a number.
+func Dial(to string, more ...Object) Object {
 	data := Object{"to": to, "from": "+15550199"}
 	for _, m := range more {
 		maps.Copy(data, m)
 	}
-	o := g.Must(tb, http.MethodPost, "/participants/"+participant+"/dialogs", Object{"dialogType": "SIP", "dialogStateData": data})
-	require.Equal(tb, "NEW", o.Text("state"))
-	return o.Text("dialogId")
+	return Object{"dialogType": "SIP", "dialogStateData": data}
 }
 
 // DialogState returns a dialog's state of this moment.
@@ -263,4 +287,14 @@ func (g *Gateway) Get(tb testing.TB, path string) string {
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(tb, err)
 	return string(body)
+}
+
+// LastDialog is the id of a participant's newest dialog.
+func (g *Gateway) LastDialog(tb testing.TB, participant string) string {
+	tb.Helper()
+	_, text := g.Do(tb, http.MethodGet, "/participants/"+participant+"/dialogs", nil)
+	var all []Object
+	require.NoError(tb, json.Unmarshal(text, &all))
+	require.NotEmpty(tb, all)
+	return all[len(all)-1].Text("dialogId")
 }
