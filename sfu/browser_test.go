@@ -436,8 +436,11 @@ func (v *voice) say(mark string) {
 }
 
 // event sends a packet as telephone-event on the clock of Opus.
-func (v *voice) event(p *rtp.Packet) {
-	p.SSRC, p.PayloadType = uint32(v.sender.GetParameters().Encodings[0].SSRC), 110
+func (v *voice) event(p *rtp.Packet) { v.send(110, p) }
+
+// send sends a packet with any payload type.
+func (v *voice) send(payloadType uint8, p *rtp.Packet) {
+	p.SSRC, p.PayloadType = uint32(v.sender.GetParameters().Encodings[0].SSRC), payloadType
 	raw, err := p.Marshal()
 	if err != nil {
 		panic(err)

@@ -2,7 +2,6 @@ package sfu
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,33 +19,8 @@ import (
 
 const (
 	inboxSize  = 1024
-	storeLimit = 10 * time.Second // how long the end of a device may take to be written
+	storeLimit = 10 * time.Second // how long one question to the store may take
 )
-
-// Why a device ends.
-var (
-	errLeft     = errors.New("the device left")
-	errRestart  = errors.New("the gateway stops")
-	errGrace    = errors.New("the device did not come back in time")
-	errSlow     = errors.New("the device's inbox is full")
-	errNoAnswer = errs.New(errs.Unavailable, "the offer was not answered: join again")
-	// errBeganAnew is what a client hears whose connections here, or there, are gone: it cannot rebuild them.
-	errBeganAnew = errs.New(errs.Conflict, "the connection is not known here any more: join again")
-)
-
-// ending is why and how a device ends; it is the cause of its context.
-type ending struct {
-	cause error
-	code  websocket.StatusCode
-	lost  bool // onDisconnect instead of onLeave
-	tell  bool // the device is told the cause
-}
-
-// Error returns the cause's text.
-func (e *ending) Error() string { return e.cause.Error() }
-
-// Unwrap returns the cause.
-func (e *ending) Unwrap() error { return e.cause }
 
 // Device is one browser of a participant, for as long as it keeps coming back under the same uniqueId. It implements
 // sessions.Endpoint; all its methods may be called from any goroutine and never block.
@@ -289,144 +263,5 @@ func (d *Device) report(ctx context.Context, lost bool) {
 	}
 }
 
-// handle answers one message.
-func (d *Device) handle(ctx context.Context, data []byte) {
-	r, err := parseRequest(data)
-	if errors.Is(err, errIgnored) {
-		return
-	}
-	var result any
-	if err == nil {
-		result, err = d.call(ctx, r)
-	}
-	if wrong, ok := errors.AsType[*rpcError](err); ok {
-		if r.id != nil {
-			d.send(encodeError(r.id, wrong))
-		}
-		return
-	}
-	if err != nil {
-		d.log.Info("refused", "method", r.method, "err", err)
-	}
-	switch {
-	case r.id == nil:
-	case err != nil:
-		d.send(encodeError(r.id, rpcErrorOf(err)))
-	default:
-		d.send(encodeResult(r.id, result))
-	}
-	if errors.Is(err, errBeganAnew) {
-		d.end(errBeganAnew, d.membership != nil)
-	}
-}
-
-// call does what a request asks. Before setMediaPreferences, the first call of a client that begins, nothing else is
-// done: a client that comes back after its device ended here does not make it, and must be sent away.
-func (d *Device) call(ctx context.Context, r request) (any, error) {
-	switch r.method {
-	case "ping":
-		return emptyResult{}, nil
-	case "leave":
-		d.cancel(&ending{cause: errLeft, code: websocket.StatusNormalClosure})
-		return emptyResult{}, nil
-	case "deviceDiagnostics":
-		d.log.Debug("diagnostics", "bytes", len(r.params))
-		return emptyResult{}, nil
-	case "setMediaPreferences":
-		return emptyResult{}, d.begin(ctx, r.params)
-	case "offerSdp", "answerSdp":
-	default:
-		return nil, &rpcError{rpcUnknownMethod, "unknown method"}
-	}
-	if d.membership == nil {
-		return nil, errBeganAnew
-	}
-	if r.method == "answerSdp" {
-		var params answerParams
-		if err := decodeParams(r.params, &params); err != nil {
-			return nil, err
-		}
-		return emptyResult{}, d.subscribe.answer(params)
-	}
-	var params offerParams
-	if err := decodeParams(r.params, &params); err != nil {
-		return nil, err
-	}
-	return d.publish.offer(ctx, params)
-}
-
-// begin is the greeting: from here on the device is connected.
-func (d *Device) begin(ctx context.Context, raw json.RawMessage) error {
-	var params struct {
-		Protocol string `json:"protocol"`
-	}
-	if err := decodeParams(raw, &params); err != nil {
-		return err
-	}
-	if params.Protocol != "" && params.Protocol != "WEBRTC" {
-		return errs.New(errs.Invalid, `protocol: expected "WEBRTC"`)
-	}
-	if d.membership != nil {
-		return nil
-	}
-	d.helloTimer.Stop()
-	m, err := d.server.members.Connect(ctx, d.participant, d.id, d)
-	if err != nil {
-		code := websocket.StatusNormalClosure
-		if c := errs.CodeOf(err); c == errs.Internal || c == errs.Unavailable {
-			code = websocket.StatusTryAgainLater // the client knocks again
-		}
-		d.cancel(&ending{cause: err, code: code, tell: true})
-		return err
-	}
-	d.membership = m
-	d.log.Info("device connected")
-	return nil
-}
-
 // mayPublish says whether an m-line of the device's offer becomes a track.
 func (d *Device) mayPublish(s section) bool { return s.sends && d.participant.MayPublish(s.kind) }
-
-// subscribingIs follows the subscribing connection. The device cannot repair it, so we do.
-func (d *Device) subscribingIs(state webrtc.PeerConnectionState) {
-	d.state = state
-	switch state {
-	case webrtc.PeerConnectionStateConnected:
-		d.reconnect.Stop()
-		d.patience = 0
-		d.subscribe.refresh()
-	case webrtc.PeerConnectionStateDisconnected, webrtc.PeerConnectionStateFailed:
-		if d.patience == 0 {
-			d.restartICE()
-		}
-	default:
-	}
-}
-
-// restartICE lets the next offer restart ICE, and again, ever more patiently, until the connection is up.
-func (d *Device) restartICE() {
-	if d.state == webrtc.PeerConnectionStateConnected || d.state == webrtc.PeerConnectionStateClosed {
-		return
-	}
-	d.patience = min(max(2*d.patience, d.server.cfg.OfferTimeout), time.Minute)
-	d.reconnect.Reset(d.patience)
-	d.subscribe.restart = true
-}
-
-// keyListener tells a device of the keys of a source that it hears. It implements media.KeySink.
-type keyListener struct {
-	d           *Device
-	participant string
-}
-
-// WriteKey passes a key on when it is released: once, with its length.
-func (l *keyListener) WriteKey(k media.Key) {
-	if !k.Ended {
-		return
-	}
-	l.d.post(func() {
-		l.d.notify("dtmf", dtmfNotification{
-			ParticipantID: l.participant, Digit: string(rune(k.Digit)), Duration: k.Duration.Milliseconds(),
-		})
-	})
-}

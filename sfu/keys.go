@@ -63,3 +63,21 @@ func (r *keyReader) reset() []media.Key {
 	r.known = false
 	return r.scratch
 }
+
+// keyListener tells a device of the keys of a source that it hears. It implements media.KeySink.
+type keyListener struct {
+	d           *Device
+	participant string
+}
+
+// WriteKey passes a key on when it is released: once, with its length.
+func (l *keyListener) WriteKey(k media.Key) {
+	if !k.Ended {
+		return
+	}
+	l.d.post(func() {
+		l.d.notify("dtmf", dtmfNotification{
+			ParticipantID: l.participant, Digit: string(rune(k.Digit)), Duration: k.Duration.Milliseconds(),
+		})
+	})
+}

@@ -3,6 +3,7 @@ package sfu_test
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -194,6 +195,46 @@ func TestAStreamPublishedAnewGoesOn(t *testing.T) {
 		o := bob.nextOffer()
 		require.Equal(t, strings.Count(before.SDPOffer, "m=audio"), strings.Count(o.SDPOffer, "m=audio"))
 	}
+}
+
+// A browser may change to another codec that was agreed: the stream is published anew with it.
+func TestAnotherAgreedCodec(t *testing.T) {
+	g := serve(t, anybody("ann", "bob"), sfu.Config{})
+	ann, bob := g.browser(t, "ann", "a1"), g.browser(t, "bob", "b1")
+	cam := ann.track(webrtc.MimeTypeVP8, "s", "cam")
+	ann.offerPublish(nil, nil)
+	cam.until(t, "eight", func() bool { return bob.hears("s", "cam").count("eight") > 3 })
+	require.Equal(t, webrtc.MimeTypeVP8, g.room.sources("ann")[0].Tracks[0].Codec.MimeType)
+	var vp9 uint8
+	for _, c := range cam.sender.GetParameters().Codecs {
+		if c.MimeType == webrtc.MimeTypeVP9 && c.SDPFmtpLine == "profile-id=0" {
+			vp9 = uint8(c.PayloadType)
+		}
+	}
+	require.NotZero(t, vp9)
+	require.Eventually(t, func() bool {
+		cam.seq++
+		cam.ts += 3000
+		cam.send(vp9, &rtp.Packet{
+			Header: rtp.Header{Version: 2, SequenceNumber: cam.seq, Timestamp: cam.ts}, Payload: []byte("nine"),
+		})
+		for _, src := range g.room.sources("ann") {
+			if src.Tracks[0].Codec.MimeType == webrtc.MimeTypeVP9 {
+				return bob.hears("s", "cam").count("nine") > 3
+			}
+		}
+		return false
+	}, patience, 5*time.Millisecond)
+	require.Len(t, g.room.sources("ann"), 1)
+}
+
+func TestThePublicAddress(t *testing.T) {
+	g := serve(t, anybody("ann"), sfu.Config{PublicIP: netip.MustParseAddr("203.0.113.7")})
+	ann := g.browser(t, "ann", "a1")
+	ann.track(webrtc.MimeTypeOpus, "s", "mic")
+	answer := ann.offerPublish(nil, nil).SDPAnswer
+	require.Contains(t, answer, fmt.Sprintf("203.0.113.7 %d typ host", g.UDPAddr().Port()))
+	require.NotContains(t, answer, "127.0.0.1 ", "an address that nobody can reach")
 }
 
 // phone is a source without a device.

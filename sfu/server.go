@@ -229,7 +229,9 @@ func (s *Server) admit(ctx context.Context, r *http.Request, sock *socket) (*Dev
 	if len(id) > maxUniqueID {
 		return nil, errs.New(errs.Invalid, "uniqueId: longer than %d bytes", maxUniqueID)
 	}
-	p, err := s.members.Authenticate(ctx, query.Get("token"))
+	storeCtx, cancel := context.WithTimeout(ctx, storeLimit)
+	defer cancel()
+	p, err := s.members.Authenticate(storeCtx, query.Get("token"))
 	if err != nil {
 		return nil, err
 	}
@@ -243,8 +245,8 @@ func (s *Server) admit(ctx context.Context, r *http.Request, sock *socket) (*Dev
 	if d == nil {
 		d = newDevice(s, p, id, s.revisions[key])
 		delete(s.revisions, key)
-		devCtx, cancel := context.WithCancelCause(ctx)
-		d.cancel = cancel
+		devCtx, end := context.WithCancelCause(ctx)
+		d.cancel = end
 		s.devices[key] = d
 		s.all.Go(func() { d.run(devCtx) })
 	}
