@@ -269,17 +269,13 @@ func TestNobodyNeedReadTheEvents(t *testing.T) {
 func TestNoFreePortEndsTheLeg(t *testing.T) {
 	t.Parallel()
 	in := newCallers(nil)
-	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
-	var err error
-	g.Agent.ports, err = media.NewPorts(media.PortsConfig{Listen: netip.MustParseAddr("127.0.0.1"), From: 39990, To: 39991})
-	require.NoError(t, err)
-	taken, err := g.Agent.ports.Open()
+	g := startAgentOn(t, Config{Trunks: []Trunk{office}}, in, media.PortsConfig{From: 39990, To: 39991})
+	taken, err := g.ports.Open()
 	require.NoError(t, err)
 	defer func() { _ = taken.Close() }()
 	phone := callIn(t, g, "uac_refused", "udp", "-key", "status", "503")
 	require.Equal(t, dialogs.Error, end(t, in.leg(t)).Reason)
 	phone.passed()
-	g.idle(t)
 }
 
 // panicky fails where a bug of ours would.

@@ -84,6 +84,11 @@ type gateway struct {
 
 func startAgent(t *testing.T, cfg Config, in dialogs.Callers) *gateway {
 	t.Helper()
+	return startAgentOn(t, cfg, in, media.PortsConfig{From: 40000, To: 49999})
+}
+
+func startAgentOn(t *testing.T, cfg Config, in dialogs.Callers, rtp media.PortsConfig) *gateway {
+	t.Helper()
 	if len(cfg.Listen) == 0 {
 		cfg.Listen = []string{"udp://127.0.0.1:0", "tcp://127.0.0.1:0"}
 	}
@@ -92,7 +97,8 @@ func startAgent(t *testing.T, cfg Config, in dialogs.Callers) *gateway {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level}))
-	ports, err := media.NewPorts(media.PortsConfig{Listen: netip.MustParseAddr("127.0.0.1"), From: 40000, To: 49999})
+	rtp.Listen = netip.MustParseAddr("127.0.0.1")
+	ports, err := media.NewPorts(rtp)
 	require.NoError(t, err)
 	a, err := Listen(cfg, ports, log)
 	require.NoError(t, err)

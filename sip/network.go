@@ -149,19 +149,36 @@ func forgetSources() sip.TransportReadFilter {
 	}
 }
 
-// own returns the listener that a request over network leaves from, nil if there is none.
-func (a *Agent) own(network string) *listener {
+// own returns the listener that talks with remote over network, nil if there is none: the first that can reach it, by
+// family and by loopback, else the first.
+func (a *Agent) own(network, remote string) *listener {
+	var first *listener
+	to, err := netip.ParseAddrPort(remote)
 	for _, l := range a.listeners {
-		if l.network == network {
+		if l.network != network {
+			continue
+		}
+		if err != nil || l.reaches(to.Addr().Unmap()) {
 			return l
 		}
+		if first == nil {
+			first = l
+		}
 	}
-	return nil
+	return first
+}
+
+func (l *listener) reaches(to netip.Addr) bool {
+	from := l.addr.Addr().Unmap()
+	if from.IsUnspecified() {
+		return from.Is6() || to.Is4()
+	}
+	return from.Is4() == to.Is4() && from.IsLoopback() == to.IsLoopback()
 }
 
 // address returns the host and port at which the far end at remote reaches us over network.
 func (a *Agent) address(network, remote string) (host string, port int) {
-	l := a.own(network)
+	l := a.own(network, remote)
 	if l == nil {
 		l = a.listeners[0]
 	}

@@ -138,7 +138,7 @@ func (a *Agent) direct(req *sip.Request, network, destination string) {
 	req.PrependHeader(via)
 	req.SetTransport(strings.ToUpper(network))
 	req.SetDestination(destination)
-	if l := a.own(network); l != nil && network == "udp" {
+	if l := a.own(network, destination); l != nil && network == "udp" {
 		req.Laddr = sip.Addr{IP: l.addr.Addr().AsSlice(), Port: int(l.addr.Port())}
 	}
 }
@@ -157,7 +157,7 @@ func (a *Agent) connected(addr string) bool {
 func (a *Agent) contact(network, remote string) *sip.ContactHeader {
 	host, port := a.address(network, remote)
 	uri := sip.Uri{Scheme: "sip", User: "tandem", Host: host, Port: port}
-	if network == "tcp" && a.own("tcp") != nil {
+	if network == "tcp" && a.own("tcp", remote) != nil {
 		uri.UriParams = sip.HeaderParams{{K: "transport", V: "tcp"}}
 	}
 	return &sip.ContactHeader{Address: uri}

@@ -300,3 +300,27 @@ func TestConfigIsJudged(t *testing.T) {
 	require.Equal(t, int(a.listeners[0].addr.Port()), port)
 	require.NoError(t, a.Close())
 }
+
+func TestListenerFitsTheFarEnd(t *testing.T) {
+	a := &Agent{}
+	for _, l := range []string{"udp 127.0.0.1:5060", "tcp 127.0.0.1:5060", "udp 192.0.2.1:5061", "udp [2001:db8::1]:5062"} {
+		network, addr, _ := strings.Cut(l, " ")
+		a.listeners = append(a.listeners, &listener{network: network, addr: netip.MustParseAddrPort(addr)})
+	}
+	for _, c := range []struct {
+		network, remote string
+		want            uint16
+	}{
+		{"udp", "127.0.0.2:9", 5060},
+		{"udp", "198.51.100.1:9", 5061},
+		{"udp", "[2001:db8::2]:9", 5062},
+		{"udp", "carrier.example:9", 5060},
+		{"udp", "[::1]:9", 5060},
+		{"tcp", "198.51.100.1:9", 5060},
+	} {
+		require.Equal(t, c.want, a.own(c.network, c.remote).addr.Port(), "%+v", c)
+	}
+	require.Nil(t, a.own("tls", "127.0.0.1:9"))
+	all := &listener{addr: netip.MustParseAddrPort("[::]:5060")}
+	require.True(t, all.reaches(netip.MustParseAddr("192.0.2.1")) && all.reaches(netip.MustParseAddr("::1")))
+}
