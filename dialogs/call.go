@@ -20,7 +20,7 @@ type call struct {
 	keys    chan media.Key
 	closing chan struct{} // closed once by Close: the participant is gone
 	stops   chan struct{} // closed once by stop: the gateway stops
-	done    chan struct{} // closed by run when it returns
+	done    chan struct{} // closed by forget: nobody is asked any more
 
 	closeOnce, stopOnce sync.Once
 

@@ -35,8 +35,10 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 	})
 	return func(leg Leg) { //nolint:contextcheck // a call outlives the request that began it
 		c.leg = leg
-		if !s.start(c) {
+		if !s.enlist(c) {
 			leg.Hangup(503)
+			return
 		}
+		s.start(c)
 	}, nil
 }

@@ -32,7 +32,6 @@ type change struct {
 // run is the goroutine of a call. Nothing else changes its dialog. It ends when the dialog is over, the leg holds
 // nothing any more, and the end is saved.
 func (c *call) run() {
-	defer close(c.done)
 	defer c.ring.Stop()
 	defer c.talk.Stop()
 	defer c.retry.Stop()
@@ -149,7 +148,7 @@ func (c *call) onMedia(port *media.Port, agreed media.PortMedia) {
 	})
 	if err != nil {
 		c.service.log.Error("a phone has no sound", "dialog", c.d.ID, "error", err)
-		c.leg.Hangup(0)
+		c.step(fault, Cause{Reason: Error, Details: "no media could be set up for the phone"})
 		return
 	}
 	c.setBridge(bridge)

@@ -82,18 +82,21 @@ func (s *Service) Create(ctx context.Context, req Create) (Dialog, error) {
 	if c.d.RingTimeout == 0 {
 		c.d.RingTimeout = s.cfg.RingTimeout
 	}
-	if c.attachment, err = s.people.Attach(ctx, p, c); err != nil {
-		return Dialog{}, err
-	}
-	if err := s.store.CreateDialog(ctx, c.d); err != nil {
-		c.attachment.Detach()
-		return Dialog{}, fmt.Errorf("create dialog: %w", err)
-	}
-	created := c.d
-	if !s.start(c) { //nolint:contextcheck // a call outlives the request that began it
-		c.attachment.Detach()
+	// Enlisted first: a gateway that stops leaves no row behind, and whoever finds the row finds the call.
+	if !s.enlist(c) {
 		return Dialog{}, errs.New(errs.Unavailable, "the gateway is stopping; try again")
 	}
+	if c.attachment, err = s.people.Attach(ctx, p, c); err != nil {
+		s.forget(c)
+		return Dialog{}, err
+	}
+	created := c.d
+	if err := s.store.CreateDialog(ctx, c.d); err != nil {
+		c.attachment.Detach()
+		s.forget(c)
+		return Dialog{}, fmt.Errorf("create dialog: %w", err)
+	}
+	s.start(c) //nolint:contextcheck // a call outlives the request that began it
 	return created, nil
 }
 
@@ -200,21 +203,33 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// start runs a call's goroutine; false when the service has stopped.
-func (s *Service) start(c *call) bool {
+// enlist takes a call up among those that live; false when the service has stopped. start or forget must follow.
+func (s *Service) enlist(c *call) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
 		return false
 	}
-	s.live[c.d.ID] = c
-	s.calls.Go(func() {
-		c.run()
-		s.mu.Lock()
-		delete(s.live, c.id)
-		s.mu.Unlock()
-	})
+	s.live[c.id] = c
+	s.calls.Add(1)
 	return true
+}
+
+// start runs a call's goroutine.
+func (s *Service) start(c *call) {
+	go func() {
+		defer s.forget(c)
+		c.run()
+	}()
+}
+
+// forget takes a call out when it is over, or when nothing came of it.
+func (s *Service) forget(c *call) {
+	close(c.done)
+	s.mu.Lock()
+	delete(s.live, c.id)
+	s.mu.Unlock()
+	s.calls.Done()
 }
 
 func (s *Service) find(id string) *call {
