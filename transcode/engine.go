@@ -20,8 +20,8 @@ import (
 type Config struct {
 	OpusComplexity int  // 1 to 10; 0: 5
 	Bitrate        int  // bit/s; 0: 24000
-	FEC            bool // send each frame again, smaller, in the next packet (RFC 6716 §2.1.7)
-	ExpectedLoss   int  // percent, what FEC is made for; 0: 10
+	NoFEC          bool // do not send each frame again, smaller, in the next packet (RFC 6716 §2.1.7)
+	ExpectedLoss   int  // percent of the packets, what FEC is made for; 0: 10
 }
 
 // encoder makes an encoder for a phone's voice.
@@ -46,7 +46,7 @@ func (c Config) encoder() (*opus.Encoder, error) {
 	if err := enc.SetBitrate(bitrate); err != nil {
 		return nil, fmt.Errorf("opus bitrate %d: %w", bitrate, err)
 	}
-	if !c.FEC {
+	if c.NoFEC {
 		return enc, nil
 	}
 	if err := enc.SetInBandFEC(true); err != nil {

@@ -28,11 +28,11 @@ type endpoint interface {
 var _ endpoint = (*Bridge)(nil)
 
 func TestConfig(t *testing.T) {
-	for _, c := range []Config{{}, {OpusComplexity: 10, Bitrate: 16000, FEC: true, ExpectedLoss: 20}} {
+	for _, c := range []Config{{}, {NoFEC: true}, {OpusComplexity: 10, Bitrate: 16000, ExpectedLoss: 20}} {
 		_, err := c.encoder()
 		require.NoError(t, err)
 	}
-	for _, c := range []Config{{OpusComplexity: 11}, {Bitrate: -5}, {FEC: true, ExpectedLoss: 101}} {
+	for _, c := range []Config{{OpusComplexity: 11}, {Bitrate: -5}, {ExpectedLoss: 101}} {
 		_, err := c.encoder()
 		require.Error(t, err)
 		_, err = testEngine(newClock(), c).newBridge(BridgeConfig{Media: pcmu}, &discard{})
