@@ -1,14 +1,12 @@
 package browser_test
 
 import (
-	"errors"
+	"fmt"
 	"regexp"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"tandem/lab"
 	"tandem/test/browser"
@@ -29,17 +27,13 @@ func startDemo(t *testing.T) *harness.Gateway {
 func shows(t *testing.T, p *browser.Page, element, want string) {
 	t.Helper()
 	pattern := regexp.MustCompile(want)
-	var last string
-	defer func() {
-		if t.Failed() {
-			t.Logf("%s shows %q; console:\n%s", element, last, p.Console())
-		}
-	}()
-	require.Eventually(t, func() bool {
+	p.Until(t, func() error {
 		got, err := p.Eval("[...document.querySelectorAll(" + strconv.Quote(element) + ")].map(e => e.innerText).join(' | ')")
-		last = got
-		return err == nil && pattern.MatchString(got)
-	}, patience, 50*time.Millisecond, "%s never showed %q", element, want)
+		if err == nil && !pattern.MatchString(got) {
+			err = fmt.Errorf("%s shows %q, not %q", element, got, want)
+		}
+		return err
+	})
 }
 
 // TestDemoPage is a visitor: connect, call the lab, hear it, press a key, mute, hang up, leave, come back.
@@ -107,9 +101,14 @@ func TestDemoPageSaysWhy(t *testing.T) {
 // level waits until a meter shows at least this many dBFS.
 func level(t *testing.T, p *browser.Page, meter string, least float64, what string) {
 	t.Helper()
-	require.Eventually(t, func() bool {
+	p.Until(t, func() error {
 		got, err := p.Eval("document.querySelector(" + strconv.Quote(meter) + ").getAttribute('aria-valuenow')")
-		dB, parseErr := strconv.ParseFloat(got, 64)
-		return errors.Join(err, parseErr) == nil && dB >= least
-	}, patience, 20*time.Millisecond, "%s stays below %g dBFS: %s", meter, least, what)
+		if err != nil {
+			return err
+		}
+		if dB, err := strconv.ParseFloat(got, 64); err != nil || dB < least {
+			return fmt.Errorf("%s shows %s dBFS, not %g: %s", meter, got, least, what)
+		}
+		return nil
+	})
 }

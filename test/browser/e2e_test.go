@@ -1,6 +1,7 @@
 package browser_test
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"testing"
@@ -198,18 +199,19 @@ func requireFrames(t *testing.T, p *browser.Page, stream string) browser.Statist
 	t.Helper()
 	const enough = 15
 	first, last := -1, browser.Statistics{}
-	require.Eventually(t, func() bool {
-		s, err := p.Received(stream, "video")
+	p.Until(t, func() (err error) {
+		last, err = p.Received(stream, "video")
 		if err != nil {
-			t.Log(err)
-			return false
+			return err
 		}
 		if first < 0 {
-			first = s.FramesDecoded
+			first = last.FramesDecoded
 		}
-		last = s
-		return s.FramesDecoded >= first+enough
-	}, patience, 100*time.Millisecond, "too few frames: from %d\nconsole:\n%s", first, p.Console())
+		if last.FramesDecoded < first+enough {
+			return fmt.Errorf("too few frames after %d: %+v", first, last)
+		}
+		return nil
+	})
 	return last
 }
 

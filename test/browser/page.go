@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -135,24 +136,56 @@ func (p *Page) Sent(id, kind string) (s Statistics, err error) {
 	return s, err
 }
 
-// poll is the pause between two looks into a page.
-const poll = 50 * time.Millisecond
+// Until looks until f has no error any more, and fails the test with the last one and the page's console.
+func (p *Page) Until(tb testing.TB, f func() error) {
+	tb.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			require.FailNow(tb, err.Error(), "console:\n%s", p.Console())
+		}
+		<-tick.C
+	}
+}
 
 // Wait waits until f is true for the streams that are available.
 func (p *Page) Wait(tb testing.TB, what string, f func([]Stream) bool) {
 	tb.Helper()
-	require.Eventually(tb, func() bool {
+	p.Until(tb, func() error {
 		all, err := p.Streams()
-		return err == nil && f(all)
-	}, patience, poll, "%s\nconsole:\n%s", what, p.Console())
+		if err == nil && !f(all) {
+			err = fmt.Errorf("%s, only %+v", what, all)
+		}
+		return err
+	})
 }
 
 // WaitStream waits for a stream of a participant with an alias and returns it.
 func (p *Page) WaitStream(tb testing.TB, participant, alias string) Stream {
 	tb.Helper()
 	var found Stream
-	p.Wait(tb, "no stream "+alias+" of "+participant, func(all []Stream) bool {
+	p.Wait(tb, "no stream \""+alias+"\" of "+participant, func(all []Stream) bool {
 		i := slices.IndexFunc(all, func(s Stream) bool { return s.ParticipantID == participant && s.Alias == alias })
+		if i >= 0 {
+			found = all[i]
+		}
+		return i >= 0
+	})
+	return found
+}
+
+// WaitParticipant waits for any stream of a participant and returns it.
+func (p *Page) WaitParticipant(tb testing.TB, participant string) Stream {
+	tb.Helper()
+	var found Stream
+	p.Wait(tb, "no stream of "+participant, func(all []Stream) bool {
+		i := slices.IndexFunc(all, func(s Stream) bool { return s.ParticipantID == participant })
 		if i >= 0 {
 			found = all[i]
 		}

@@ -1,6 +1,7 @@
 package browser_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -32,15 +33,7 @@ func TestPhoneAndBrowserTalk(t *testing.T) {
 	dialog := g.Call(t, phone, "+15557777")
 	call := trunk.NextCall(t)
 	g.WaitState(t, phone, dialog, "ANSWERED")
-	var stream browser.Stream
-	page.Wait(t, "the phone's stream", func(all []browser.Stream) bool {
-		for _, s := range all {
-			if s.ParticipantID == phone {
-				stream = s
-			}
-		}
-		return stream.ID != ""
-	})
+	stream := page.WaitParticipant(t, phone)
 	heard := hear(t, page, stream.ID)
 	requireTone(t, heard, browser.Rate, highTone, lowTone)
 	assert.InDelta(t, -12, audio.Level(heard), 2, "the level is kept")
@@ -65,4 +58,63 @@ func TestPhoneAndBrowserTalk(t *testing.T) {
 		assert.Zero(t, key, "a key came twice")
 	default:
 	}
+}
+
+// TestSpeech: speech, both ways at once, is at the other end what it was: its envelope is compared with the original's.
+func TestSpeech(t *testing.T) {
+	speech := lab.Speech()
+	original := audio.Resample(speech, harness.Rate, browser.Rate)
+	microphone := t.TempDir() + "/speech.wav"
+	require.NoError(t, audio.WriteWAV(microphone, original, browser.Rate))
+
+	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": func(c *lab.Call) {
+		c.SetSource(lab.Loop(speech, 0))
+		if c.Answer() == nil {
+			<-c.Ended()
+		}
+	}}})
+	page, agent := connect(t, g, browser.Start(t, microphone), "")
+	phone, _ := g.Participant(t, "")
+	session := g.Session(t)
+	g.Join(t, session, agent)
+	g.Join(t, session, phone)
+	_, err := page.Publish(true, false, "microphone")
+	require.NoError(t, err)
+	dialog := g.Call(t, phone, "+15557777")
+	call := trunk.NextCall(t)
+	g.WaitState(t, phone, dialog, "ANSWERED")
+	stream := page.WaitParticipant(t, phone)
+
+	// Both ends repeat the speech without a pause.
+	length := time.Duration(len(speech)) * time.Second / harness.Rate
+	inBrowser, err := page.Record(stream.ID, settle+length)
+	require.NoError(t, err)
+	atPhone := harness.WaitRecorded(t, call, len(call.Recorded()), length)
+	requireSpeech(t, "phone to browser", original, inBrowser[int(settle.Seconds()*browser.Rate):], browser.Rate)
+	requireSpeech(t, "browser to phone", speech, atPhone, harness.Rate)
+}
+
+// requireSpeech finds pieces of two seconds of what was heard in what was said over and over. It judges the median,
+// as for tones: a jitter buffer stretches time now and then, which moves what follows against the original.
+func requireSpeech(t *testing.T, way string, said, heard []int16, rate int) {
+	t.Helper()
+	likeness := func(original []int16) float64 {
+		twice := slices.Concat(original, original)
+		var all []float64
+		for piece := range slices.Chunk(heard, 2*rate) {
+			if len(piece) == 2*rate {
+				c, _ := audio.EnvelopeCorrelation(twice, piece, rate)
+				all = append(all, c)
+			}
+		}
+		slices.Sort(all)
+		return all[len(all)/2]
+	}
+	backwards := slices.Clone(said)
+	slices.Reverse(backwards)
+	got, control := likeness(said), likeness(backwards)
+	t.Logf("%s: %.3f, and %.3f backwards; %.1f dBFS of %.1f", way, got, control, audio.Level(heard), audio.Level(said))
+	assert.GreaterOrEqual(t, got, 0.9, way)
+	assert.Less(t, control, 0.85, "the measure would take anything for the speech")
+	assert.InDelta(t, audio.Level(said), audio.Level(heard), 3, way)
 }
