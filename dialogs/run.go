@@ -22,11 +22,11 @@ const (
 	lastSaves = 60
 )
 
-// change is a state with the events that report it.
+// change is a state with the events that report it, or a key.
 type change struct {
 	d      Dialog
 	events []webhooks.Event
-	key    bool // the events are keys: no row changes
+	key    *webhooks.Event // a key: no row changes
 }
 
 // run is the goroutine of a call. Nothing else changes its dialog. It ends when the dialog is over, the leg holds
@@ -36,14 +36,7 @@ func (c *call) run() {
 	defer c.talk.Stop()
 	defer c.retry.Stop()
 
-	begin := c.dial
-	if c.d.Inbound {
-		begin = c.welcome
-	}
-	if err := begin(); err != nil {
-		c.service.log.Warn("a call can't be placed", "dialog", c.d.ID, "to", c.d.To, "error", err)
-		c.step(fault, Cause{Reason: Error, Details: errs.MessageOf(err)})
-	}
+	c.begin()
 	var events <-chan LegEvent
 	if c.leg != nil {
 		events = c.leg.Events()
@@ -77,6 +70,22 @@ func (c *call) run() {
 	}
 }
 
+// begin does what an outbound or an inbound call begins with. One whose row is in doubt begins with its end.
+func (c *call) begin() {
+	if c.d.State == Terminated {
+		c.flush()
+		return
+	}
+	if c.d.Inbound {
+		c.welcome()
+		return
+	}
+	if err := c.dial(); err != nil {
+		c.service.log.Warn("a call can't be placed", "dialog", c.d.ID, "to", c.d.To, "error", err)
+		c.step(fault, Cause{Reason: Error, Details: errs.MessageOf(err)})
+	}
+}
+
 // dial sends the INVITE of an outbound call.
 func (c *call) dial() error {
 	leg, err := c.service.phone.Dial(context.Background(), Dial{
@@ -90,33 +99,50 @@ func (c *call) dial() error {
 }
 
 // welcome takes an inbound call in: its place at the participant, its row, its answer.
-func (c *call) welcome() error {
+func (c *call) welcome() {
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
 	attachment, err := c.service.people.Attach(ctx, c.who, c)
-	if err == nil {
-		c.attachment = attachment
-		err = c.service.store.CreateDialog(ctx, c.d, stateEvents(c.d, false)...)
-	}
 	if err != nil {
-		c.service.log.Warn("an inbound call is refused", "participant", c.who.ID, "error", err)
-		c.leg.Hangup(refusal(err))
-		if c.attachment != nil {
-			c.attachment.Detach()
-		}
-		c.d.State = Terminated // never saved: there is nothing to report
-		return nil
+		c.refuse(err)
+		return
+	}
+	c.attachment = attachment
+	if err := c.service.store.CreateDialog(ctx, c.d, stateEvents(c.d, false)...); err != nil {
+		c.refuse(err)
+		c.attachment.Detach()
+		c.neverWas(err)
+		c.flush()
+		return
 	}
 	c.step(localAnswer, Cause{Reason: Answer})
-	return nil
+}
+
+func (c *call) refuse(err error) {
+	c.service.log.Warn("an inbound call is refused", "participant", c.who.ID, "error", err)
+	c.leg.Hangup(refusal(err))
+	c.d.State = Terminated
+}
+
+// neverWas ends a call whose row could not be written. When the answer of the database may just have been lost, the row
+// may stand, and would occupy its participant: then its end is to be saved.
+func (c *call) neverWas(err error) {
+	c.d.State, c.d.Cause, c.d.Ended = Terminated, Cause{Reason: Error, Details: "the call could not be saved"}, time.Now()
+	if code := errs.CodeOf(err); code == errs.Internal || code == errs.Unavailable {
+		c.backlog = append(c.backlog, change{d: c.d, events: stateEvents(c.d, false)})
+	}
 }
 
 // refusal is the SIP status for an inbound call that was let in and then could not be kept.
 func refusal(err error) int {
-	if errs.CodeOf(err) == errs.Conflict {
+	switch errs.CodeOf(err) {
+	case errs.Conflict:
 		return 486
+	case errs.NotFound: // deleted meanwhile
+		return 404
+	default:
+		return 503
 	}
-	return 503
 }
 
 func (c *call) onLeg(e LegEvent) {
@@ -172,10 +198,10 @@ func (c *call) onKey(k media.Key) {
 		return // pressed after the end
 	}
 	e := webhooks.Event{
-		Account: c.d.Account, Name: webhooks.OnDtmf, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
+		ID: eventID(), Account: c.d.Account, Name: webhooks.OnDtmf, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
 		Key: &webhooks.Key{Digit: string(rune(k.Digit)), Duration: k.Duration, Method: "rfc4733"},
 	}
-	c.save(change{events: []webhooks.Event{e}, key: true})
+	c.save(change{key: &e})
 }
 
 // drainKeys takes up the keys that wait, so that they are reported before the end.
@@ -280,18 +306,22 @@ func (c *call) flush() {
 	}
 }
 
+// write makes one attempt. Each event has its id from the beginning, so what an earlier attempt wrote, of which the
+// answer was lost, is a conflict now: it stands, once. A row that is not there was never written.
 func (c *call) write(ch change) error {
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
-	if !ch.key {
-		return c.service.store.SaveDialog(ctx, ch.d, ch.events...)
+	var err error
+	if ch.key != nil {
+		err = c.service.store.WriteEvent(ctx, *ch.key)
+	} else {
+		err = c.service.store.SaveDialog(ctx, ch.d, ch.events...)
 	}
-	for _, e := range ch.events {
-		if err := c.service.store.WriteEvent(ctx, e); err != nil {
-			return err
-		}
+	if code := errs.CodeOf(err); err != nil && (code == errs.Conflict || code == errs.NotFound) {
+		c.service.log.Info("a change of a call needs no saving", "dialog", c.d.ID, "because", err)
+		return nil
 	}
-	return nil
+	return err
 }
 
 // release takes the media down and lets go of the participant.

@@ -2,6 +2,7 @@ package dialogs
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -93,7 +94,8 @@ func (s *Service) Create(ctx context.Context, req Create) (Dialog, error) {
 	created := c.d
 	if err := s.store.CreateDialog(ctx, c.d); err != nil {
 		c.attachment.Detach()
-		s.forget(c)
+		c.neverWas(err)
+		s.start(c) //nolint:contextcheck // its end is written whatever becomes of the request
 		return Dialog{}, fmt.Errorf("create dialog: %w", err)
 	}
 	s.start(c) //nolint:contextcheck // a call outlives the request that began it
@@ -242,13 +244,13 @@ func (s *Service) find(id string) *call {
 func stateEvents(d Dialog, up bool) []webhooks.Event {
 	now := time.Now()
 	events := []webhooks.Event{{
-		Account: d.Account, Name: webhooks.OnSipDialogStateChange, Time: now, Participant: d.Participant,
+		ID: eventID(), Account: d.Account, Name: webhooks.OnSipDialogStateChange, Time: now, Participant: d.Participant,
 		Dialog: &webhooks.DialogData{
 			ID: d.ID, State: string(d.State), To: d.To, From: d.From, UserToUser: d.UserToUser,
 			Reason: string(d.Cause.Reason), Details: d.Cause.Details, SIPCode: d.Cause.SIPCode,
 		},
 	}}
-	leg := webhooks.Event{Account: d.Account, Time: now, Participant: d.Participant, DialogID: d.ID}
+	leg := webhooks.Event{ID: eventID(), Account: d.Account, Time: now, Participant: d.Participant, DialogID: d.ID}
 	switch {
 	case d.State == Answered:
 		leg.Name = webhooks.OnConnect
@@ -261,6 +263,9 @@ func stateEvents(d Dialog, up bool) []webhooks.Event {
 	}
 	return append(events, leg)
 }
+
+// eventID names an event before it is saved, so that it is saved once however often that is tried.
+func eventID() string { return "msg_" + rand.Text() }
 
 // Live counts the calls that are not over.
 func (s *Service) Live() int {
