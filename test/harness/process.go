@@ -28,7 +28,9 @@ type Process struct {
 	*Gateway
 
 	file string
-	run  *run // nil: it does not run
+
+	mu  sync.Mutex // held while it is started or ended
+	run *run       // nil: it does not run
 }
 
 // run is one life of the process.
@@ -158,7 +160,6 @@ accounts:
 		_, _ = fmt.Fprintf(&text, "  - {name: trunk%d, account: %q, uri: %q, allow: [127.0.0.1/32]}\n", i, Account, uri)
 	}
 	require.NoError(tb, os.WriteFile(p.file, []byte(text.String()), 0o600))
-	p.stop = func() { p.Stop(tb) }
 	tb.Cleanup(p.Kill)
 	return p
 }
@@ -166,6 +167,8 @@ accounts:
 // Start runs the program and waits until it is ready.
 func (p *Process) Start(tb testing.TB) {
 	tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	require.Nil(tb, p.run, "it runs already")
 	cmd := exec.Command(shared.path(), "serve", "--config", p.file)
 	log := testWriter{tb}
@@ -201,28 +204,29 @@ func (p *Process) Start(tb testing.TB) {
 	}
 }
 
-// Kill ends the program with SIGKILL and waits until it is gone. It may be called from any goroutine, but not while
-// another method runs that starts or ends it.
+// Kill ends the program with SIGKILL and waits until it is gone. It may be called from any goroutine.
 func (p *Process) Kill() {
-	if p.run == nil {
-		return
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.run != nil {
+		_ = p.run.cmd.Process.Kill()
+		p.gone()
 	}
-	_ = p.run.cmd.Process.Kill()
-	p.gone()
 }
 
 // Stop ends the program with SIGTERM, waits until it is gone and wants it to have ended well.
 func (p *Process) Stop(tb testing.TB) {
 	tb.Helper()
-	if p.run == nil {
-		return
-	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	require.NotNil(tb, p.run, "it does not run")
 	r := p.run
 	require.NoError(tb, r.cmd.Process.Signal(syscall.SIGTERM))
 	select {
 	case <-r.ended:
 	case <-time.After(2 * Patience):
-		p.Kill()
+		_ = r.cmd.Process.Kill()
+		p.gone()
 		require.FailNow(tb, "the program does not stop")
 	}
 	p.gone()
