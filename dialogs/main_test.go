@@ -66,7 +66,7 @@ func (h *house) close(t *testing.T) {
 	require.NoError(t, <-h.done)
 	require.Zero(t, h.Live())
 	require.Zero(t, h.people.Live(), "every participant was let go")
-	left, err := h.db.Unfinished(t.Context())
+	left, err := h.db.Unfinished(context.WithoutCancel(t.Context()))
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
