@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -15,10 +14,6 @@ import (
 )
 
 const (
-	eventBuffer = 16 // events that wait for a reader
-	// eventReserve keeps room for what may come once: LegRinging, a LegMedia that was held back, LegAnswered, LegEnded.
-	eventReserve = 5
-
 	requestBuffer = 8  // requests of the far end that wait for the call's goroutine
 	maxForks      = 16 // further answers to one INVITE that are hung up
 
@@ -31,24 +26,6 @@ const (
 	byThisEnd = "hung up by this end"
 	byFarEnd  = "hung up by the far end"
 )
-
-// latch is a signal that stays: set once, from any goroutine.
-type latch struct {
-	once sync.Once
-	ch   chan struct{}
-}
-
-func newLatch() *latch            { return &latch{ch: make(chan struct{})} }
-func (l *latch) set(first func()) { l.once.Do(func() { first(); close(l.ch) }) }
-
-func (l *latch) isSet() bool {
-	select {
-	case <-l.ch:
-		return true
-	default:
-		return false
-	}
-}
 
 // request is a request of the far end within a call. Its handler waits until the call has dealt with it.
 type request struct {
@@ -88,18 +65,6 @@ type call struct {
 	forks    map[string]*sip.Request
 	acks     <-chan *sip.Request // ACKs that came in the transaction of the INVITE
 	unacked  *unacked
-}
-
-// unacked is a 2xx of ours that waits for its ACK (RFC 3261 §13.3.1.4).
-type unacked struct {
-	res      *sip.Response
-	conn     sip.Connection
-	seq      uint32
-	offered  bool // the ACK brings the answer
-	first    bool // the call is not answered before
-	interval time.Duration
-	again    *time.Timer
-	deadline <-chan time.Time
 }
 
 // callKey finds a call: our tag is random, and the call checks the far end's tag itself.
@@ -159,44 +124,6 @@ func (c *call) guard(life func() dialogs.Cause) (cause dialogs.Cause, ok bool) {
 		}
 	}()
 	return life(), true
-}
-
-// emit tells what happened, without waiting. Of what may come any number of times the last is kept.
-func (c *call) emit(e dialogs.LegEvent) {
-	once := e.Kind != dialogs.LegMedia
-	if once || (c.held == nil && len(c.events) < eventBuffer-eventReserve) {
-		c.post(&e)
-		return
-	}
-	c.held = &e
-}
-
-func (c *call) post(e *dialogs.LegEvent) {
-	if e == nil {
-		return
-	}
-	select {
-	case c.events <- *e:
-	default: // cannot be: the reserve is for the few kinds that come once
-		c.log.Error("sip: an event of the call found no room", "kind", int(e.Kind))
-	}
-}
-
-// outlet is where a held event goes once there is room: a nil channel while nothing is held.
-func (c *call) outlet() (chan<- dialogs.LegEvent, dialogs.LegEvent) {
-	if c.held == nil || len(c.events) >= eventBuffer-eventReserve {
-		return nil, dialogs.LegEvent{}
-	}
-	return c.events, *c.held
-}
-
-// agree takes what was negotiated and tells it when it is new.
-func (c *call) agree(m media.PortMedia) {
-	if c.hasMedia && m == c.media {
-		return
-	}
-	c.media, c.hasMedia = m, true
-	c.emit(dialogs.LegEvent{Kind: dialogs.LegMedia, Port: c.port, Media: m})
 }
 
 // leaving says whether this end wants the call to be over.
@@ -276,92 +203,6 @@ func (c *call) handle(r request) (over bool) {
 		c.agent.respond(r.Request, r.tx, 405)
 	}
 	return false
-}
-
-// reinvited answers a change of the session (RFC 3261 §14.2). When it cannot be made, the session stays as it was.
-func (c *call) reinvited(r request) {
-	if c.unacked != nil {
-		c.agent.respond(r.Request, r.tx, 491)
-		return
-	}
-	if extensions := unsupported(r.Request); extensions != "" {
-		c.agent.respond(r.Request, r.tx, 420, sip.NewHeader("Unsupported", extensions))
-		return
-	}
-	if status := bodyStatus(r.Request); status != 0 {
-		c.agent.respond(r.Request, r.tx, status)
-		return
-	}
-	var body []byte
-	agreed, late := c.media, len(r.Body()) == 0
-	if late {
-		body = c.sdp.offer()
-	} else {
-		var err error
-		if body, agreed, err = c.sdp.answer(r.Body()); err != nil {
-			c.log.Info("sip: re-INVITE refused", "error", err)
-			c.agent.respond(r.Request, r.tx, offerStatus(err), c.agent.warning(err.Error()))
-			return
-		}
-	}
-	if err := c.peer.retarget(r.Contact()); err != nil {
-		c.agent.respond(r.Request, r.tx, 400, c.agent.warning(err.Error()))
-		return
-	}
-	if err := c.confirm(r.Request, r.tx, body, late, false); err != nil {
-		c.log.Info("sip: answering the re-INVITE failed", "error", err)
-		return
-	}
-	if !late {
-		c.agree(agreed)
-	}
-}
-
-// confirm sends a 2xx to an INVITE and starts to wait for the ACK.
-func (c *call) confirm(req *sip.Request, tx *sip.ServerTx, body []byte, offered, first bool) error {
-	res := response(req, 200, body)
-	res.AppendHeader(c.agent.contact(c.peer.network, req.Source()))
-	res.AppendHeader(sip.NewHeader("Allow", allowed))
-	if err := tx.Respond(res); err != nil {
-		return err
-	}
-	c.acks = tx.Acks()
-	c.unacked = &unacked{
-		res: res, conn: tx.Connection(), seq: req.CSeq().SeqNo, offered: offered, first: first,
-		interval: sip.T1, again: time.NewTimer(sip.T1), deadline: time.After(64 * sip.T1),
-	}
-	return nil
-}
-
-// repeat sends the 2xx again: the transaction does not, and TCP is no reason not to (RFC 3261 §13.3.1.4).
-func (c *call) repeat() {
-	u := c.unacked
-	if err := u.conn.WriteMsg(u.res); err != nil {
-		c.log.Debug("sip: repeating the 200 failed", "error", err)
-	}
-	u.interval = min(2*u.interval, sip.T2)
-	u.again.Reset(u.interval)
-}
-
-// acknowledged takes the ACK to our 2xx. One for another INVITE, or the second, changes nothing.
-func (c *call) acknowledged(ack *sip.Request) {
-	u := c.unacked
-	if u == nil || ack.CSeq() == nil || ack.CSeq().SeqNo != u.seq {
-		return
-	}
-	u.again.Stop()
-	c.unacked = nil
-	if u.offered {
-		agreed, err := c.sdp.accept(ack.Body())
-		if err != nil {
-			c.fault = failed("no usable SDP in the ACK: " + err.Error())
-			return
-		}
-		c.agree(agreed)
-	}
-	if u.first {
-		c.emit(dialogs.LegEvent{Kind: dialogs.LegAnswered})
-	}
 }
 
 // answeredAgain takes a 2xx to our INVITE beyond the first: the same again is acknowledged again, that of another
