@@ -314,3 +314,18 @@ func TestOtherForksAreHungUp(t *testing.T) {
 	phone.passed()
 	g.idle(t)
 }
+
+func TestListenerOnEveryAddress(t *testing.T) {
+	t.Parallel()
+	for _, uri := range []string{"udp://0.0.0.0:0", "udp://[::]:0"} {
+		t.Run(uri, func(t *testing.T) {
+			t.Parallel()
+			phone := startSIPp(t, "uas_bye", "udp") // its BYE finds us by our Contact
+			g := startAgent(t, Config{Listen: []string{uri}, Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
+			leg := dial(t, g)
+			await(t, leg, dialogs.LegAnswered)
+			require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+			phone.passed()
+		})
+	}
+}
