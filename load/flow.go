@@ -121,6 +121,8 @@ type heard struct {
 	arrival
 	hearing
 	audible bool // it could be decoded
+	mark    int  // what read says
+	sure    bool // and whether it is beyond doubt
 }
 
 // placer follows one flow's arrivals and says which packet of ours each one carries.
@@ -155,12 +157,11 @@ func (p *placer) place(all []heard, k int) int {
 			return i
 		}
 	}
-	mark, ok := a.read()
-	if !ok {
+	if !a.sure {
 		return unplaceable
 	}
 	i := p.latest(a.at)
-	i -= ((i-mark)%markCycle + markCycle) % markCycle
+	i -= ((i-a.mark)%markCycle + markCycle) % markCycle
 	if i < 0 || a.at-p.sent[i] > maxDelay || p.seen[i] {
 		return unplaceable
 	}
@@ -177,14 +178,16 @@ func (p *placer) place(all []heard, k int) int {
 	return unplaceable
 }
 
-// expected is the packet that the timestamp of a tells, if that is what is heard.
+// expected is the packet that the timestamp of a tells, if that is what is heard. Marks four packets apart may share two
+// of their three tones, so a mark beyond doubt must not say otherwise.
 func (p *placer) expected(from anchor, a *heard) int {
 	distance := int32(a.timestamp - from.timestamp)
 	if a.ssrc != from.ssrc || distance%int32(p.step) != 0 {
 		return unplaceable
 	}
 	i := from.index + int(distance/int32(p.step))
-	if i < 0 || i >= len(p.sent) || p.sent[i] > a.at || a.at-p.sent[i] > maxDelay || a.score(i) < p.score {
+	if i < 0 || i >= len(p.sent) || p.sent[i] > a.at || a.at-p.sent[i] > maxDelay ||
+		a.score(i) < p.score || a.sure && a.mark != i%markCycle {
 		return unplaceable
 	}
 	return i
@@ -249,6 +252,7 @@ func (f *flow) listen(m *marks, decode decoder) []heard {
 		all[k].arrival = a
 		if all[k].audible = decode(f.store[a.from:a.from+a.len], &frame); all[k].audible {
 			all[k].hearing = m.listen(&frame)
+			all[k].mark, all[k].sure = all[k].read()
 		}
 	}
 	return all

@@ -187,6 +187,65 @@ func TestShiftedTimestamps(t *testing.T) {
 	assert.Zero(t, r.Duplicated)
 }
 
+// After a stop of 19 packets, which the gateway filled with silence, nothing is mistaken for anything else.
+func TestStall(t *testing.T) {
+	s, err := allSounds()
+	require.NoError(t, err)
+	const count, from, stall = 1000, 300, 19
+	f := toPhone(t, s, network{}, count, false)
+	for k := range f.arrivals {
+		if k >= from { // the timestamps go on, what is heard is late
+			f.arrivals[k].timestamp += stall * frameSamples
+			f.arrivals[k].sequence += stall
+		}
+	}
+	silence := make([]byte, frameSamples)
+	for n := range silence {
+		silence[n] = 0xff
+	}
+	before := f.arrivals[from-1]
+	for k := range stall {
+		f.arrived(before.at, before.ssrc, before.timestamp+uint32(k+1)*frameSamples, before.sequence+uint16(k+1), silence)
+	}
+	f.arrivals = slices.Concat(f.arrivals[:from], f.arrivals[count:], f.arrivals[from:count])
+	r, _ := analyseFrom(t, f, decodePhone, count)
+	assert.Zero(t, r.Lost)
+	assert.Equal(t, 1, r.Slips)
+	assert.Equal(t, stall, r.Fill)
+	assert.Zero(t, r.Duplicated)
+	assert.Zero(t, r.Reordered)
+}
+
+// A gateway that leaves four packets out and goes on as if nothing were: the marks share two tones of three with those
+// that the timestamps tell.
+func TestFourLeftOut(t *testing.T) {
+	s, err := allSounds()
+	require.NoError(t, err)
+	const count, blocks = 1000, 9
+	dec, err := newBrowserDecoder()
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		flow   *flow
+		decode decoder
+	}{
+		"to phone":   {toPhone(t, s, network{}, count, false), decodePhone},
+		"to browser": {toBrowser(t, s, network{}, count), dec},
+	} {
+		for b := blocks; b > 0; b-- {
+			c.flow.arrivals = slices.Delete(c.flow.arrivals, 100*b, 100*b+4)
+		}
+		for k := range c.flow.arrivals {
+			c.flow.arrivals[k].timestamp = uint32(k) * c.flow.step
+		}
+		r, delays := analyseFrom(t, c.flow, c.decode, count)
+		assert.Equal(t, testDelay, slices.Max(delays), "%s: none is taken for an earlier one", name)
+		assert.InDelta(t, 4*blocks, r.Lost, blocks, name) // one more where the codec stumbles over the gap
+		assert.Equal(t, blocks, r.Slips, name)
+		assert.Zero(t, r.Duplicated, name)
+		assert.Zero(t, r.Reordered, name)
+	}
+}
+
 func TestNothingIsFoundInSilenceNoiseOrAnotherVoice(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for name, sample := range map[string]func(n int) int16{
