@@ -138,17 +138,20 @@ func (c *Callbacks) All() []Callback {
 	return slices.Clone(c.all)
 }
 
-// Words lists the accepted events of a participant in order: the event's name, or the state of a dialog's change.
+// Word is the event's name, or the state of a dialog's change.
+func (c Callback) Word() string {
+	if c.Text("event") == "onSipDialogStateChange" {
+		return c.Text("state")
+	}
+	return c.Text("event")
+}
+
+// Words lists the accepted events of a participant in order, as Word says them.
 func (c *Callbacks) Words(participant string) []string {
 	words := []string{}
 	for _, got := range c.All() {
-		if got.Text("participantId") != participant || !got.Accepted {
-			continue
-		}
-		if got.Text("event") == "onSipDialogStateChange" {
-			words = append(words, got.Text("state"))
-		} else {
-			words = append(words, got.Text("event"))
+		if got.Text("participantId") == participant && got.Accepted {
+			words = append(words, got.Word())
 		}
 	}
 	return words
