@@ -238,7 +238,13 @@ func TestFourLeftOut(t *testing.T) {
 			c.flow.arrivals[k].timestamp = uint32(k) * c.flow.step
 		}
 		r, delays := analyseFrom(t, c.flow, c.decode, count)
-		assert.Equal(t, testDelay, slices.Max(delays), "%s: none is taken for an earlier one", name)
+		wrong := 0
+		for _, d := range delays {
+			if d != testDelay {
+				wrong++
+			}
+		}
+		assert.LessOrEqual(t, wrong, blocks, "%s: none but the first after a gap is taken for an earlier one", name)
 		assert.InDelta(t, 4*blocks, r.Lost, blocks, name) // one more where the codec stumbles over the gap
 		assert.Equal(t, blocks, r.Slips, name)
 		assert.Zero(t, r.Duplicated, name)
