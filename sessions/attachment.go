@@ -43,6 +43,10 @@ func (s *Service) Connect(ctx context.Context, p Participant, device string, ep 
 			return nil, err
 		}
 	}
+	if err := s.pay(ctx, p.ID); err != nil { // what ended before is told before
+		a.remove()
+		return nil, fmt.Errorf("connect device: %w", err)
+	}
 	err := s.store.Connected(ctx, a.connection, a.event(webhooks.OnConnect))
 	if err == nil {
 		err = s.refresh(ctx, p)
@@ -136,12 +140,11 @@ func (a *Attachment) end(ctx context.Context, how webhooks.Name) error {
 	return a.report(ctx, how)
 }
 
-// report writes the end of a device's connection, whatever becomes of the caller: an end is never lost. The store
-// writes it once, however often it is asked.
+// report writes the end of a device's connection: now, or as soon as the database takes it. An end is never lost.
 func (a *Attachment) report(ctx context.Context, how webhooks.Name) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	if err := a.service.store.Disconnected(ctx, a.connection.ID, a.event(how)); err != nil {
+	e := end{connection: a.connection.ID, event: a.event(how)}
+	if err := a.service.writeEnd(ctx, e); err != nil {
+		a.service.owe(e)
 		return fmt.Errorf("write %s of participant %s: %w", how, a.who.ID, err)
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -151,17 +153,20 @@ func TestConnectRaces(t *testing.T) {
 	}
 }
 
-// requireEnds checks that each connection began once and then ended once.
+// requireEnds checks that each connection began once and then ended once, before the next one began.
 func requireEnds(t *testing.T, h *house, participant string) {
 	t.Helper()
-	up := map[string]int{}
+	up, last := map[string]int{}, ""
 	for _, e := range h.drain(t, participant) {
 		if e.Event == string(webhooks.OnConnect) {
+			require.Empty(t, last, "a device began before the last one ended: %v", h.events[participant])
 			up[e.DeviceID]++
+			last = e.DeviceID
 		} else {
+			require.Equal(t, last, e.DeviceID, "an end of another device: %v", h.events[participant])
 			up[e.DeviceID]--
+			last = ""
 		}
-		require.GreaterOrEqual(t, up[e.DeviceID], 0, "an end before its beginning: %v", h.events[participant])
 	}
 	for device, n := range up {
 		require.Zero(t, n, "%s: %v", device, h.events[participant])
@@ -313,4 +318,48 @@ func TestGivenUpRequest(t *testing.T) {
 	cancel()
 	require.NoError(t, a.Lost(over))
 	require.Equal(t, []string{"onConnect d", "onDisconnect d"}, h.words(t, p.ID))
+}
+
+// TestOwedEnd ends devices while the database is away: their ends are written when it is back, once, and before the
+// next beginning.
+func TestOwedEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, sessions.Config{})
+		b := &broken{Store: h.db}
+		h.Service = serve(sessions.Config{}, b)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- h.Run(ctx) }()
+		p, other := h.participant(t), h.participant(t)
+		first, _ := h.device(t, p, "first")
+		lost, _ := h.device(t, other, "lost")
+
+		b.disconnected = 4
+		requireCode(t, errs.Unavailable, first.Leave(t.Context()), "the database is away")
+		require.Error(t, lost.Lost(t.Context()))
+		_, err := h.Connect(t.Context(), p, "too early", newRecorder())
+		requireCode(t, errs.Unavailable, err, "the database is away")
+		require.False(t, h.Online(p.ID))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Equal(t, []string{"onConnect lost"}, h.words(t, other.ID), "still away")
+		second, _ := h.device(t, p, "second")
+		require.Equal(t, []string{"onConnect first", "onLeave first", "onConnect second"}, h.words(t, p.ID))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Equal(t, []string{"onConnect lost", "onDisconnect lost"}, h.words(t, other.ID))
+
+		// one that is replaced while the database is away
+		b.disconnected = 1
+		_, err = h.Connect(t.Context(), p, "third", newRecorder())
+		requireCode(t, errs.Unavailable, err, "the database is away")
+		require.NoError(t, second.Leave(t.Context()), "it was replaced: its end is owed, once")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, []string{"onConnect first", "onLeave first", "onConnect second", "onLeave second"}, h.words(t, p.ID))
+		requireEnds(t, h, p.ID)
+		cancel()
+		require.NoError(t, <-done)
+	})
 }

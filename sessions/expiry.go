@@ -11,8 +11,8 @@ import (
 const (
 	// storeTimeout bounds a write that must happen although its request is over.
 	storeTimeout = 10 * time.Second
-	// retryExpiry is how long Run waits when the database did not answer.
-	retryExpiry = 5 * time.Second
+	// retryAfter is how long Run waits when the database did not answer.
+	retryAfter = 5 * time.Second
 	// farFuture is longer than any session lives: Run is told when the first one is created.
 	farFuture = 24 * time.Hour
 )
@@ -41,18 +41,28 @@ func (s *Service) Recover(ctx context.Context) error {
 	return nil
 }
 
-// Run ends each session when its time is over, until ctx ends.
+// Run ends each session when its time is over, and writes the ends of devices that the database did not take at first,
+// until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	expiry, again := time.NewTimer(0), time.NewTimer(farFuture)
+	defer expiry.Stop()
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.created:
-		case <-timer.C:
+			expiry.Reset(s.expire(ctx))
+		case <-expiry.C:
+			expiry.Reset(s.expire(ctx))
+		case <-s.owing:
+			again.Reset(retryAfter)
+		case <-again.C:
+			if err := s.pay(ctx, ""); err != nil {
+				s.log.Error("can't write the ends of some devices yet", "error", err)
+				again.Reset(retryAfter)
+			}
 		}
-		timer.Reset(s.expire(ctx))
 	}
 }
 
@@ -64,7 +74,7 @@ func (s *Service) expire(ctx context.Context) time.Duration {
 			if ctx.Err() == nil {
 				s.log.Error("can't read which session expires next", "error", err)
 			}
-			return retryExpiry
+			return retryAfter
 		}
 		if !ok {
 			return farFuture
@@ -77,9 +87,12 @@ func (s *Service) expire(ctx context.Context) time.Duration {
 			e.Session = session.ID
 			return e, true
 		})
-		if err != nil && errs.CodeOf(err) != errs.NotFound {
+		if err != nil && errs.CodeOf(err) == errs.NotFound {
+			continue // somebody deleted it meanwhile
+		}
+		if err != nil {
 			s.log.Error("can't end an expired session", "session", session.ID, "error", err)
-			return retryExpiry
+			return retryAfter
 		}
 		s.log.Info("a session has expired", "session", session.ID, "account", session.Account, "created", session.Created)
 	}

@@ -39,10 +39,12 @@ type Service struct {
 	log    *slog.Logger
 
 	created chan struct{} // tells Run that there is a session to expire
+	owing   chan struct{} // tells Run that something is owed
 
 	mu    sync.Mutex // guards what follows; nothing that blocks is called while it is held
 	live  registry
 	turns map[string]chan struct{} // by participant, the last of its line; see turn
+	owed  []end                    // in the order in which they happened
 }
 
 // New makes the service. Recover must have run before endpoints are attached.
@@ -53,6 +55,7 @@ func New(cfg Config, store Store, signer *Signer, log *slog.Logger) *Service {
 		signer:  signer,
 		log:     log,
 		created: make(chan struct{}, 1),
+		owing:   make(chan struct{}, 1),
 		live:    newRegistry(),
 		turns:   map[string]chan struct{}{},
 	}
