@@ -234,6 +234,14 @@ func TestVideoCodecs(t *testing.T) {
 			screen, err := speaker.PublishCanvas("screen "+codec, codec)
 			require.NoError(t, err)
 			shown := watcher.WaitStream(t, from, "screen "+codec)
+			t.Cleanup(func() {
+				if t.Failed() {
+					sent, err := speaker.Sent(screen.ID, "video")
+					own, _ := speaker.Peers()
+					theirs, _ := watcher.Peers()
+					t.Logf("sent: %+v %v, speaker's peers: %v, watcher's: %v", sent, err, own, theirs)
+				}
+			})
 			got := requireFrames(t, watcher, shown.ID)
 			assert.Equal(t, "video/"+codec, got.Codec)
 			assert.Positive(t, got.FrameWidth)

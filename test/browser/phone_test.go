@@ -98,13 +98,14 @@ func TestSpeech(t *testing.T) {
 // as for tones: a jitter buffer stretches time now and then, which moves what follows against the original.
 func requireSpeech(t *testing.T, way string, said, heard []int16, rate int) {
 	t.Helper()
-	likeness := func(original []int16) float64 {
+	likeness := func(name string, original []int16) float64 {
 		twice := slices.Concat(original, original)
 		var all []float64
 		for piece := range slices.Chunk(heard, 2*rate) {
 			if len(piece) == 2*rate {
-				c, _ := audio.EnvelopeCorrelation(twice, piece, rate)
+				c, lag := audio.EnvelopeCorrelation(twice, piece, rate)
 				all = append(all, c)
+				t.Logf("%s, %s: %.3f at %v, %.1f dBFS", way, name, c, -lag, audio.Level(piece))
 			}
 		}
 		slices.Sort(all)
@@ -112,7 +113,7 @@ func requireSpeech(t *testing.T, way string, said, heard []int16, rate int) {
 	}
 	backwards := slices.Clone(said)
 	slices.Reverse(backwards)
-	got, control := likeness(said), likeness(backwards)
+	got, control := likeness("forwards", said), likeness("backwards", backwards)
 	t.Logf("%s: %.3f, and %.3f backwards; %.1f dBFS of %.1f", way, got, control, audio.Level(heard), audio.Level(said))
 	assert.GreaterOrEqual(t, got, 0.9, way)
 	assert.Less(t, control, 0.85, "the measure would take anything for the speech")
