@@ -9,7 +9,7 @@ const (
 	maxPayload  = 400         // bytes of a packet that are kept; ours and a gateway's are shorter
 	maxDelay    = time.Second // a packet later than this is lost: the cycle of the marks is 1.28 s
 	unplaceable = -1          // no packet of ours
-	agreeing    = 4           // one of so many packets must agree with a new mapping of timestamps
+	agreeing    = 4           // two of so many packets must agree with a new mapping of timestamps
 	packetTime  = 20 * time.Millisecond
 )
 
@@ -73,6 +73,7 @@ type FlowResult struct {
 	Reordered  int     `json:"reordered"`  // packets that arrived after a later one
 	Fill       int     `json:"fill"`       // packets in between without a mark: silence, concealment
 	Mistaken   int     `json:"mistaken"`   // packets dropped on purpose that seemed to arrive: the error of this tool
+	Unclear    int     `json:"unclear"`    // packets to browsers whose sound the codec spoilt: placed by timestamp alone
 	Slips      int     `json:"slips"`      // how often the RTP timestamps stopped telling which packet it is
 	DelayP50Ms float64 `json:"delayP50Ms"` // from sending a packet to receiving the one that carries it
 	DelayP99Ms float64 `json:"delayP99Ms"` //
@@ -92,6 +93,7 @@ func (r *FlowResult) add(o FlowResult) {
 	r.Reordered += o.Reordered
 	r.Fill += o.Fill
 	r.Mistaken += o.Mistaken
+	r.Unclear += o.Unclear
 	r.Slips += o.Slips
 }
 
@@ -131,9 +133,11 @@ type placer struct {
 	score    float32
 	sent     []time.Duration
 	seen     []bool
+	lenient  bool
 	anchored bool
 	anchor   anchor
 	slips    int
+	unclear  int
 }
 
 // anchor says which packet an RTP timestamp belongs to.
@@ -157,6 +161,21 @@ func (p *placer) place(all []heard, k int) int {
 			return i
 		}
 	}
+	if i := p.remap(all, k); i != unplaceable {
+		return i
+	}
+	if p.lenient && p.anchored {
+		if i := p.told(p.anchor, a); i > 0 && a.loud() && a.score(i-1) < p.score {
+			p.unclear++
+			return i
+		}
+	}
+	return unplaceable
+}
+
+// remap finds the packet by its mark alone, and believes from then on what that makes of the timestamps.
+func (p *placer) remap(all []heard, k int) int {
+	a := &all[k]
 	if !a.sure {
 		return unplaceable
 	}
@@ -166,8 +185,12 @@ func (p *placer) place(all []heard, k int) int {
 		return unplaceable
 	}
 	found := anchor{a.ssrc, a.timestamp, i}
+	agree := 0
 	for next := k + 1; next < min(k+1+agreeing, len(all)); next++ {
 		if all[next].audible && all[next].timestamp != a.timestamp && p.expected(found, &all[next]) != unplaceable {
+			agree++
+		}
+		if agree == 2 {
 			if p.anchored {
 				p.slips++
 			}
@@ -178,16 +201,24 @@ func (p *placer) place(all []heard, k int) int {
 	return unplaceable
 }
 
-// expected is the packet that the timestamp of a tells, if that is what is heard. Marks four packets apart may share two
-// of their three tones, so a mark beyond doubt must not say otherwise.
-func (p *placer) expected(from anchor, a *heard) int {
+// told is the packet that the timestamp of a tells, if it can be that one.
+func (p *placer) told(from anchor, a *heard) int {
 	distance := int32(a.timestamp - from.timestamp)
 	if a.ssrc != from.ssrc || distance%int32(p.step) != 0 {
 		return unplaceable
 	}
 	i := from.index + int(distance/int32(p.step))
-	if i < 0 || i >= len(p.sent) || p.sent[i] > a.at || a.at-p.sent[i] > maxDelay ||
-		a.score(i) < p.score || a.sure && a.mark != i%markCycle {
+	if i < 0 || i >= len(p.sent) || p.sent[i] > a.at || a.at-p.sent[i] > maxDelay {
+		return unplaceable
+	}
+	return i
+}
+
+// expected is told, if that is what is heard. Marks four packets apart may share two of their three tones, so a mark
+// beyond doubt must not say otherwise.
+func (p *placer) expected(from anchor, a *heard) int {
+	i := p.told(from, a)
+	if i == unplaceable || a.score(i) < p.score || a.sure && a.mark != i%markCycle {
 		return unplaceable
 	}
 	return i
@@ -210,7 +241,7 @@ func (f *flow) analyse(m *marks, decode decoder, from, to time.Duration, delays 
 		}
 	}
 	all := f.listen(m, decode)
-	p := &placer{step: f.step, score: f.score, sent: f.sent, seen: make([]bool, len(f.sent))}
+	p := &placer{step: f.step, score: f.score, lenient: f.score == browserScore, sent: f.sent, seen: make([]bool, len(f.sent))}
 	newest := -1
 	for k, a := range all {
 		i := p.place(all, k)
@@ -240,7 +271,7 @@ func (f *flow) analyse(m *marks, decode decoder, from, to time.Duration, delays 
 		p.seen[i] = true
 		newest = max(newest, i)
 	}
-	r.Lost, r.Slips = r.Sent-r.Received, p.slips
+	r.Lost, r.Slips, r.Unclear = r.Sent-r.Received, p.slips, p.unclear
 	return r, delays
 }
 

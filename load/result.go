@@ -53,13 +53,13 @@ func (r *Result) print(out io.Writer, asJSON bool) error {
 	line("gateway CPU", "%.2f ms per call-second (%.0f %% of a core)", r.CPUMsPerCallSecond, r.CPUPct)
 	line("gateway memory", "%.0f kB per call (%.1f MB resident)", r.RSSPerCallKB, r.HoldRSSMB)
 	line("own CPU", "%.0f %% of a core, sent at worst %.1f ms late", r.OwnCPUPct, r.PacerLateMaxMs)
-	line("", "\tsent\tdropped\tlost\tloss\ttwice\treordered\tfill\tslips\tdelay p50\tp99\tmax")
+	line("", "\tsent\tdropped\tlost\tloss\ttwice\treordered\tfill\tunclear\tslips\tdelay p50\tp99\tmax")
 	for _, d := range []struct {
 		name string
 		f    FlowResult
 	}{{"phone → browser", r.ToBrowser}, {"browser → phone", r.ToPhone}} {
-		line(d.name, "\t%d\t%d\t%d\t%.3f %%\t%d\t%d\t%d\t%d\t%.2f ms\t%.2f ms\t%.2f ms", d.f.Sent, d.f.Dropped, d.f.Lost, d.f.LossPct,
-			d.f.Duplicated, d.f.Reordered, d.f.Fill, d.f.Slips, d.f.DelayP50Ms, d.f.DelayP99Ms, d.f.DelayMaxMs)
+		line(d.name, "\t%d\t%d\t%d\t%.3f %%\t%d\t%d\t%d\t%d\t%d\t%.2f ms\t%.2f ms\t%.2f ms", d.f.Sent, d.f.Dropped, d.f.Lost, d.f.LossPct,
+			d.f.Duplicated, d.f.Reordered, d.f.Fill, d.f.Unclear, d.f.Slips, d.f.DelayP50Ms, d.f.DelayP99Ms, d.f.DelayMaxMs)
 	}
 	if r.DropPercent > 0 {
 		line("lost beyond that", "%d to browsers, %d to phones", r.ToBrowser.own(), r.ToPhone.own())

@@ -14,7 +14,10 @@ const (
 	// After 192 packets tones and marks are where they began, so the sound can be repeated without a break.
 	phoneLoop   = 192
 	browserLoop = 8 * phoneLoop
-	noiseLevel  = 0.01 // of full scale: makes the encoder use the full band, as for speech in a room
+	// Noise, of full scale, as in a room: it makes a browser's encoder use the full band, and a gateway's encoder of
+	// the phone's band, which is not made for pure tones, spoil fewer of them.
+	browserNoise = 0.01
+	phoneNoise   = 0.02
 )
 
 // sounds is what phones and browsers say: packet i says sounds[i % len]. Made once, shared and read only.
@@ -26,13 +29,15 @@ type sounds struct {
 func newSounds() (*sounds, error) {
 	s := &sounds{phone: make([][]byte, phoneLoop), browser: make([][]byte, browserLoop)}
 	pcm := make([]int16, browserRate/50)
+	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range s.phone {
-		writeMark(pcm[:frameSamples], i, phoneRate, nil)
+		writeMark(pcm[:frameSamples], i, phoneRate, func() float64 { return phoneNoise * rng.NormFloat64() })
 		s.phone[i] = make([]byte, frameSamples)
 		for n, v := range pcm[:frameSamples] {
 			s.phone[i][n] = g711.EncodeUlawFrame(v)
 		}
 	}
+	rng = rand.New(rand.NewPCG(1, 2))
 	enc, err := opus.NewEncoder(browserRate, 1, opus.AppVoIP)
 	if err != nil {
 		return nil, fmt.Errorf("load: Opus encoder: %w", err)
@@ -43,10 +48,9 @@ func newSounds() (*sounds, error) {
 	if err := enc.SetMaxBandwidth(opus.Fullband); err != nil {
 		return nil, fmt.Errorf("load: Opus bandwidth: %w", err)
 	}
-	rng := rand.New(rand.NewPCG(1, 2))
 	packet := make([]byte, maxPayload)
 	for i := range s.browser {
-		writeMark(pcm, i, browserRate, func() float64 { return noiseLevel * rng.NormFloat64() })
+		writeMark(pcm, i, browserRate, func() float64 { return browserNoise * rng.NormFloat64() })
 		n, err := enc.Encode(pcm, packet)
 		if err != nil {
 			return nil, fmt.Errorf("load: encode Opus: %w", err)
