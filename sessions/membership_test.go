@@ -234,3 +234,41 @@ func (s *stale) SaveMembership(ctx context.Context, p sessions.Participant, limi
 	}
 	return s.Store.SaveMembership(ctx, p, limit)
 }
+
+// TestLateAnswer lets the answer to an older change come after a newer one was made: media stay with the newer one.
+func TestLateAnswer(t *testing.T) {
+	t.Parallel()
+	h := open(t, sessions.Config{})
+	slow := &late{Store: h.db, saved: make(chan struct{}), answer: make(chan struct{})}
+	h.Service = serve(sessions.Config{}, slow)
+	s := h.session(t)
+	speaker, p := h.member(t, s, sessions.Subscriptions{}), h.member(t, s, sessions.Subscriptions{})
+	device, _ := h.device(t, speaker, "x")
+	device.Publish(voice(speaker.ID, "secret", ""))
+	_, r := h.device(t, p, "y")
+
+	slow.hold.Store(true)
+	older := make(chan error, 1)
+	go func() { older <- h.SetSubscriptions(t.Context(), account, s, p.ID, everybody(s)) }()
+	<-slow.saved
+	require.NoError(t, h.SetSubscriptions(t.Context(), account, s, p.ID, sessions.Subscriptions{}))
+	close(slow.answer)
+	require.NoError(t, <-older)
+	require.Empty(t, r.given())
+}
+
+// late is a database that holds back the answer to one write.
+type late struct {
+	sessions.Store
+	hold          atomic.Bool
+	saved, answer chan struct{}
+}
+
+func (l *late) SaveMembership(ctx context.Context, p sessions.Participant, limit int) (sessions.Participant, error) {
+	saved, err := l.Store.SaveMembership(ctx, p, limit)
+	if l.hold.CompareAndSwap(true, false) {
+		close(l.saved)
+		<-l.answer
+	}
+	return saved, err
+}
