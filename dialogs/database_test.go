@@ -98,3 +98,24 @@ func TestCreateInDoubt(t *testing.T) {
 		h.dialAs(t, p)
 	})
 }
+
+// TestStopWithoutDatabase stops the gateway while nothing can be saved: it does not hang.
+func TestStopWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, h *house) {
+		ref, _, words := reach(t, h, dialogs.Answered)
+		over, l, _ := reach(t, h, dialogs.Ringing)
+		h.db.set(1000, 0)
+		l.end(busy()) // this one tries already
+		synctest.Wait()
+		began := time.Now()
+		h.stop()
+		require.NoError(t, <-h.done)
+		h.done <- nil // for close
+		require.LessOrEqual(t, time.Since(began), 5*time.Second)
+		h.db.set(0, 0)
+		require.NoError(t, h.Recover(t.Context())) // the next start
+		h.settle(t, ref.Participant, words+"TERMINATED, onDisconnect")
+		h.settle(t, over.Participant, "CALLING, RINGING, TERMINATED")
+	})
+}

@@ -20,6 +20,8 @@ const (
 	saveRetry = time.Second
 	// lastSaves is how often a call that is over tries to save its end. After that a restart reports it.
 	lastSaves = 60
+	// stopSaves is how many of them a call has when the gateway stops.
+	stopSaves = 5
 )
 
 // change is a state with the events that report it, or a key.
@@ -63,6 +65,7 @@ func (c *call) run() {
 			c.step(localHangup, Cause{Details: "the participant was deleted"})
 		case <-stops:
 			stops = nil
+			c.lastTries = max(c.lastTries, lastSaves-stopSaves)
 			c.step(fault, Cause{Reason: Error, Details: "the gateway was stopped"})
 		case <-c.retry.C:
 			c.flush()
