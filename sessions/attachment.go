@@ -34,10 +34,12 @@ func (s *Service) Connect(ctx context.Context, p Participant, device string, ep 
 	a.connection = Connection{ID: uuid.NewString(), Account: p.Account, Participant: p.ID, Device: device, Opened: time.Now()}
 
 	old, turn := s.replace(a)
-	turn.wait()
 	defer turn.end()
 	if old != nil {
 		old.endpoint.Close(errs.New(errs.Conflict, "another device of this participant has connected"))
+	}
+	turn.wait()
+	if old != nil {
 		if err := old.report(ctx, webhooks.OnLeave); err != nil {
 			a.remove()
 			return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -362,4 +363,51 @@ func TestOwedEnd(t *testing.T) {
 		cancel()
 		require.NoError(t, <-done)
 	})
+}
+
+// TestSlowConnect lets the row of a device take longer than the next device waits for it: its end is written all the
+// same.
+func TestSlowConnect(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, sessions.Config{})
+		slow := &slowConnect{Store: h.db, release: make(chan struct{})}
+		h.Service = serve(sessions.Config{}, slow)
+		p := h.participant(t)
+		r := newRecorder()
+		done := make(chan error, 1)
+		slow.hold.Store(true)
+		go func() {
+			_, err := h.Connect(t.Context(), p, "slow", r)
+			done <- err
+		}()
+		synctest.Wait()
+		began := time.Now()
+		next := make(chan error, 1)
+		go func() {
+			_, err := h.Connect(t.Context(), p, "next", newRecorder())
+			next <- err
+		}()
+		synctest.Wait()
+		require.Error(t, r.closeCause(), "who is replaced is told at once")
+		require.NoError(t, <-next)
+		require.Equal(t, 10*time.Second, time.Since(began), "it waits its turn, but not for ever")
+		close(slow.release)
+		require.NoError(t, <-done)
+		require.ElementsMatch(t, []string{"onConnect next", "onConnect slow", "onLeave slow"}, h.words(t, p.ID))
+	})
+}
+
+// slowConnect is a database that holds one connection's row back.
+type slowConnect struct {
+	sessions.Store
+	hold    atomic.Bool
+	release chan struct{}
+}
+
+func (s *slowConnect) Connected(ctx context.Context, c sessions.Connection, e webhooks.Event) error {
+	if s.hold.CompareAndSwap(true, false) {
+		<-s.release
+	}
+	return s.Store.Connected(ctx, c, e)
 }
