@@ -84,7 +84,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 
 	e.offer(track, b.up.feed)
 	b.shard = &e.shards[int(e.next.Add(1))%len(e.shards)]
-	b.shard.bridges.Add(b)
+	b.shard.add(b)
 	return b, nil
 }
 

@@ -78,18 +78,23 @@ type Engine struct {
 // shard is the part of the bridges that one goroutine clocks.
 type shard struct {
 	bridges media.Fanout[*Bridge]
+	wake    chan struct{} // has a value when a bridge was added since the shard slept
 }
 
 // NewEngine makes an engine. Until Run, bridges carry what comes, but nothing that needs a clock: no silence, no mix,
 // no keys towards phones.
 func NewEngine(cfg Config, log *slog.Logger) *Engine {
-	return &Engine{
+	e := &Engine{
 		cfg:    cfg,
 		log:    log,
 		now:    time.Now,
 		shards: make([]shard, runtime.GOMAXPROCS(0)),
 		feeds:  make(map[*media.Track]*feed),
 	}
+	for i := range e.shards {
+		e.shards[i].wake = make(chan struct{}, 1)
+	}
+	return e
 }
 
 // Run drives the clock, one goroutine for each core, until ctx ends; then it returns nil.
@@ -104,12 +109,30 @@ func (e *Engine) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// run ticks at absolute deadlines, so that no delay adds up.
+// add gives the shard a bridge to clock.
+func (s *shard) add(b *Bridge) {
+	s.bridges.Add(b)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run ticks at absolute deadlines, so that no delay adds up. Without a bridge it sleeps.
 func (s *shard) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	next := time.Now()
 	for {
+		if s.bridges.Len() == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.wake:
+			}
+			next = time.Now()
+			timer.Reset(0)
+		}
 		select {
 		case <-ctx.Done():
 			return
