@@ -35,6 +35,9 @@ func newEngine(udp ice.UDPMux, tcp ice.TCPMux, publicIP netip.Addr, log *slog.Lo
 	}
 	settings.SetNetworkTypes(networks)
 	settings.DisableActiveTCP(true)
+	// A track is read from the start: Pion's look at the first packet fails for good when that came over RTX, and then
+	// the track would stay silent for ever.
+	settings.SetFireOnTrackBeforeFirstRTP(true)
 	settings.SetIncludeLoopbackCandidate(true)
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	if publicIP.IsValid() {
