@@ -79,7 +79,8 @@ type Store interface {
 	// CreateDialog saves a new dialog with its events. It is errs.NotFound when the participant is gone and
 	// errs.Conflict when it has another dialog that is not TERMINATED.
 	CreateDialog(ctx context.Context, d Dialog, events ...webhooks.Event) error
-	// SaveDialog writes a dialog's state, cause and times with the events that report them.
+	// SaveDialog writes a dialog's state, cause and times with the events that report them. It is errs.Conflict, and
+	// changes nothing, when an event of that ID stands already: an earlier attempt was saved, but its answer was lost.
 	SaveDialog(ctx context.Context, d Dialog, events ...webhooks.Event) error
 	Dialog(ctx context.Context, account, participant, id string) (Dialog, error)
 	Dialogs(ctx context.Context, account, participant string) ([]Dialog, error)
@@ -87,6 +88,6 @@ type Store interface {
 	DeleteDialog(ctx context.Context, account, participant, id string, at time.Time) error
 	// Unfinished lists all dialogs that are not TERMINATED, of every account.
 	Unfinished(ctx context.Context) ([]Dialog, error)
-	// WriteEvent writes an event that reports no change of a row.
+	// WriteEvent writes an event that reports no change of a row. It is errs.Conflict when one of that ID stands already.
 	WriteEvent(ctx context.Context, e webhooks.Event) error
 }
