@@ -202,9 +202,7 @@ type sipp struct {
 func startSIPp(t *testing.T, scenario, transport string, args ...string) *sipp {
 	t.Helper()
 	path, err := exec.LookPath("sipp")
-	if err != nil {
-		t.Skip("sipp is not installed")
-	}
+	require.NoError(t, err, "install the package sip-tester (make test-deps)")
 	file, err := filepath.Abs(filepath.Join("..", "test", "sipp", scenario+".xml"))
 	require.NoError(t, err)
 	port := freePort(t)
