@@ -7,7 +7,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"log/slog"
+	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -25,6 +27,8 @@ const (
 	maxHashing     = 2   // hashes at once: each takes 19 MiB and a core
 	maxWaiting     = 256 // requests that wait for their turn to hash; more are told to come again
 	maxCredentials = 512 // bytes of a user name or a password
+
+	giveBackEvery = 10 * time.Second
 )
 
 // guard checks credentials. A pair that was right once is known again by its MAC: only the first request of each
@@ -35,6 +39,8 @@ type guard struct {
 	logins  []*login
 	waiting chan struct{} // holds an element for each request that hashes or waits to
 	hashing chan struct{} // holds one for each that hashes
+
+	gaveBack atomic.Int64 // when memory was last returned, in unix nanoseconds
 }
 
 // login is an account that can be entered.
@@ -124,7 +130,20 @@ func (g *guard) check(ctx context.Context, l *login, password string, mac [sha25
 	case <-ctx.Done():
 		return false, errs.Wrap(ctx.Err(), errs.Unavailable, "the request was given up")
 	}
-	return l.knows(mac) || l.hash.matches(password), nil
+	if l.knows(mac) {
+		return true, nil
+	}
+	defer g.giveBack()
+	return l.hash.matches(password), nil
+}
+
+// giveBack returns the memory of a hash, some 19 MiB, to the system: the runtime would keep it for minutes. A flood of
+// wrong passwords pays for that seldom.
+func (g *guard) giveBack() {
+	last, now := g.gaveBack.Load(), time.Now().UnixNano()
+	if now-last > int64(giveBackEvery) && g.gaveBack.CompareAndSwap(last, now) {
+		debug.FreeOSMemory()
+	}
 }
 
 // mac is over the name's length too, so that no two pairs look the same.

@@ -115,8 +115,17 @@ func TestReadDialog(t *testing.T) {
 		{name: "mixed the other way", body: `{"dialogType":"SIP","data":{"to":"+1","from":"+2"}}`, want: call},
 		{
 			name: "both: the guide counts",
-			body: `{"type":"FAX","data":{"to":"+9"},"dialogType":"SIP","dialogStateData":{"to":"+1","from":"+2"}}`, want: call,
+			body: `{"type":"SIP","data":{"to":"+9"},"dialogType":"SIP","dialogStateData":{"to":"+1","from":"+2"}}`, want: call,
 		},
+		{
+			name: "both, one of another type", refusal: `type: "FAX" is not one of SIP`,
+			body: `{"type":"FAX","data":{"to":"+9"},"dialogType":"SIP","dialogStateData":{"to":"+1","from":"+2"}}`,
+		},
+		{
+			name: "headers", refusal: `data.headers: extra headers are not supported by this version; leave them out`,
+			body: `{"type":"SIP","data":{"to":"+1","from":"+2","headers":{"X-A":"b"}}}`,
+		},
+		{name: "no headers", body: `{"type":"SIP","data":{"to":"+1","from":"+2","headers":{}}}`, want: call},
 		{
 			name: "everything", body: `{"type":"SIP","data":{"to":"+1","from":"+2","userToUser":"u;encoding=jwt","ringTimeout":12.5,"maxDuration":3600}}`,
 			want: dialogs.Create{To: "+1", From: "+2", UserToUser: "u;encoding=jwt", RingTimeout: 12500 * time.Millisecond, MaxDuration: time.Hour},

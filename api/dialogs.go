@@ -25,20 +25,22 @@ const (
 )
 
 // readDialog takes the guide's words (dialogType, dialogStateData) and the OpenAPI document's (type, data); where a
-// body has both, the guide's count.
+// body has both, the guide's data count.
 func readDialog(body object) dialogs.Create {
 	body.require(dialogType, "dialogType", "type")
-	typeName, dataName := "type", "data"
-	if body.has("dialogType") {
-		typeName = "dialogType"
-	}
-	if body.has("dialogStateData") || !body.has("data") && typeName == "dialogType" {
+	dataName := "data"
+	if body.has("dialogStateData") || !body.has("data") && body.has("dialogType") {
 		dataName = "dialogStateData"
 	}
-	if t := body.text(typeName); body.has(typeName) {
-		oneOf(body, body.at(typeName), t, []string{dialogType})
+	for _, name := range []string{"dialogType", "type"} {
+		if body.has(name) {
+			oneOf(body, body.at(name), body.text(name), []string{dialogType})
+		}
 	}
 	data := body.object(dataName)
+	if len(data.object("headers").fields) > 0 {
+		data.fail(data.at("headers"), "extra headers are not supported by this version; leave them out")
+	}
 	data.require("the number to call, such as +16136211234", "to")
 	data.require("the caller's number, or UNKNOWN, or RESTRICTED", "from")
 	return dialogs.Create{

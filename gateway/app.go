@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -176,6 +177,7 @@ func (a *App) apiConfig() (api.Config, error) {
 		}
 		cfg.Accounts = append(cfg.Accounts, api.Account{ID: account.ID, Username: account.Username, PasswordHash: hash})
 	}
+	debug.FreeOSMemory() // the hashes took 19 MiB each, once
 	for _, s := range a.cfg.Media.ICEServers {
 		cfg.ICEServers = append(cfg.ICEServers, api.ICEServer{URLs: s.URLs, Username: s.Username, Credential: string(s.Credential)})
 	}
@@ -240,6 +242,9 @@ func (a *App) Run(ctx context.Context) error {
 		{"http", a.serveHTTP},
 	}, a.log)
 	a.ready.Store(false)
+	if a.demoRoom != nil {
+		err = errors.Join(err, a.demoRoom.close(context.WithoutCancel(ctx)))
+	}
 	return errors.Join(err, a.db.Close())
 }
 

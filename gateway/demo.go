@@ -52,6 +52,21 @@ func openDemo(ctx context.Context, a *App) (*demo, error) {
 	return d, err
 }
 
+// close deletes what the demo made, so that the next run does not find it beside its own.
+func (d *demo) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopPatience)
+	defer cancel()
+	people := d.app.people
+	members, err := people.Members(ctx, d.account.ID, d.session)
+	if errs.CodeOf(err) == errs.NotFound { // over, or deleted by somebody
+		return nil
+	}
+	for _, p := range members {
+		err = errors.Join(err, people.DeleteParticipant(ctx, d.account.ID, p.ID))
+	}
+	return errors.Join(err, people.DeleteSession(ctx, d.account.ID, d.session))
+}
+
 // newMember creates a participant that hears the whole session.
 func (d *demo) newMember(ctx context.Context, tag string, may ...sessions.Permission) (id, token string, err error) {
 	p, token, err := d.app.people.CreateParticipant(ctx, d.account.ID, sessions.NewParticipant{Tag: tag, Permissions: may})

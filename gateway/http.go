@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"tandem/web"
@@ -20,7 +21,7 @@ const (
 // routes is everything that the HTTP listener serves.
 func (a *App) routes(rest http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", rest)
+	mux.Handle("/v3", a.devices)
 	mux.Handle("/v3/", a.devices)
 	mux.Handle("/metrics", a.metrics())
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -35,10 +36,17 @@ func (a *App) routes(rest http.Handler) http.Handler {
 	if a.demoRoom != nil {
 		mux.Handle("POST /demo/join", a.demoRoom)
 		mux.Handle("/", web.Handler())
-		return mux
+	} else {
+		mux.Handle("/", rest) // its 404 has the error body that clients know
 	}
-	mux.Handle("/", rest) // its 404 has the error body that clients know
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Not through the mux: it redirects a path with an empty segment, and a missing id has to be an error.
+		if strings.HasPrefix(r.URL.Path, "/v1/") {
+			rest.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // serveHTTP serves until ctx ends and lets running requests finish.

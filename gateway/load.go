@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,39 @@ func ParseFile(text []byte) (*File, error) {
 	}
 	f.flatten(raw)
 	return f, nil
+}
+
+// Explain names the key instead of the flag in an error of the command line's parser, unless the flag was given there:
+// then it came from the file or the environment. The error is one line.
+func Explain(err error, args []string) error {
+	if err == nil {
+		return nil
+	}
+	text := oneLine(err.Error())
+	for flag, key := range flagKeys() {
+		given := slices.ContainsFunc(args, func(a string) bool { return a == flag || strings.HasPrefix(a, flag+"=") })
+		if !given {
+			text = strings.ReplaceAll(text, flag+":", key+":")
+		}
+	}
+	return errors.New(text)
+}
+
+// flagKeys maps each flag, with its dashes, to its key.
+func flagKeys() map[string]string {
+	keys := map[string]string{}
+	for section := range reflect.TypeFor[Config]().Fields() {
+		prefix := section.Tag.Get("prefix")
+		if prefix == "" {
+			continue
+		}
+		for field := range section.Type.Fields() {
+			if field.Tag.Get("kong") != "-" {
+				keys["--"+prefix+flagName(field)] = section.Tag.Get("yaml") + "." + field.Tag.Get("yaml")
+			}
+		}
+	}
+	return keys
 }
 
 // flatten notes what the file sets under the names of the flags.
@@ -144,7 +178,7 @@ func Load(text []byte) (Config, error) {
 		return Config{}, err
 	}
 	if _, err := parser.Parse(nil); err != nil {
-		return Config{}, errors.New(oneLine(err.Error()))
+		return Config{}, Explain(err, nil)
 	}
 	return cfg, f.Complete(&cfg)
 }

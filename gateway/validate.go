@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,13 +14,18 @@ import (
 // minTokenKey is the least length of a key for HMAC-SHA256, in bytes (RFC 7518 §3.2).
 const minTokenKey = 32
 
+var (
+	hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
+	e164     = regexp.MustCompile(`^\+[1-9][0-9]{2,14}$`)
+)
+
 // Check fills in what follows from other keys and checks everything. Its error is one line that names the key and
 // what it should be.
 // It is not called Validate: kong would call that before the file is merged.
 func (c *Config) Check() error {
 	for _, check := range []func() error{
 		c.validateHTTP, c.validateSecurity, c.validateSIP, c.validateMedia, c.validateDatabase, c.validateLimits,
-		c.validateAccounts, c.validateTrunks,
+		c.validateAccounts, c.validateTrunks, c.validateNumbers,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -71,6 +77,21 @@ func hostPort(s string) (port int, err error) {
 	return port, nil
 }
 
+// isHostPort says whether s is host or host:port.
+func isHostPort(s string) bool {
+	host := s
+	if h, _, err := net.SplitHostPort(s); err == nil {
+		if _, err := hostPort(s); err != nil {
+			return false
+		}
+		host = h
+	}
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return true
+	}
+	return hostName.MatchString(host)
+}
+
 func (c *Config) validateSecurity() error {
 	if key := string(c.Security.TokenKey); key != "" && len(key) < minTokenKey {
 		return fmt.Errorf("security.tokenKey: has %d bytes, should have at least %d; leave it empty to have one made", len(key), minTokenKey)
@@ -93,6 +114,9 @@ func (c *Config) validateSIP() error {
 		if _, err := hostPort(u.Host); err != nil {
 			return fmt.Errorf("sip.listen[%d]: %q should be udp://host:port or tcp://host:port (%w)", i, raw, err)
 		}
+	}
+	if a := c.SIP.Advertise; a != "" && !isHostPort(a) {
+		return fmt.Errorf("sip.advertise: %q should be a host name or an address, with or without a port", a)
 	}
 	if c.SIP.TLSCert != "" || c.SIP.TLSKey != "" || c.SIP.TLSCA != "" {
 		return fmt.Errorf("sip.tlsCert, sip.tlsKey, sip.tlsCA: SIP over TLS is not supported by this version; leave them empty")
@@ -226,6 +250,9 @@ func (c *Config) validateTrunks() error {
 				return fmt.Errorf("%s.allow[%d]: %q should be an address or a network, such as 192.0.2.0/24", key, j, a)
 			}
 		}
+		if t.MaxCalls < 0 || t.MaxCallsPerSecond < 0 {
+			return fmt.Errorf("%s.maxCalls, %s.maxCallsPerSecond: should be 0 or more", key, key)
+		}
 		if t.InboundUsername != "" && t.InboundPassword == "" {
 			return fmt.Errorf("%s.inboundPassword: is missing; %s.inboundUsername is set", key, key)
 		}
@@ -276,6 +303,19 @@ func (t *TrunkConfig) validateUnsupported(key string) error {
 		return fmt.Errorf("%s.countryCode: should be empty; numbers are E.164 in this version", key)
 	case len(t.Headers) > 0:
 		return fmt.Errorf("%s.headers: should be empty; extra headers are not supported by this version", key)
+	}
+	return nil
+}
+
+func (c *Config) validateNumbers() error {
+	for i, n := range c.Numbers {
+		key := "numbers[" + strconv.Itoa(i) + "]"
+		if !e164.MatchString(n.Number) {
+			return fmt.Errorf("%s.number: %q should be a number in E.164 format, such as +15550199", key, n.Number)
+		}
+		if !slices.ContainsFunc(c.Accounts, func(a AccountConfig) bool { return a.ID == n.Account }) {
+			return fmt.Errorf("%s.account: %q should be the id of an account in accounts", key, n.Account)
+		}
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		return err
+		return gateway.Explain(err, args)
 	}
 	return command.Run(&environment{ctx: ctx, file: file, stdout: os.Stdout})
 }
