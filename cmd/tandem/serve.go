@@ -58,5 +58,8 @@ type migrateCommand struct {
 
 // Run brings the schema up to date.
 func (c *migrateCommand) Run(env *environment) error {
-	return store.Migrate(env.ctx, string(c.Database.URL), newLog(c.Log, os.Stderr))
+	if err := store.Migrate(env.ctx, string(c.Database.URL), newLog(c.Log, os.Stderr)); err != nil {
+		return fmt.Errorf("database.url: %w", err)
+	}
+	return nil
 }
