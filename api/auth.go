@@ -28,7 +28,7 @@ const (
 	maxWaiting     = 256 // requests that wait for their turn to hash; more are told to come again
 	maxCredentials = 512 // bytes of a user name or a password
 
-	giveBackEvery = 10 * time.Second
+	giveBackAfter = time.Second
 )
 
 // guard checks credentials. A pair that was right once is known again by its MAC: only the first request of each
@@ -40,7 +40,7 @@ type guard struct {
 	waiting chan struct{} // holds an element for each request that hashes or waits to
 	hashing chan struct{} // holds one for each that hashes
 
-	gaveBack atomic.Int64 // when memory was last returned, in unix nanoseconds
+	givingBack atomic.Bool // memory will be returned in a moment
 }
 
 // login is an account that can be entered.
@@ -137,12 +137,14 @@ func (g *guard) check(ctx context.Context, l *login, password string, mac [sha25
 	return l.hash.matches(password), nil
 }
 
-// giveBack returns the memory of a hash, some 19 MiB, to the system: the runtime would keep it for minutes. A flood of
-// wrong passwords pays for that seldom.
+// giveBack returns the memory of hashes, some 19 MiB each, to the system soon: the runtime would keep it for minutes. A
+// flood of wrong passwords pays for that once in a while, not for each.
 func (g *guard) giveBack() {
-	last, now := g.gaveBack.Load(), time.Now().UnixNano()
-	if now-last > int64(giveBackEvery) && g.gaveBack.CompareAndSwap(last, now) {
-		debug.FreeOSMemory()
+	if g.givingBack.CompareAndSwap(false, true) {
+		time.AfterFunc(giveBackAfter, func() {
+			g.givingBack.Store(false)
+			debug.FreeOSMemory()
+		})
 	}
 }
 

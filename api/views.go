@@ -85,9 +85,10 @@ type dialogView struct {
 }
 
 type dialogStateView struct {
-	State dialogs.State `json:"state"`
-	To    string        `json:"to"`
-	From  string        `json:"from"`
+	State      dialogs.State `json:"state"`
+	To         string        `json:"to"`
+	From       string        `json:"from"`
+	UserToUser string        `json:"userToUser,omitempty"`
 }
 
 type dialogDataView struct {
@@ -113,7 +114,7 @@ func viewDialog(d dialogs.Dialog) dialogView {
 		State:           d.State,
 		Direction:       "outbound",
 		ParticipantID:   d.Participant,
-		DialogStateData: dialogStateView{State: d.State, To: d.To, From: d.From},
+		DialogStateData: dialogStateView{State: d.State, To: d.To, From: d.From, UserToUser: d.UserToUser},
 		Data: dialogDataView{
 			To:          d.To,
 			From:        d.From,
