@@ -172,8 +172,6 @@ func (a *App) apiConfig() (api.Config, error) {
 			if hash, err = api.HashPassword(string(account.Password)); err != nil {
 				return api.Config{}, fmt.Errorf("accounts[%d].password: %w", i, err)
 			}
-		} else if err := api.CheckHash(hash); err != nil {
-			return api.Config{}, fmt.Errorf("accounts[%d].passwordHash: %w", i, err)
 		}
 		cfg.Accounts = append(cfg.Accounts, api.Account{ID: account.ID, Username: account.Username, PasswordHash: hash})
 	}

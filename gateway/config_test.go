@@ -90,6 +90,8 @@ func TestMistakes(t *testing.T) {
 		{"no password", "accounts: [{id: a, username: u}]", "accounts[0]", "password or passwordHash"},
 		{"two of one name", "accounts: [{id: a, username: u, password: p}, {id: a, username: v, password: p}]", "accounts[1].id", "twice"},
 		{"callback secret", "accounts: [{id: a, username: u, password: p, callbackSecret: x}]", "accounts[0].callbackSecret", "whsec_"},
+		{"callback secret that is no base64", "accounts: [{id: a, username: u, password: p, callbackSecret: 'whsec_%'}]", "accounts[0].callbackSecret", "base64"},
+		{"password hash", "accounts: [{id: a, username: u, passwordHash: x}]", "accounts[0].passwordHash", "argon2id"},
 		{"trunk without a name", account + "trunks: [{account: a}]", "trunks[0].name", "name"},
 		{"trunk of nobody", account + "trunks: [{name: t, account: b, uri: 'sip:x'}]", "trunks[0].account", "accounts"},
 		{"trunk to nowhere", account + "trunks: [{name: t, account: a, uri: 'tel:1'}]", "trunks[0].uri", "SIP URI"},

@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"tandem/api"
+	"tandem/webhooks"
 )
 
 // minTokenKey is the least length of a key for HMAC-SHA256, in bytes (RFC 7518 §3.2).
@@ -219,8 +222,13 @@ func (c *Config) validateAccounts() error {
 			return fmt.Errorf("%s.username: %q is there twice", key, a.Username)
 		case (a.Password == "") == (a.PasswordHash == ""):
 			return fmt.Errorf("%s: either password or passwordHash should be set", key)
-		case a.CallbackSecret != "" && !strings.HasPrefix(string(a.CallbackSecret), "whsec_"):
+		case a.CallbackSecret != "" && webhooks.Secret(a.CallbackSecret).Validate() != nil:
 			return fmt.Errorf("%s.callbackSecret: should be whsec_ followed by base64", key)
+		}
+		if a.PasswordHash != "" {
+			if err := api.CheckHash(string(a.PasswordHash)); err != nil {
+				return fmt.Errorf("%s.passwordHash: %w", key, err)
+			}
 		}
 		ids[a.ID], users[a.Username] = true, true
 	}
