@@ -13,19 +13,16 @@ const (
 	demoUser     = "api-user"
 	demoPassword = "api-pass"
 	demoSecret   = "whsec_dGFuZGVtLWRlbW8tY2FsbGJhY2stc2VjcmV0" //nolint:gosec // see above
-
-	labUDP = "udp://127.0.0.1:5090"
-	labTCP = "tcp://127.0.0.1:5090"
 )
 
-// addDemo adds the demo's account and the lab as its trunk.
-func addDemo(cfg *gateway.Config) {
+// addDemo adds the demo's account and, as its trunk, the lab at host:port.
+func addDemo(cfg *gateway.Config, lab string) {
 	cfg.Demo = true
 	cfg.Accounts = append(cfg.Accounts, gateway.AccountConfig{
 		ID: demoAccount, Username: demoUser, Password: demoPassword, CallbackSecret: demoSecret,
 	})
 	cfg.Trunks = append(cfg.Trunks, gateway.TrunkConfig{
-		Name: "lab", Account: demoAccount, URI: "sip:127.0.0.1:5090;transport=udp", Allow: []string{"127.0.0.1/32"},
+		Name: "lab", Account: demoAccount, URI: "sip:" + lab + ";transport=udp", Allow: []string{"127.0.0.1/32"},
 	})
 }
 

@@ -20,6 +20,7 @@ type configFlag struct {
 type serveCommand struct {
 	configFlag `embed:""`
 	Demo       bool           `help:"Add a demo account, the lab trunk and the demo page: for trying out, never for the open net."`
+	DemoLab    string         `default:"127.0.0.1:5090" placeholder:"HOST:PORT" help:"Where the demo's lab serves SIP."`
 	Settings   gateway.Config `embed:""`
 }
 
@@ -27,7 +28,7 @@ type serveCommand struct {
 func (c *serveCommand) Run(env *environment) error {
 	cfg := c.Settings
 	if c.Demo {
-		addDemo(&cfg)
+		addDemo(&cfg, c.DemoLab)
 	}
 	if err := env.file.Complete(&cfg); err != nil {
 		return err
@@ -39,9 +40,9 @@ func (c *serveCommand) Run(env *environment) error {
 		return err
 	}
 	if c.Demo {
-		trunk, err := lab.Listen(lab.Config{Listen: []string{labUDP, labTCP}}, log.With("part", "lab"))
+		trunk, err := lab.Listen(lab.Config{Listen: []string{"udp://" + c.DemoLab, "tcp://" + c.DemoLab}}, log.With("part", "lab"))
 		if err != nil {
-			return fmt.Errorf("lab trunk: %w", errors.Join(err, app.Close()))
+			return fmt.Errorf("--demo-lab: %w", errors.Join(err, app.Close()))
 		}
 		group.Go(func() error { return trunk.Run(ctx) })
 		printDemo(env.stdout, app)
