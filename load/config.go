@@ -111,10 +111,8 @@ trunks:
     allow: [127.0.0.1/32]
     codecs: [PCMU]
     prefixes: ["+"]
-    maxCalls: %d
-    maxCallsPerSecond: 100
 `, httpAddr, httpAddr, sipPort, sipPort, rtp, rtp+width, webrtcPort, webrtcPort, filepath.Join(dir, "bench.db"),
-		account, username, password, account, trunk, calls+10)
+		account, username, password, account, trunk)
 	path = filepath.Join(dir, "tandem.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", "", fmt.Errorf("load: configuration of the gateway: %w", err)
