@@ -36,6 +36,7 @@ type Agent struct {
 	tp         *sip.TransportLayer
 	txl        *sip.TransactionLayer
 
+	invites   invites       // of ours, on their way
 	draining  *latch        // no new calls, those that are up hang up
 	undecided chan struct{} // a slot per INVITE in decision
 
@@ -94,7 +95,7 @@ func (a *Agent) build() {
 			DialerCreate: func(laddr net.Addr) net.Dialer { return net.Dialer{Timeout: socketTimeout, LocalAddr: laddr} },
 		}}),
 	)
-	a.tp.OnMessage(tagRequest) // before the transaction layer, which registers itself
+	a.tp.OnMessage(a.onMessage) // before the transaction layer, which registers itself
 	a.txl = sip.NewTransactionLayer(a.tp,
 		sip.WithTransactionLayerLogger(quiet),
 		sip.WithTransactionLayerUnhandledResponseHandler(func(*sip.Response) {}),

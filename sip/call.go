@@ -30,7 +30,7 @@ const (
 // request is a request of the far end within a call. Its handler waits until the call has dealt with it.
 type request struct {
 	*sip.Request
-	tx      *sip.ServerTx
+	tx      *sip.ServerTx // nil: an ACK, which nobody answers
 	handled chan struct{}
 }
 
@@ -178,12 +178,16 @@ func (c *call) talk(ctx context.Context) dialogs.Cause {
 // handle deals with a request of the far end. It is true when that was a BYE.
 func (c *call) handle(r request) (over bool) {
 	defer close(r.handled)
-	if tag, _ := r.From().Params.Get("tag"); tag != c.peer.remoteTag() {
-		c.agent.respond(r.Request, r.tx, 481)
+	tag, _ := r.From().Params.Get("tag")
+	ours := tag == c.peer.remoteTag()
+	switch {
+	case r.IsAck():
+		if ours {
+			c.acknowledged(r.Request)
+		}
 		return false
-	}
-	if r.IsAck() {
-		c.acknowledged(r.Request)
+	case !ours:
+		c.agent.respond(r.Request, r.tx, 481)
 		return false
 	}
 	if seq := r.CSeq().SeqNo; seq < c.peer.theirs {

@@ -186,6 +186,11 @@ func (c *call) authorize(invite *sip.Request, authorization sip.Header, network,
 
 // try sends one INVITE and returns its final answer. An error means that none came.
 func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*sip.Response, error) {
+	progress, forget, err := c.agent.invites.expect(invite)
+	if err != nil {
+		return nil, err
+	}
+	defer forget()
 	tx, err := c.agent.start(ctx, invite)
 	if err != nil {
 		return nil, err
@@ -197,7 +202,7 @@ func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*s
 		default: // it comes again
 		}
 	})
-	t := &trying{call: c, invite: invite, tx: tx, network: network}
+	t := &trying{call: c, invite: invite, tx: tx, network: network, progress: progress}
 	res, err := t.wait(ctx)
 	if err != nil {
 		tx.Terminate()
@@ -220,16 +225,18 @@ type trying struct {
 	network string
 	heard   bool // a provisional answer came
 	cancel  *sip.ClientTx
+
+	progress *progress // its provisional answers
 }
 
-// wait reads the answers until the final one.
+// wait reads the answers until the final one. Before it returns, it has told what came before that one.
 func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
 	defer func() {
 		if t.cancel != nil {
 			t.cancel.Terminate()
 		}
 	}()
-	hung, draining := t.hung.ch, t.agent.draining.ch
+	hung, draining, requests := t.hung.ch, t.agent.draining.ch, t.requests
 	tooLong := time.After(maxRinging)
 	var giveUp <-chan time.Time
 	for {
@@ -255,19 +262,50 @@ func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
 		case <-giveUp:
 			return nil, errNoFinalAnswer
 		case <-t.tx.Done():
+			t.catchUp()
 			return nil, t.tx.Err()
 		case <-cancelled:
-		case r := <-t.requests:
+		case r := <-requests:
+			if t.progress.final.isSet() { // it came behind the answer, which is to be dealt with first
+				t.putBack(r)
+				requests = nil
+				continue
+			}
 			t.handleEarly(r)
+		case res := <-t.progress.provisional:
+			t.heard = true
+			t.progressed(res)
 		case res := <-t.tx.Responses():
 			if !res.IsProvisional() {
+				t.catchUp()
 				return res, nil
 			}
-			t.heard = true
-			if res.StatusCode > sip.StatusTrying {
-				t.progress(res)
-			}
+			t.heard = true // what it says is read above, in order
 		}
+	}
+}
+
+// catchUp tells what came before the final answer.
+func (t *trying) catchUp() {
+	for {
+		select {
+		case res := <-t.progress.provisional:
+			t.progressed(res)
+		default:
+			return
+		}
+	}
+}
+
+// putBack leaves a request for later.
+func (c *call) putBack(r request) {
+	select {
+	case c.requests <- r:
+	default:
+		if !r.IsAck() {
+			c.agent.respond(r.Request, r.tx, 503, sip.NewHeader("Retry-After", "1"))
+		}
+		close(r.handled)
 	}
 }
 
@@ -294,8 +332,8 @@ func (t *trying) sendCancel(ctx context.Context) {
 	t.cancel = tx
 }
 
-// progress takes a provisional answer: the far end rings, and may be heard already.
-func (t *trying) progress(res *sip.Response) {
+// progressed takes a provisional answer: the far end rings, and may be heard already.
+func (t *trying) progressed(res *sip.Response) {
 	if t.leaving() {
 		return
 	}

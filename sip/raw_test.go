@@ -33,20 +33,34 @@ func (p *rawPeer) request(method, branch string, edit ...string) string {
 	return strings.NewReplacer(edit...).Replace(text)
 }
 
-// ask sends text and returns the first answer that is final.
+// ask sends text and returns the first answer to it that is final.
 func (p *rawPeer) ask(text string) string {
 	p.t.Helper()
 	_, err := p.conn.Write([]byte(text))
 	require.NoError(p.t, err)
+	return p.final(branchOf(text))
+}
+
+// final returns the next final answer in a transaction.
+func (p *rawPeer) final(branch string) string {
+	p.t.Helper()
 	require.NoError(p.t, p.conn.SetReadDeadline(time.Now().Add(patience)))
 	buf := make([]byte, 65536)
 	for {
 		n, err := p.conn.Read(buf)
-		require.NoError(p.t, err, "no answer to %s", text)
-		if answer := string(buf[:n]); !strings.HasPrefix(answer, "SIP/2.0 1") {
+		require.NoError(p.t, err, "no answer in %s", branch)
+		answer := string(buf[:n])
+		if !strings.HasPrefix(answer, "SIP/2.0 1") && branchOf(answer) == branch {
 			return answer
 		}
 	}
+}
+
+// branchOf names the transaction of a message.
+func branchOf(text string) string {
+	_, after, _ := strings.Cut(headerOf(text, "Via"), ";branch=z9hG4bK")
+	branch, _, _ := strings.Cut(after, ";")
+	return branch
 }
 
 func TestRequestsOutsideCalls(t *testing.T) {

@@ -17,9 +17,8 @@ const initial = "initial"
 
 // tagRequest gives a request outside any dialog our tag, so that every answer to it carries the same, also those that
 // the transaction layer sends by itself (RFC 3261 §8.2.6.2). It runs in the reader, before anyone else has the message.
-func tagRequest(msg sip.Message) {
-	req, ok := msg.(*sip.Request)
-	if !ok || req.IsAck() || req.IsCancel() || req.To() == nil {
+func tagRequest(req *sip.Request) {
+	if req.IsCancel() || req.To() == nil {
 		return
 	}
 	if to := req.To(); !to.Params.Has("tag") {
@@ -46,14 +45,15 @@ func (a *Agent) onRequest(req *sip.Request, tx *sip.ServerTx) {
 }
 
 func (a *Agent) dispatch(ctx context.Context, req *sip.Request, tx *sip.ServerTx) {
+	if req.IsAck() {
+		return // ackArrived was quicker
+	}
 	if err := wellFormed(req); err != nil {
-		if !req.IsAck() {
-			a.respond(req, tx, 400, a.warning(err.Error()))
-		}
+		a.respond(req, tx, 400, a.warning(err.Error()))
 		return
 	}
 	switch {
-	case req.IsAck() || req.Destination() != initial:
+	case req.Destination() != initial:
 		a.within(req, tx)
 	case req.Method == sip.INVITE:
 		a.invited(ctx, req, tx)
@@ -75,18 +75,14 @@ func (a *Agent) within(req *sip.Request, tx *sip.ServerTx) {
 	tag, _ := req.To().Params.Get("tag")
 	c := a.find(callKey{req.CallID().Value(), tag})
 	if c == nil || req.IsCancel() {
-		if !req.IsAck() {
-			a.respond(req, tx, 481)
-		}
+		a.respond(req, tx, 481)
 		return
 	}
 	r := request{Request: req, tx: tx, handled: make(chan struct{})}
 	select {
 	case c.requests <- r:
 	default:
-		if !req.IsAck() {
-			a.respond(req, tx, 503, sip.NewHeader("Retry-After", "1"))
-		}
+		a.respond(req, tx, 503, sip.NewHeader("Retry-After", "1"))
 		return
 	}
 	select {
@@ -95,9 +91,7 @@ func (a *Agent) within(req *sip.Request, tx *sip.ServerTx) {
 		select {
 		case <-r.handled:
 		default:
-			if !req.IsAck() {
-				a.respond(req, tx, 481)
-			}
+			a.respond(req, tx, 481)
 		}
 	}
 }
