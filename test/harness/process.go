@@ -2,14 +2,9 @@ package harness
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,132 +12,35 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"tandem/api"
 )
 
-// Process is the real binary, run as an operator runs it: a configuration file, a database, a signal to stop it. Its
-// ports and its database stay the same from one run to the next, and so does the Gateway through which tests speak to
-// it.
+// Process is a gateway as an operator runs it: a configuration, a database, a signal to stop it. Its ports and its
+// database stay the same from one run to the next, and so does the Gateway through which tests speak to it.
 type Process struct {
 	*Gateway
+	File string // the configuration file; empty: none
 
-	file string
+	command Command
 
 	mu  sync.Mutex // held while it is started or ended
-	run *run       // nil: it does not run
+	run *Program   // nil: it does not run
 }
 
-// run is one life of the process.
-type run struct {
-	cmd   *exec.Cmd
-	ended chan struct{} // closed when the process is gone and its log is written
-	err   error         // of Wait; read after ended
-}
-
-// program is what the tests of this binary share: the built program, and the ports that are given away.
-type program struct {
-	once sync.Once
-	dir  string
-	hash string // of Password
-	err  error
-
-	mu    sync.Mutex
-	ports map[int]bool
-}
-
-var shared = program{ports: map[int]bool{}}
-
-// RemoveProgram removes the program that NewProcess built. TestMain calls it after the tests.
-func RemoveProgram() {
-	if shared.dir != "" {
-		_ = os.RemoveAll(shared.dir)
-	}
-}
-
-// build builds the program once and returns its file.
-func (p *program) build() (string, error) {
-	p.once.Do(func() {
-		if p.dir, p.err = os.MkdirTemp("", "tandem-test-"); p.err != nil {
-			return
-		}
-		if p.hash, p.err = api.HashPassword(Password); p.err != nil {
-			return
-		}
-		out, err := exec.Command("go", "build", "-tags", "nolibopusfile", "-o", p.path(), "tandem/cmd/tandem").CombinedOutput()
-		if err != nil {
-			p.err = fmt.Errorf("build the program: %w: %s", err, out)
-		}
-	})
-	return p.path(), p.err
-}
-
-func (p *program) path() string { return filepath.Join(p.dir, "tandem") }
-
-// port finds a port that is free for UDP and TCP. It is none of those that the kernel or the RTP range gives to
-// somebody else while the process is down.
-func (p *program) port() (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	const first, count = 10000, 10000
-	for range 1000 {
-		port := first + rand.IntN(count)
-		if p.ports[port] || !free(port) {
-			continue
-		}
-		p.ports[port] = true
-		return port, nil
-	}
-	return 0, errors.New("no free port")
-}
-
-func free(port int) bool {
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	stream, err := net.Listen("tcp", addr)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = stream.Close() }()
-	packets, err := net.ListenPacket("udp", addr)
-	if err != nil {
-		return false
-	}
-	_ = packets.Close()
-	return true
-}
-
-// NewProcess prepares the program with a database (empty: an SQLite file of its own) and trunks to far ends (SIP
-// URIs). Start runs it.
+// NewProcess prepares a gateway with a database (empty: an SQLite file of its own) and trunks to far ends (SIP URIs).
+// Start runs it.
 func NewProcess(tb testing.TB, database string, trunks ...string) *Process {
 	tb.Helper()
 	_, err := shared.build()
 	require.NoError(tb, err)
-	ports := make([]int, 3)
-	for i := range ports {
-		ports[i], err = shared.port()
-		require.NoError(tb, err)
-	}
 	dir := tb.TempDir()
 	if database == "" {
 		database = "sqlite:" + filepath.Join(dir, "tandem.db")
 	}
-	p := &Process{
-		Gateway: &Gateway{
-			URL:    fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
-			sip:    []string{fmt.Sprintf("udp://127.0.0.1:%d", ports[1]), fmt.Sprintf("tcp://127.0.0.1:%d", ports[1])},
-			client: newClient(),
-		},
-		file: filepath.Join(dir, "tandem.yaml"),
-	}
+	p := newProcess(tb, Command{Dir: dir})
+	p.File = filepath.Join(dir, "tandem.yaml")
+	p.command.Args = []string{"serve", "--config", p.File}
 	var text strings.Builder
-	_, _ = fmt.Fprintf(&text, `http:
-  listen: %s
-sip:
-  listen: [%s]
-media:
-  webrtcUDP: %d
-  webrtcTCP: %d
-database:
+	_, _ = fmt.Fprintf(&text, `database:
   url: %q
 log:
   level: debug
@@ -151,43 +49,47 @@ accounts:
     username: %s
     passwordHash: %q
     callbackSecret: %q
-`, strings.TrimPrefix(p.URL, "http://"), strings.Join(p.sip, ", "), ports[2], ports[2], database,
-		Account, User, shared.hash, CallbackSecret)
+`, database, Account, User, shared.hash, CallbackSecret)
 	for i, uri := range trunks {
 		if i == 0 {
 			text.WriteString("trunks:\n")
 		}
 		_, _ = fmt.Fprintf(&text, "  - {name: trunk%d, account: %q, uri: %q, allow: [127.0.0.1/32]}\n", i, Account, uri)
 	}
-	require.NoError(tb, os.WriteFile(p.file, []byte(text.String()), 0o600))
+	require.NoError(tb, os.WriteFile(p.File, []byte(text.String()), 0o600))
+	return p
+}
+
+// NewServe prepares tandem serve in a folder with these arguments, and nothing but its ports moved.
+func NewServe(tb testing.TB, dir string, args ...string) *Process {
+	tb.Helper()
+	return newProcess(tb, Command{Dir: dir, Args: append([]string{"serve"}, args...)})
+}
+
+// newProcess gives a gateway ports of its own, through the environment.
+func newProcess(tb testing.TB, c Command) *Process {
+	tb.Helper()
+	http, sip, browsers := Port(tb), Port(tb), Port(tb)
+	g := &Gateway{
+		URL:    fmt.Sprintf("http://127.0.0.1:%d", http),
+		sip:    []string{fmt.Sprintf("udp://127.0.0.1:%d", sip), fmt.Sprintf("tcp://127.0.0.1:%d", sip)},
+		client: newClient(),
+	}
+	c.Env = append(c.Env,
+		"TANDEM_HTTP_LISTEN="+strings.TrimPrefix(g.URL, "http://"), "TANDEM_SIP_LISTEN="+strings.Join(g.sip, ","),
+		fmt.Sprintf("TANDEM_MEDIA_WEBRTC_UDP=%d", browsers), fmt.Sprintf("TANDEM_MEDIA_WEBRTC_TCP=%d", browsers))
+	p := &Process{Gateway: g, command: c}
 	tb.Cleanup(p.Kill)
 	return p
 }
 
-// Start runs the program and waits until it is ready.
-func (p *Process) Start(tb testing.TB) {
+// Start runs the gateway and waits until it is ready. The Program is for looking at what it writes.
+func (p *Process) Start(tb testing.TB) *Program {
 	tb.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	require.Nil(tb, p.run, "it runs already")
-	cmd := exec.Command(shared.path(), "serve", "--config", p.file)
-	log := testWriter{tb}
-	cmd.Stdout, cmd.Stderr = log, log
-	// If the tests are killed, the program goes with them; for the kernel that is when the starting thread ends.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	r := &run{cmd: cmd, ended: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			r.err = cmd.Wait()
-		}
-		close(r.ended)
-	}()
-	require.NoError(tb, <-started)
+	r := p.command.Begin(tb)
 	p.run = r
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
@@ -202,6 +104,7 @@ func (p *Process) Start(tb testing.TB) {
 		case <-tick.C:
 		}
 	}
+	return r
 }
 
 // Kill ends the program with SIGKILL and waits until it is gone. It may be called from any goroutine.
@@ -209,7 +112,7 @@ func (p *Process) Kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.run != nil {
-		_ = p.run.cmd.Process.Kill()
+		p.run.Kill()
 		p.gone()
 	}
 }
@@ -217,24 +120,25 @@ func (p *Process) Kill() {
 // Stop ends the program with SIGTERM, waits until it is gone and wants it to have ended well.
 func (p *Process) Stop(tb testing.TB) {
 	tb.Helper()
+	p.stop(tb, syscall.SIGTERM)
+}
+
+// Interrupt is Stop as Ctrl+C does it.
+func (p *Process) Interrupt(tb testing.TB) {
+	tb.Helper()
+	p.stop(tb, syscall.SIGINT)
+}
+
+func (p *Process) stop(tb testing.TB, signal syscall.Signal) {
+	tb.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	require.NotNil(tb, p.run, "it does not run")
-	r := p.run
-	require.NoError(tb, r.cmd.Process.Signal(syscall.SIGTERM))
-	select {
-	case <-r.ended:
-	case <-time.After(2 * Patience):
-		_ = r.cmd.Process.Kill()
-		p.gone()
-		require.FailNow(tb, "the program does not stop")
-	}
-	p.gone()
-	require.NoError(tb, r.err)
+	defer p.gone()
+	p.run.Stop(tb, signal)
 }
 
 func (p *Process) gone() {
-	<-p.run.ended
 	p.run = nil
 	p.client.CloseIdleConnections()
 }

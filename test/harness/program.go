@@ -1,0 +1,211 @@
+package harness
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"tandem/api"
+	"tandem/gateway"
+)
+
+// Command is one way to start the real binary.
+type Command struct {
+	Args  []string
+	Dir   string   // where it runs; empty: where the test does
+	Env   []string // on top of the test's environment, which is passed on without what would configure the binary
+	Stdin string
+}
+
+// Program is one run of the real binary.
+type Program struct {
+	cmd            *exec.Cmd
+	stdout, stderr *text
+	ended          chan struct{} // closed when the process is gone and all that it wrote is here
+	err            error         // of Wait; read after ended
+}
+
+// text keeps what a program writes and shows it in the test's log.
+type text struct {
+	show testWriter
+
+	mu   sync.Mutex
+	kept bytes.Buffer
+}
+
+func (t *text) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept.Write(p)
+	return t.show.Write(p)
+}
+
+func (t *text) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.kept.String()
+}
+
+// Begin starts the binary. It is killed when the test ends.
+func (c Command) Begin(tb testing.TB) *Program {
+	tb.Helper()
+	_, err := shared.build()
+	require.NoError(tb, err)
+	cmd := exec.Command(shared.path(), c.Args...)
+	cmd.Dir, cmd.Stdin = c.Dir, strings.NewReader(c.Stdin)
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, gateway.EnvPrefix) {
+			cmd.Env = append(cmd.Env, variable)
+		}
+	}
+	cmd.Env = append(cmd.Env, c.Env...)
+	p := &Program{
+		cmd: cmd, ended: make(chan struct{}), stdout: &text{show: testWriter{tb}}, stderr: &text{show: testWriter{tb}},
+	}
+	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
+	// If the tests are killed, the program goes with them; for the kernel that is when the starting thread ends.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+		}
+		close(p.ended)
+	}()
+	require.NoError(tb, <-started)
+	tb.Cleanup(p.Kill)
+	return p
+}
+
+// Run lets the binary work until it ends by itself and returns its exit code.
+func (c Command) Run(tb testing.TB) (p *Program, code int) {
+	tb.Helper()
+	p = c.Begin(tb)
+	select {
+	case <-p.ended:
+	case <-time.After(Patience):
+		p.Kill()
+		require.FailNow(tb, "the program does not end", "%v", c.Args)
+	}
+	return p, p.cmd.ProcessState.ExitCode()
+}
+
+// Stdout is what the program has written to its standard output so far.
+func (p *Program) Stdout() string { return p.stdout.String() }
+
+// Stderr is what the program has written to its standard error so far.
+func (p *Program) Stderr() string { return p.stderr.String() }
+
+// Kill ends the program with SIGKILL and waits until it is gone. It may be called from any goroutine.
+func (p *Program) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+}
+
+// Stop ends the program with a signal, waits until it is gone and wants it to have ended well.
+func (p *Program) Stop(tb testing.TB, signal os.Signal) {
+	tb.Helper()
+	require.NoError(tb, p.cmd.Process.Signal(signal))
+	select {
+	case <-p.ended:
+	case <-time.After(2 * Patience):
+		p.Kill()
+		require.FailNow(tb, "the program does not stop")
+	}
+	require.NoError(tb, p.err)
+}
+
+// program is what the tests of this binary share: the built program, and the ports that are given away.
+type program struct {
+	once sync.Once
+	dir  string
+	hash string // of Password
+	err  error
+
+	mu    sync.Mutex
+	ports map[int]bool
+}
+
+var shared = program{ports: map[int]bool{}}
+
+// RemoveProgram removes the program that NewProcess built. TestMain calls it after the tests.
+func RemoveProgram() {
+	if shared.dir != "" {
+		_ = os.RemoveAll(shared.dir)
+	}
+}
+
+// build builds the program once and returns its file.
+func (p *program) build() (string, error) {
+	p.once.Do(func() {
+		if p.dir, p.err = os.MkdirTemp("", "tandem-test-"); p.err != nil {
+			return
+		}
+		if p.hash, p.err = api.HashPassword(Password); p.err != nil {
+			return
+		}
+		out, err := exec.Command("go", "build", "-tags", "nolibopusfile", "-o", p.path(), "tandem/cmd/tandem").CombinedOutput()
+		if err != nil {
+			p.err = fmt.Errorf("build the program: %w: %s", err, out)
+		}
+	})
+	return p.path(), p.err
+}
+
+func (p *program) path() string { return filepath.Join(p.dir, "tandem") }
+
+// Port finds a port of 127.0.0.1 that is free for UDP and TCP, and gives it to nobody else. It is none of those that
+// the kernel or the RTP range gives away.
+func Port(tb testing.TB) int {
+	tb.Helper()
+	port, err := shared.port()
+	require.NoError(tb, err)
+	return port
+}
+
+func (p *program) port() (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	const first, count = 10000, 10000
+	for range 1000 {
+		port := first + rand.IntN(count)
+		if p.ports[port] || !free(port) {
+			continue
+		}
+		p.ports[port] = true
+		return port, nil
+	}
+	return 0, errors.New("no free port")
+}
+
+func free(port int) bool {
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	stream, err := net.Listen("tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = stream.Close() }()
+	packets, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return false
+	}
+	_ = packets.Close()
+	return true
+}
