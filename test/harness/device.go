@@ -35,12 +35,12 @@ type Device struct {
 	Participant string
 	ID          string // its uniqueId
 
-	tb     testing.TB
-	socket *websocket.Conn
-	cancel context.CancelFunc
-	work   sync.WaitGroup
+	tb   testing.TB
+	work sync.WaitGroup
 
 	mu         sync.Mutex
+	socket     *websocket.Conn
+	cancel     context.CancelFunc // ends what is read from the socket
 	calls      map[int]chan json.RawMessage
 	lastCall   int
 	publisher  *webrtc.PeerConnection
@@ -69,56 +69,103 @@ type streamInfo struct {
 // Connect opens a device connection for a participant.
 func Connect(tb testing.TB, g *Gateway, participant, token string) *Device {
 	tb.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	id := uuid.NewString()
-	client := &http.Client{Transport: &http.Transport{}}
-	socket, resp, err := websocket.Dial(ctx, g.DeviceURL(token, id), &websocket.DialOptions{HTTPClient: client})
-	if err != nil {
-		cancel()
-	}
-	require.NoError(tb, err)
-	if resp.Body != nil {
-		_ = resp.Body.Close()
-	}
-	socket.SetReadLimit(1 << 20)
 	d := &Device{
-		Participant: participant, ID: id, tb: tb, socket: socket, cancel: cancel, closed: make(chan struct{}),
+		Participant: participant, ID: uuid.NewString(), tb: tb,
 		calls: map[int]chan json.RawMessage{}, streams: map[string]streamInfo{}, heard: map[string]*recording{},
 	}
-	d.work.Go(func() { d.read(ctx) })
+	d.dial(g, token)
 	tb.Cleanup(d.Close)
 	d.call("setMediaPreferences", Object{"protocol": "WEBRTC"})
 	return d
 }
 
+// dial opens a socket and reads it.
+func (d *Device) dial(g *Gateway, token string) {
+	d.tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	client := &http.Client{Transport: &http.Transport{}}
+	socket, resp, err := websocket.Dial(ctx, g.DeviceURL(token, d.ID), &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		cancel()
+	}
+	require.NoError(d.tb, err)
+	if resp.Body != nil {
+		_ = resp.Body.Close()
+	}
+	socket.SetReadLimit(1 << 20)
+	closed := make(chan struct{})
+	d.mu.Lock()
+	d.socket, d.cancel, d.closed = socket, cancel, closed
+	d.mu.Unlock()
+	d.work.Go(func() { d.read(ctx, socket, closed) })
+}
+
+// LoseSocket breaks the WebSocket and leaves the peer connections as they are.
+func (d *Device) LoseSocket(tb testing.TB) {
+	tb.Helper()
+	d.mu.Lock()
+	socket := d.socket
+	d.mu.Unlock()
+	_ = socket.CloseNow()
+	d.WaitClosed(tb)
+}
+
+// ComeBack opens another socket under the same uniqueId. As the SDK does, it repeats no call.
+func (d *Device) ComeBack(g *Gateway, token string) {
+	d.tb.Helper()
+	d.dial(g, token)
+}
+
 // Close leaves as the SDK's disconnect does.
 func (d *Device) Close() {
 	_ = d.send(Object{"jsonrpc": "2.0", "method": "leave"})
-	_ = d.socket.Close(websocket.StatusNormalClosure, "")
-	d.Drop()
+	d.mu.Lock()
+	socket := d.socket
+	d.mu.Unlock()
+	_ = socket.Close(websocket.StatusNormalClosure, "")
+	d.end()
 }
 
 // Drop tears everything down without a word, as a lost network does.
 func (d *Device) Drop() {
-	d.cancel()
-	_ = d.socket.CloseNow()
+	for _, pc := range d.peers() {
+		// Without its transport a peer connection can't say goodbye (DTLS close_notify) when it is closed.
+		_ = pc.SCTP().Transport().ICETransport().Stop()
+	}
+	d.end()
+}
+
+// end frees everything.
+func (d *Device) end() {
 	d.mu.Lock()
 	d.dropped = true
-	publisher, subscriber := d.publisher, d.subscriber
+	socket, cancel := d.socket, d.cancel
 	d.mu.Unlock()
-	for _, pc := range []*webrtc.PeerConnection{publisher, subscriber} {
-		if pc != nil {
-			_ = pc.Close()
-		}
+	cancel()
+	_ = socket.CloseNow()
+	for _, pc := range d.peers() {
+		_ = pc.Close()
 	}
 	d.work.Wait()
+}
+
+// peers are the peer connections that there are.
+func (d *Device) peers() []*webrtc.PeerConnection {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.DeleteFunc([]*webrtc.PeerConnection{d.publisher, d.subscriber}, func(pc *webrtc.PeerConnection) bool {
+		return pc == nil
+	})
 }
 
 // WaitClosed waits until the socket is over and returns the code that the gateway closed it with; −1: it just broke.
 func (d *Device) WaitClosed(tb testing.TB) websocket.StatusCode {
 	tb.Helper()
+	d.mu.Lock()
+	closed := d.closed
+	d.mu.Unlock()
 	select {
-	case <-d.closed:
+	case <-closed:
 	case <-time.After(Patience):
 		require.FailNow(tb, "the device's socket stays open")
 	}
@@ -136,9 +183,9 @@ func (d *Device) start(f func()) {
 	}
 }
 
-func (d *Device) read(ctx context.Context) {
+func (d *Device) read(ctx context.Context, socket *websocket.Conn, closed chan<- struct{}) {
 	for {
-		_, text, err := d.socket.Read(ctx)
+		_, text, err := socket.Read(ctx)
 		if err != nil {
 			d.mu.Lock()
 			for _, waiting := range d.calls {
@@ -147,7 +194,7 @@ func (d *Device) read(ctx context.Context) {
 			d.calls = map[int]chan json.RawMessage{}
 			d.code = websocket.CloseStatus(err)
 			d.mu.Unlock()
-			close(d.closed)
+			close(closed)
 			return
 		}
 		var m struct {
@@ -193,7 +240,10 @@ func (d *Device) send(o Object) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	return d.socket.Write(ctx, websocket.MessageText, text)
+	d.mu.Lock()
+	socket := d.socket
+	d.mu.Unlock()
+	return socket.Write(ctx, websocket.MessageText, text)
 }
 
 // call makes a JSON-RPC call and returns its result; nil when the connection is gone.
@@ -215,6 +265,17 @@ func (d *Device) call(method string, params Object) Object {
 	case <-time.After(Patience):
 		return nil
 	}
+}
+
+// Streams lists whose streams the last offer had, sorted, and which offer that was.
+func (d *Device) Streams() (participants []string, revision int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range d.streams {
+		participants = append(participants, s.Participant)
+	}
+	slices.Sort(participants)
+	return participants, d.revision
 }
 
 // Notices returns the notifications that came, other than offers.
