@@ -38,6 +38,7 @@ type Agent struct {
 
 	invites   invites       // of ours, on their way
 	draining  *latch        // no new calls, those that are up hang up
+	stopped   *latch        // the sockets are given back
 	undecided chan struct{} // a slot per INVITE in decision
 
 	mu      sync.Mutex
@@ -71,7 +72,7 @@ func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, advertise: advertise, log: log, ports: ports, trunks: ts, challenger: newChallenger(realm),
-		draining: newLatch(), undecided: make(chan struct{}, maxUndecided), calls: make(map[callKey]*call),
+		draining: newLatch(), stopped: newLatch(), undecided: make(chan struct{}, maxUndecided), calls: make(map[callKey]*call),
 	}
 	for _, uri := range cfg.Listen {
 		l, err := listen(uri)
@@ -160,6 +161,7 @@ func (a *Agent) Serve(ctx context.Context, callers dialogs.Callers) error {
 	a.work.Wait()
 	closed()
 	a.txl.Close()
+	a.stopped.set(func() {})
 	err := errors.Join(a.Close(), a.tp.Close())
 	if e := reading.Wait(); e != nil {
 		return fmt.Errorf("sip: %w", e)

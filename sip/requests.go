@@ -32,6 +32,9 @@ func (a *Agent) onRequest(req *sip.Request, tx *sip.ServerTx) {
 	defer tx.TerminateGracefully()
 	run, ok := a.enter()
 	if !ok {
+		if a.stopped.isSet() {
+			_ = tx.Connection().Close() // the library opens one for an answer where it finds none
+		}
 		return
 	}
 	defer a.work.Done()
