@@ -11,12 +11,12 @@ import (
 )
 
 // note is a command that does nothing but note how it was called.
-const note = `echo "${0##*/} $*" >>"$NOTES"` + "\n"
+const note = `echo "${0##*/} $* DEBIAN_FRONTEND=$DEBIAN_FRONTEND" >>"$NOTES"` + "\n"
 
 // TestInstall runs scripts/install on machines that lack something. Nothing is installed: apt-get only takes notes.
 func TestInstall(t *testing.T) {
 	t.Parallel()
-	const aptGet, sudo = note, note + `exec "$@"` + "\n"
+	const aptGet, sudo = note, note + `exec env -i PATH="$PATH" NOTES="$NOTES" "$@"` + "\n" // it keeps nothing else
 	root, somebody := "echo 0\n", "echo 1000\n"
 	const install = "apt-get install -y -qq --no-install-recommends "
 	cases := []struct {
@@ -47,7 +47,7 @@ func TestInstall(t *testing.T) {
 		},
 		{
 			"no Opus, as somebody who may use sudo", "build",
-			[]string{"gcc"},
+			[]string{"gcc", "env"},
 			map[string]string{"pkg-config": "exit 1\n", "apt-get": aptGet, "sudo": sudo, "id": somebody},
 			0,
 			[]string{"missing: libopus-dev (the Opus codec)", "installing: libopus-dev"},
@@ -123,6 +123,9 @@ func TestInstall(t *testing.T) {
 			require.Len(t, lines, len(c.called), "%s", called)
 			for i, line := range lines {
 				require.True(t, strings.HasPrefix(line, c.called[i]), "%q should begin with %q", line, c.called[i])
+				if strings.HasPrefix(line, "apt-get") {
+					require.True(t, strings.HasSuffix(line, "DEBIAN_FRONTEND=noninteractive"), "a package may ask: %q", line)
+				}
 			}
 		})
 	}
