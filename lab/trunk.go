@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo"
@@ -43,6 +44,7 @@ type Trunk struct {
 	nonces  nonces
 	inbound chan *Call
 	ready   chan struct{} // closed once requests can be sent
+	closed  atomic.Bool   // the sockets are closed, or about to be
 
 	mu      sync.Mutex // guards all below
 	calls   map[callKey]*Call
@@ -154,15 +156,29 @@ func (t *Trunk) stack() error {
 	for _, l := range t.listens {
 		l.dialogs = &sipgo.DialogUA{Client: t.client, ContactHDR: t.contact(l)}
 	}
-	t.server.OnInvite(t.onInvite)
-	t.server.OnAck(t.onAck)
-	t.server.OnBye(t.onBye)
-	t.server.OnOptions(func(req *sip.Request, tx sip.ServerTransaction) { t.respond(req, tx, sip.StatusOK, "OK") })
-	t.server.OnRegister(t.onRegister)
-	t.server.OnCancel(func(req *sip.Request, tx sip.ServerTransaction) { // one that matches is answered by sipgo
+	t.server.OnInvite(t.whileOpen(t.onInvite))
+	t.server.OnAck(t.whileOpen(t.onAck))
+	t.server.OnBye(t.whileOpen(t.onBye))
+	t.server.OnOptions(t.whileOpen(func(req *sip.Request, tx sip.ServerTransaction) { t.respond(req, tx, sip.StatusOK, "OK") }))
+	t.server.OnRegister(t.whileOpen(t.onRegister))
+	t.server.OnCancel(t.whileOpen(func(req *sip.Request, tx sip.ServerTransaction) { // one that matches is answered by sipgo
 		t.respond(req, tx, sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist")
-	})
+	}))
 	return nil
+}
+
+// whileOpen passes a request on unless the sockets are closed. sipgo opens a new one to answer a request that was read
+// right before that; nobody else would close it.
+func (t *Trunk) whileOpen(handle sipgo.RequestHandler) sipgo.RequestHandler {
+	return func(req *sip.Request, tx sip.ServerTransaction) {
+		if !t.closed.Load() {
+			handle(req, tx)
+			return
+		}
+		if c, ok := tx.(interface{ Connection() sip.Connection }); ok {
+			_ = c.Connection().Close()
+		}
+	}
 }
 
 func (t *Trunk) contact(l *listener) sip.ContactHeader {
@@ -222,6 +238,10 @@ func (t *Trunk) Run(ctx context.Context) error {
 	t.Close()
 	t.wg.Wait()
 	serving.Wait()
+	// What sipgo opened while its sockets were being closed.
+	if e := t.agent.TransportLayer().Close(); e != nil {
+		t.log.Debug("lab: close", "err", e)
+	}
 	return err
 }
 
@@ -270,6 +290,7 @@ func (t *Trunk) hangUpAll(ctx context.Context) {
 
 // Close frees the sockets of a Trunk that isn't run. Run does it itself.
 func (t *Trunk) Close() {
+	t.closed.Store(true)
 	if err := t.agent.Close(); err != nil {
 		t.log.Debug("lab: close", "err", err)
 	}
