@@ -165,7 +165,8 @@ func (p *placer) place(all []heard, k int) int {
 		return i
 	}
 	if p.lenient && p.anchored {
-		if i := p.told(p.anchor, a); i > 0 && a.loud() && a.score(i-1) < p.score {
+		// A repeat of the packet before has nothing of this one's tones; a spoilt one may have both.
+		if i := p.told(p.anchor, a); i > 0 && a.loud() && (a.score(i-1) < p.score || a.score(i) > a.score(i-1)) {
 			p.unclear++
 			return i
 		}
