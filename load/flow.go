@@ -166,7 +166,7 @@ func (p *placer) place(all []heard, k int) int {
 	}
 	if p.lenient && p.anchored {
 		// A repeat of the packet before has nothing of this one's tones; a spoilt one may have both.
-		if i := p.told(p.anchor, a); i > 0 && a.loud() && (a.score(i-1) < p.score || a.score(i) > a.score(i-1)) {
+		if i := p.told(p.anchor, a); i > 0 && a.loud() && (a.score(i-1) < p.score || a.score(i) >= spoiltScore) {
 			p.unclear++
 			return i
 		}

