@@ -195,6 +195,11 @@ type leg struct {
 
 func (l *leg) Events() <-chan dialogs.LegEvent { return l.events }
 func (l *leg) Answer()                         {}
+func (l *leg) Progress(bool)                   {}
+func (l *leg) Hold(bool)                       {}
+func (l *leg) SendKey(byte, time.Duration)     {}
+func (l *leg) Refer(dialogs.Refer)             {}
+func (l *leg) Referred(int)                    {}
 func (l *leg) Hangup(int) {
 	l.once.Do(func() {
 		l.events <- dialogs.LegEvent{Kind: dialogs.LegEnded}

@@ -238,6 +238,12 @@ func (l *leg) Events() <-chan dialogs.LegEvent { return l.events }
 
 func (l *leg) Answer() { l.answers <- struct{}{} }
 
+func (l *leg) Progress(bool)               {}
+func (l *leg) Hold(bool)                   {}
+func (l *leg) SendKey(byte, time.Duration) {}
+func (l *leg) Refer(dialogs.Refer)         {}
+func (l *leg) Referred(int)                {}
+
 func (l *leg) Hangup(status int) {
 	l.hangups <- status
 	l.mu.Lock()

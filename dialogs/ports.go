@@ -23,6 +23,18 @@ type Dial struct {
 	To         string
 	From       string
 	UserToUser string
+	Trunk      string            // the only trunk to try, by name; empty: those that the routes give
+	Headers    map[string]string // X- headers for the INVITE; those that the trunk does not let pass are errs.Invalid
+	Replaces   string            // value of a Replaces header (RFC 3891): the call that this one takes over; empty: none
+	ReferredBy string            // value of a Referred-By header (RFC 3892); empty: none
+}
+
+// Refer is a transfer as SIP sees it (RFC 3515).
+type Refer struct {
+	To         string // a sip: URI or E.164, without the Replaces
+	Dialog     string // our dialog whose far end is to be replaced or joined (RFC 3891); empty: a blind transfer, or not ours
+	Replaces   string // value of the Replaces header when it names a call that is not ours; empty: none
+	ReferredBy string
 }
 
 // Leg is one SIP call. Its methods only post and may be called in any state, from any goroutine, more than once.
@@ -35,6 +47,17 @@ type Leg interface {
 	// Hangup ends the leg whatever its state: CANCEL, a final refusal, or BYE; also when the far end's 200 crosses it
 	// (RFC 3261 §13.2.2.4). For an inbound call that is not answered yet, status is the refusal (0: 603).
 	Hangup(status int)
+	// Progress tells the caller of an inbound call, before Answer, that it rings: 180, or with early 183 with SDP, so
+	// that it hears us before the answer; LegMedia follows an early one.
+	Progress(early bool)
+	// Hold puts the far end on hold, or takes it back, by re-INVITE. LegHold tells what came of it.
+	Hold(on bool)
+	// SendKey sends a DTMF key by SIP INFO (application/dtmf-relay).
+	SendKey(digit byte, duration time.Duration)
+	// Refer asks the far end to call somebody else (RFC 3515). LegReferred tells how it goes, the last time with Final.
+	Refer(r Refer)
+	// Referred tells the far end, which asked for a transfer (LegRefer), how that goes: 1xx, and once a final status.
+	Referred(status int)
 }
 
 // LegEventKind is what a LegEvent reports.
@@ -46,6 +69,10 @@ const (
 	LegRinging                      // 180, 181, 182 or 183 came
 	LegAnswered                     // outbound: 200 came and is acknowledged; inbound: the ACK to our 200 came
 	LegMedia                        // Media is known, or changed
+	LegHold                         // who holds changed, or our wish failed: Hold says how it stands, Cause why not
+	LegKey                          // the far end sent a key by SIP INFO: Key
+	LegRefer                        // the far end asks for a transfer: Refer; Leg.Referred answers
+	LegReferred                     // how our Refer goes: Cause.SIPCode, Final
 	LegEnded                        // the leg is over and holds nothing any more; Cause says why
 )
 
@@ -55,6 +82,16 @@ type LegEvent struct {
 	Cause Cause           // LegRinging, LegEnded
 	Port  *media.Port     // LegMedia: the leg's socket; the leg closes it after LegEnded
 	Media media.PortMedia // LegMedia: what was agreed for it
+	Hold  Hold            // LegHold
+	Key   media.Key       // LegKey: Ended is set, with its Duration
+	Refer Refer           // LegRefer
+	Final bool            // LegReferred: the transfer is over
+}
+
+// Hold says who keeps whom waiting (RFC 3264 §8.4).
+type Hold struct {
+	ByUs     bool
+	ByFarEnd bool
 }
 
 // Incoming is an INVITE that came in.
@@ -65,6 +102,10 @@ type Incoming struct {
 	To         string // the user part of the Request-URI; may be empty
 	From       string // E.164, FromUnknown or FromRestricted
 	UserToUser string // the User-to-User header's value, its instances joined by commas; empty: none
+	// Headers are the X- headers that the trunk lets pass.
+	Headers map[string]string
+	// Replaces is the dialog that the caller takes over (RFC 3891); empty: none.
+	Replaces string
 }
 
 // Callers takes the calls that come in. Service is one.

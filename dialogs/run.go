@@ -158,6 +158,8 @@ func (c *call) onLeg(e LegEvent) {
 		c.step(farAnswered, Cause{Reason: Answer})
 	case LegMedia:
 		c.onMedia(e.Port, e.Media)
+	case LegHold, LegKey, LegRefer, LegReferred:
+		c.service.log.Debug("a leg's news that nobody follows", "dialog", c.d.ID, "kind", int(e.Kind))
 	case LegEnded:
 		c.step(farEnded, e.Cause)
 	}

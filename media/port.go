@@ -29,6 +29,18 @@ type PortMedia struct {
 	EventType  int  // payload type of telephone-event (RFC 4733); -1: none
 	Send       bool // we may send
 	Receive    bool // the far end may send
+	// EventRate is the clock of EventType in Hz; 0: 8000.
+	EventRate int
+	// PacketTime is how much sound the far end wants in a packet (a=ptime); 0: 20 ms.
+	PacketTime time.Duration
+	// Inbound and Outbound are the keys of the packets that come and go (SRTP, RFC 3711); nil: plain RTP.
+	Inbound, Outbound *SRTPKey
+}
+
+// SRTPKey is the key of one direction.
+type SRTPKey struct {
+	Suite string // as RFC 4568 and RFC 7714 name it: AES_CM_128_HMAC_SHA1_80, AEAD_AES_256_GCM …
+	Key   []byte // master key followed by master salt
 }
 
 // expects says whether a packet of payload type pt may come.

@@ -90,6 +90,21 @@ func (c *call) Answer() { c.accepted.set(func() {}) }
 // Hangup is part of dialogs.Leg.
 func (c *call) Hangup(status int) { c.hung.set(func() { c.refuseBy = refusal(status) }) }
 
+// Progress is part of dialogs.Leg.
+func (c *call) Progress(bool) {}
+
+// Hold is part of dialogs.Leg.
+func (c *call) Hold(bool) {}
+
+// SendKey is part of dialogs.Leg.
+func (c *call) SendKey(byte, time.Duration) {}
+
+// Refer is part of dialogs.Leg.
+func (c *call) Refer(dialogs.Refer) {}
+
+// Referred is part of dialogs.Leg.
+func (c *call) Referred(int) {}
+
 // live runs the whole life of the call and reports its end, whatever happens in it. It is false when that was a panic.
 func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
 	cause, ok := c.guard(life)

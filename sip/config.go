@@ -68,6 +68,15 @@ type Trunk struct {
 	Prefixes        []string       // what it takes, the longest match wins; empty: "+"; "sip:" takes URIs
 	Priority        int            // of equal prefixes, the lower priority is tried first
 	Weight          int            // of equal priorities, the share of calls; 0 counts as 1
+
+	Register          bool     // keep a registration with the trunk
+	SRTP              string   // off (default), optional or required: SDES (RFC 4568)
+	DTMF              string   // rfc4733 (default) or info: how keys are sent
+	DTMFInBand        bool     // listen for keys in the sound too
+	CountryCode       string   // "1": national numbers become +1…
+	Headers           []string // X- headers that may pass, both ways
+	MaxCalls          int      // at once; 0: no limit
+	MaxCallsPerSecond int      // 0: no limit
 }
 
 // validate names the first field that is wrong.
