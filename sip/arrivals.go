@@ -21,7 +21,22 @@ func (a *Agent) onMessage(msg sip.Message) {
 			a.ackArrived(msg)
 			return
 		}
+		a.queueUp(msg)
 		tagRequest(msg)
+	}
+}
+
+// queueUp gives a request within a call its turn: its handler waits until those before it have reached the call.
+func (a *Agent) queueUp(req *sip.Request) {
+	if req.IsCancel() || wellFormed(req) != nil {
+		return
+	}
+	tag, ok := req.To().Params.Get("tag")
+	if !ok {
+		return
+	}
+	if c := a.find(callKey{req.CallID().Value(), tag}); c != nil {
+		c.order.arrived(req)
 	}
 }
 

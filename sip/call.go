@@ -47,6 +47,8 @@ type call struct {
 	answers   chan *sip.Response // 2xx to our INVITE beyond the first
 	events    chan dialogs.LegEvent
 	done      chan struct{}
+	inbox     *inbox
+	order     order
 
 	// Owned by the call's goroutine.
 	keys     []callKey // under which it is found; guarded by the agent's mutex
@@ -54,9 +56,9 @@ type call struct {
 	sdp      *description
 	media    media.PortMedia
 	hasMedia bool
-	held     *dialogs.LegEvent // a LegMedia that nobody had room for
-	called   bool              // LegCalling was told
-	rang     bool              // LegRinging was told
+	held     []dialogs.LegEvent // those that nobody had room for
+	called   bool               // LegCalling was told
+	rang     bool               // LegRinging was told
 	peer     peer
 	up       bool           // a 2xx was sent or came
 	fault    *dialogs.Cause // the call is to be hung up for this
@@ -77,7 +79,7 @@ func (a *Agent) newCall(log *slog.Logger) *call {
 	return &call{
 		agent: a, log: log, accepted: newLatch(), hung: newLatch(), cancelled: newLatch(),
 		requests: make(chan request, requestBuffer), answers: make(chan *sip.Response, requestBuffer),
-		events: make(chan dialogs.LegEvent, eventBuffer), done: make(chan struct{}),
+		events: make(chan dialogs.LegEvent, eventBuffer), done: make(chan struct{}), inbox: newInbox(),
 	}
 }
 
@@ -113,7 +115,7 @@ func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
 	}
 	c.agent.forget(c)
 	close(c.done)
-	c.post(c.held)
+	c.unhold()
 	c.log.Info("sip: call ended", "reason", string(cause.Reason), "details", cause.Details)
 	c.events <- dialogs.LegEvent{Kind: dialogs.LegEnded, Cause: cause} // eventReserve holds its place
 	close(c.events)
@@ -172,11 +174,13 @@ func (c *call) talk(ctx context.Context) dialogs.Cause {
 		case <-hung:
 		case <-draining:
 		case outlet <- held:
-			c.held = nil
+			c.held = c.held[1:]
 		case r := <-c.requests:
 			if c.handle(r) {
 				return dialogs.Cause{Details: byFarEnd}
 			}
+		case <-c.inbox.ready:
+			c.inbox.run()
 		case ack := <-c.acks:
 			c.acknowledged(ack)
 		case res := <-c.answers:
@@ -210,10 +214,17 @@ func (c *call) handle(r request) (over bool) {
 		return false
 	}
 	c.peer.theirs = r.CSeq().SeqNo
-	switch r.Method {
-	case sip.BYE:
+	if r.Method == sip.BYE {
 		c.agent.respond(r.Request, r.tx, 200)
 		return true
+	}
+	c.serve(r)
+	return false
+}
+
+// serve is what a call does with each method (allowed lists them); whoever serves one answers it before it returns.
+func (c *call) serve(r request) {
+	switch r.Method {
 	case sip.INVITE:
 		c.reinvited(r)
 	case sip.OPTIONS:
@@ -221,7 +232,6 @@ func (c *call) handle(r request) (over bool) {
 	default:
 		c.agent.respond(r.Request, r.tx, 405)
 	}
-	return false
 }
 
 // answeredAgain takes a 2xx to our INVITE beyond the first: the same again is acknowledged again, that of another

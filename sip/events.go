@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"slices"
 	"sync"
 
 	"tandem/dialogs"
@@ -9,8 +10,9 @@ import (
 
 const (
 	eventBuffer = 16 // events that wait for a reader
-	// eventReserve keeps room for what may come once: LegRinging, a LegMedia that was held back, LegAnswered, LegEnded.
+	// eventReserve keeps room for what may come once: LegCalling, LegRinging, LegAnswered, LegEnded.
 	eventReserve = 5
+	maxHeld      = 64 // events that wait for room
 )
 
 // latch is a signal that stays: set once, from any goroutine.
@@ -32,20 +34,28 @@ func (l *latch) isSet() bool {
 	}
 }
 
-// emit tells what happened, without waiting. Of what may come any number of times the last is kept.
+// emit tells what happened, without waiting. What may come any number of times waits for room in held, in order; of
+// the media and of the hold only the last is kept.
 func (c *call) emit(e dialogs.LegEvent) {
-	once := e.Kind != dialogs.LegMedia
-	if once || (c.held == nil && len(c.events) < eventBuffer-eventReserve) {
+	switch e.Kind {
+	case dialogs.LegCalling, dialogs.LegRinging, dialogs.LegAnswered, dialogs.LegEnded:
 		c.post(&e)
 		return
+	case dialogs.LegMedia, dialogs.LegHold:
+		c.held = slices.DeleteFunc(c.held, func(old dialogs.LegEvent) bool { return old.Kind == e.Kind && old.Cause == e.Cause })
+	case dialogs.LegKey, dialogs.LegRefer, dialogs.LegReferred:
 	}
-	c.held = &e
+	switch {
+	case len(c.held) == 0 && len(c.events) < eventBuffer-eventReserve:
+		c.post(&e)
+	case len(c.held) < maxHeld:
+		c.held = append(c.held, e)
+	default:
+		c.log.Warn("sip: nobody reads the events of the call", "lost", int(e.Kind))
+	}
 }
 
 func (c *call) post(e *dialogs.LegEvent) {
-	if e == nil {
-		return
-	}
 	select {
 	case c.events <- *e:
 	default: // cannot be: the reserve is for the few kinds that come once
@@ -53,12 +63,20 @@ func (c *call) post(e *dialogs.LegEvent) {
 	}
 }
 
-// outlet is where a held event goes once there is room: a nil channel while nothing is held.
+// outlet is where the first held event goes once there is room: a nil channel while nothing is held.
 func (c *call) outlet() (chan<- dialogs.LegEvent, dialogs.LegEvent) {
-	if c.held == nil || len(c.events) >= eventBuffer-eventReserve {
+	if len(c.held) == 0 || len(c.events) >= eventBuffer-eventReserve {
 		return nil, dialogs.LegEvent{}
 	}
-	return c.events, *c.held
+	return c.events, c.held[0]
+}
+
+// unhold tells at the end what waited, as far as there is room.
+func (c *call) unhold() {
+	for len(c.held) > 0 && len(c.events) < eventBuffer-1 {
+		c.post(&c.held[0])
+		c.held = c.held[1:]
+	}
 }
 
 // agree takes what was negotiated and tells it when it is new.

@@ -9,9 +9,6 @@ import (
 )
 
 const (
-	// allowed is exactly what this agent does with requests.
-	allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS"
-
 	sdpType = "application/sdp"
 
 	tagLength = 16

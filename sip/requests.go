@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"mime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -66,7 +67,7 @@ func (a *Agent) dispatch(ctx context.Context, req *sip.Request, tx *sip.ServerTx
 			status = 503
 		}
 		a.respond(req, tx, status)
-	case req.Method == sip.BYE:
+	case slices.Contains(withinOnly, req.Method):
 		a.respond(req, tx, 481)
 	default:
 		a.respond(req, tx, 405)
@@ -82,8 +83,12 @@ func (a *Agent) within(req *sip.Request, tx *sip.ServerTx) {
 		return
 	}
 	r := request{Request: req, tx: tx, handled: make(chan struct{})}
+	mine := c.order.take(req)
+	defer mine.pass()
+	mine.wait(c.done)
 	select {
 	case c.requests <- r:
+		mine.pass()
 	default:
 		a.respond(req, tx, 503, sip.NewHeader("Retry-After", "1"))
 		return
@@ -122,6 +127,9 @@ func (a *Agent) respond(req *sip.Request, tx *sip.ServerTx, status int, headers 
 	if status == sip.StatusMethodNotAllowed || req.Method == sip.OPTIONS {
 		res.AppendHeader(sip.NewHeader("Allow", allowed))
 	}
+	if supported != "" && (status == sip.StatusBadExtension || req.Method == sip.OPTIONS) {
+		res.AppendHeader(sip.NewHeader("Supported", supported))
+	}
 	if status == sip.StatusUnsupportedMediaType || req.Method == sip.OPTIONS {
 		res.AppendHeader(sip.NewHeader("Accept", sdpType))
 	}
@@ -140,17 +148,6 @@ func (a *Agent) warning(text string) sip.Header {
 		host = "[" + host + "]"
 	}
 	return sip.NewHeader("Warning", "399 "+host+" "+quoted(text))
-}
-
-// unsupported lists what a request requires and we do not know, which is everything; empty: nothing is required.
-func unsupported(req *sip.Request) string {
-	var extensions []string
-	for _, h := range req.GetHeaders("Require") {
-		if value := printable(h.Value(), 200); value != "" {
-			extensions = append(extensions, value)
-		}
-	}
-	return strings.Join(extensions, ", ")
 }
 
 // bodyStatus returns the refusal of a body that is no SDP; 0 when there is none or it is SDP.

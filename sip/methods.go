@@ -1,0 +1,36 @@
+package sip
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// What this agent does, told in Allow and Supported: exactly this, and nowhere else.
+const (
+	// allowed lists the methods that call.serve and Agent.dispatch know.
+	allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS"
+	// supported lists the option tags that a peer may require of us; empty: none.
+	supported = ""
+)
+
+// unsupported lists what a request requires and we do not know; empty: nothing.
+func unsupported(req *sip.Request) string {
+	known := strings.Split(supported, ", ")
+	var extensions []string
+	for _, h := range req.GetHeaders("Require") {
+		for tag := range strings.SplitSeq(h.Value(), ",") {
+			tag = printable(strings.TrimSpace(tag), 200)
+			if tag != "" && !slices.Contains(known, strings.ToLower(tag)) {
+				extensions = append(extensions, tag)
+			}
+		}
+	}
+	return strings.Join(extensions, ", ")
+}
+
+// withinOnly are the methods that mean something only within a call: outside they are answered 481.
+//
+//nolint:gochecknoglobals // a constant table
+var withinOnly = []sip.RequestMethod{sip.BYE, sip.INFO, sip.PRACK, sip.UPDATE}
