@@ -4,6 +4,7 @@ package errs
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Code says what kind of failure an Error is. Each adapter maps it to its wire in one table.
@@ -51,9 +52,16 @@ func (c Code) String() string {
 
 // Error is a failure with a message that may be shown to whoever asked. Err is for the log only.
 type Error struct {
-	Code    Code
-	Message string
-	Err     error
+	Code       Code
+	Message    string
+	Err        error
+	RetryAfter time.Duration // TooMany, Unavailable: when it may be tried again; 0: nobody knows
+}
+
+// After says when it may be tried again, and returns the same Error.
+func (e *Error) After(d time.Duration) *Error {
+	e.RetryAfter = d
+	return e
 }
 
 // New makes an Error with a message for the asker.
@@ -83,6 +91,14 @@ func CodeOf(err error) Code {
 		return e.Code
 	}
 	return Internal
+}
+
+// RetryAfterOf returns when what failed may be tried again; 0: nobody knows.
+func RetryAfterOf(err error) time.Duration {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.RetryAfter
+	}
+	return 0
 }
 
 // MessageOf returns what a stranger may read of err.

@@ -15,6 +15,7 @@ import (
 
 	"tandem/dialogs"
 	"tandem/media"
+	"tandem/trunks"
 )
 
 const (
@@ -30,7 +31,7 @@ type Agent struct {
 	advertise  hostPort
 	log        *slog.Logger
 	ports      *media.Ports
-	trunks     trunks
+	book       *trunks.Book
 	challenger *challenger
 	listeners  []*listener
 	tp         *sip.TransportLayer
@@ -55,9 +56,9 @@ func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	prepareLibrary()
-	ts, err := newTrunks(cfg.Trunks)
-	if err != nil {
-		return nil, err
+	book := cfg.Book
+	if book == nil {
+		book = trunks.BookOf(cfg.Trunks...)
 	}
 	advertise, err := parseAdvertise(cfg.Advertise)
 	if err != nil {
@@ -71,7 +72,7 @@ func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
 		realm = "tandem"
 	}
 	a := &Agent{
-		cfg: cfg, advertise: advertise, log: log, ports: ports, trunks: ts, challenger: newChallenger(realm),
+		cfg: cfg, advertise: advertise, log: log, ports: ports, book: book, challenger: newChallenger(realm),
 		draining: newLatch(), stopped: newLatch(), undecided: make(chan struct{}, maxUndecided), calls: make(map[callKey]*call),
 	}
 	for _, uri := range cfg.Listen {

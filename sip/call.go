@@ -11,6 +11,7 @@ import (
 
 	"tandem/dialogs"
 	"tandem/media"
+	"tandem/trunks"
 )
 
 const (
@@ -63,6 +64,8 @@ type call struct {
 	up       bool           // a 2xx was sent or came
 	fault    *dialogs.Cause // the call is to be hung up for this
 	trunk    *trunk         // whose challenges are answered; nil: none
+	place    *trunks.Place  // what it counts at; nil: nowhere
+	rest     time.Duration  // how long the trunk that failed wants to be left alone
 	ack      *sip.Request   // the ACK to repeat when the 2xx comes again
 	forks    map[string]*sip.Request
 	acks     <-chan *sip.Request // ACKs that came in the transaction of the INVITE
@@ -114,6 +117,7 @@ func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
 		_, _ = c.guard(func() dialogs.Cause { c.bye(ctx); return dialogs.Cause{} })
 	}
 	c.agent.forget(c)
+	c.place.Release()
 	close(c.done)
 	c.unhold()
 	c.log.Info("sip: call ended", "reason", string(cause.Reason), "details", cause.Details)
@@ -130,6 +134,7 @@ func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
 // drop ends a call that never came to live.
 func (c *call) drop() {
 	c.agent.forget(c)
+	c.place.Release()
 	close(c.done)
 }
 

@@ -20,7 +20,10 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 		a.log.Error("sip: INVITE from nowhere", "source", req.Source())
 		return
 	}
-	t := a.trunks.inbound(source.Addr())
+	t, err := readTrunk(a.book.Inbound(source.Addr(), userOf(req.Recipient)))
+	if err != nil {
+		a.log.Error("sip: the trunk of a call", "source", req.Source(), "error", err)
+	}
 	c := a.newCall(a.callLog(req, t))
 	if !tx.OnCancel(func(*sip.Request) { c.cancelled.set(func() {}) }) {
 		return

@@ -3,12 +3,15 @@ package sip
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 
 	"tandem/dialogs"
 	"tandem/errs"
+	"tandem/trunks"
 )
 
 var errNoFinalAnswer = errors.New("no answer to the CANCEL")
@@ -18,26 +21,37 @@ func (a *Agent) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
 	if err := checkDial(d); err != nil {
 		return nil, err
 	}
-	candidates := a.trunks.outbound(d.Account, d.To, draw)
-	if len(candidates) == 0 {
-		return nil, errs.New(errs.Unavailable, "no trunk takes calls to %s", printable(d.To, 60))
-	}
-	for _, t := range candidates {
-		if _, _, err := t.target(d.To); err != nil {
-			return nil, err
-		}
-	}
 	if a.draining.isSet() {
 		return nil, errs.New(errs.Unavailable, "the gateway is stopping")
 	}
-	port, err := a.ports.Open() //nolint:contextcheck // the port outlives ctx
+	place, err := a.book.Place(trunks.Request{Account: d.Account, To: d.To, From: d.From, Trunk: d.Trunk, Headers: d.Headers})
+	if err != nil {
+		return nil, err
+	}
+	leg, err := a.dialOn(d, place)
+	if err != nil {
+		place.Release()
+	}
+	return leg, err
+}
+
+// dialOn starts a call that has its place, which is the call's then.
+func (a *Agent) dialOn(d dialogs.Dial, place *trunks.Place) (dialogs.Leg, error) {
+	t, err := readTrunk(place.Trunk())
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := t.target(d.To); err != nil {
+		return nil, err
+	}
+	port, err := a.ports.Open()
 	if err != nil {
 		return nil, err
 	}
 	c := a.newCall(a.log.With("dialog", d.Dialog))
-	c.port = port
+	c.port, c.place = port, place
 	started := a.spawn(func(ctx context.Context) {
-		c.live(ctx, func() dialogs.Cause { return c.place(ctx, d, candidates) })
+		c.live(ctx, func() dialogs.Cause { return c.dial(ctx, d, t) })
 	})
 	if !started {
 		return nil, errors.Join(errs.New(errs.Unavailable, "the SIP user agent is not running"), port.Close())
@@ -60,34 +74,57 @@ func checkDial(d dialogs.Dial) error {
 	return nil
 }
 
-// place tries the trunks one after the other and lives the call on the one that takes it.
-func (c *call) place(ctx context.Context, d dialogs.Dial, candidates []*trunk) dialogs.Cause {
-	cause := dialogs.Cause{Reason: dialogs.Error, Details: "no trunk could be reached"}
-	for _, t := range candidates {
-		network, err := transportOf(t.uri, "udp")
-		if err != nil {
-			continue // the configuration was checked: this cannot be
+// dial tries the trunks that the place gives, t first, and lives the call on the one that takes it.
+func (c *call) dial(ctx context.Context, d dialogs.Dial, t *trunk) dialogs.Cause {
+	for {
+		cause, next := c.over(ctx, d, t)
+		if !next {
+			return cause
 		}
-		hops, err := resolve(ctx, t.uri, network)
-		if err != nil {
-			c.log.Warn("sip: trunk not found", "trunk", t.Name, "error", err)
-			cause = *failed("trunk " + t.Name + " was not found")
+		c.log.Warn("sip: trunk failed", "trunk", t.Name, "details", cause.Details)
+		if c.leaving() {
+			return dialogs.Cause{Details: byThisEnd}
 		}
-		for _, hop := range hops {
-			if c.leaving() {
-				return dialogs.Cause{Details: byThisEnd}
-			}
-			var next bool
-			if cause, next = c.attempt(ctx, d, t, network, hop); !next {
-				return cause
-			}
-			c.log.Warn("sip: trunk failed", "trunk", t.Name, "address", hop, "details", cause.Details)
+		another, err := c.place.Next()
+		if err == nil {
+			t, err = readTrunk(another)
+		}
+		if err != nil {
+			c.log.Info("sip: no further trunk", "why", err)
+			return cause
 		}
 	}
-	return cause
 }
 
-// attempt places the call over one trunk. Next asks for the next one; that is right only for 503, time-out and
+// over places the call over one trunk, at each of its addresses. Next asks for the next trunk.
+func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialogs.Cause, next bool) {
+	c.rest = 0
+	network, err := transportOf(t.uri, "udp")
+	if err != nil {
+		return *failed("trunk " + t.Name + ": " + err.Error()), true
+	}
+	hops, err := resolve(ctx, t.uri, network)
+	if err != nil {
+		c.log.Warn("sip: trunk not found", "trunk", t.Name, "error", err)
+		cause = *failed("trunk " + t.Name + " was not found")
+	}
+	for _, hop := range hops {
+		if c.leaving() {
+			return dialogs.Cause{Details: byThisEnd}, false
+		}
+		if cause, next = c.attempt(ctx, d, t, network, hop); !next {
+			return cause, false
+		}
+		c.log.Info("sip: no call at this address", "trunk", t.Name, "address", hop, "details", cause.Details)
+	}
+	if ctx.Err() != nil {
+		return cause, false
+	}
+	c.place.Failed(cause.Details, c.rest)
+	return cause, true
+}
+
+// attempt places the call at one address of a trunk. Next asks for the next one; that is right only for 503, time-out and
 // transport error, before the callee rang.
 func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, hop string) (cause dialogs.Cause, next bool) {
 	c.trunk = t
@@ -109,8 +146,12 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 			return *failed("trunk " + t.Name + ": " + describe(err)), !c.rang && ctx.Err() == nil
 		}
 		cause = causeOf(res.StatusCode, res.Reason)
+		if res.StatusCode != sip.StatusServiceUnavailable {
+			c.place.Worked()
+		}
 		switch res.StatusCode {
 		case sip.StatusServiceUnavailable:
+			c.rest = retryAfter(res)
 			return cause, !c.rang
 		case sip.StatusUnauthorized, sip.StatusProxyAuthRequired:
 			authorization, err := creds.answer(invite, res)
@@ -123,6 +164,21 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 			return cause, false
 		}
 	}
+}
+
+// retryAfter returns how long the sender of a 503 wants to be left alone (RFC 3261 §20.33); 0: it does not say.
+func retryAfter(res *sip.Response) time.Duration {
+	h := res.GetHeader("Retry-After")
+	if h == nil {
+		return 0
+	}
+	value, _, _ := strings.Cut(h.Value(), ";")
+	value, _, _ = strings.Cut(value, "(")
+	seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 32)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // describe says in a stranger's words why a transaction ended.
@@ -346,6 +402,7 @@ func (t *trying) progressed(res *sip.Response) {
 	}
 	if !t.rang && res.StatusCode >= sip.StatusRinging && res.StatusCode <= sip.StatusSessionInProgress {
 		t.rang = true
+		t.place.Worked()
 		cause := causeOf(res.StatusCode, res.Reason)
 		cause.Reason = dialogs.RingingReason
 		t.emit(dialogs.LegEvent{Kind: dialogs.LegRinging, Cause: cause})
@@ -370,6 +427,7 @@ func (t *trying) handleEarly(r request) {
 
 // answered acknowledges the 2xx and lives the call; when this end has hung up meanwhile, it only hangs up.
 func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Response, network string) dialogs.Cause {
+	c.place.Worked()
 	var err error
 	if c.peer, err = answeredBy(invite, res, network); err != nil {
 		return *failed("the answer cannot be used: " + err.Error())
@@ -397,6 +455,7 @@ func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Respo
 		return c.talk(ctx)
 	}
 	c.agree(agreed)
+	c.place.Answered()
 	c.emit(dialogs.LegEvent{Kind: dialogs.LegAnswered})
 	return c.talk(ctx)
 }

@@ -1,0 +1,235 @@
+package trunks
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"tandem/errs"
+)
+
+const (
+	maxName     = 64
+	maxURI      = 1024
+	maxSecret   = 256
+	maxList     = 256 // entries of one list
+	maxCallRate = 100_000
+	maxPriority = 1_000_000
+)
+
+// transports are those that calls can be sent over.
+func transports() []string { return []string{"", "udp", "tcp"} }
+
+func invalid(format string, args ...any) error { return errs.New(errs.Invalid, format, args...) }
+
+// Validate returns an errs.Invalid that begins with the key of the first field that is wrong.
+func (t *Trunk) Validate() error {
+	for _, check := range []func() error{
+		t.validateName, t.validateURI, t.validateCredentials, t.validateMedia, t.validateNumbers, t.validateHeaders, t.validateLimits,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Trunk) validateName() error {
+	switch {
+	case t.Name == "":
+		return invalid("name: is missing; should be a name such as \"carrier\"")
+	case len(t.Name) > maxName || strings.Contains(t.Name, "/") || strings.ContainsFunc(t.Name, unprintable):
+		return invalid("name: should have at most %d bytes, no slash and no control character", maxName)
+	}
+	return nil
+}
+
+func (t *Trunk) validateURI() error {
+	if t.URI == "" {
+		if t.Register {
+			return invalid("register: needs uri, the registrar's address")
+		}
+		return nil
+	}
+	a, ok := readAddress(t.URI)
+	if !ok || len(t.URI) > maxURI || strings.ContainsFunc(t.URI, unprintable) {
+		return invalid("uri: %q should be a SIP URI, such as sip:carrier.example.com;transport=udp, or empty", clip(t.URI))
+	}
+	if a.secure || !slices.Contains(transports(), a.transport) {
+		return invalid("uri: %q should have the transport udp or tcp", clip(t.URI))
+	}
+	return nil
+}
+
+func (t *Trunk) validateCredentials() error {
+	for _, f := range []struct{ key, value string }{
+		{"username", t.Username},
+		{"password", string(t.Password)},
+		{"inboundUsername", t.InboundUsername},
+		{"inboundPassword", string(t.InboundPassword)},
+	} {
+		if len(f.value) > maxSecret || strings.ContainsFunc(f.value, unprintable) {
+			return invalid("%s: should have at most %d bytes and no control character", f.key, maxSecret)
+		}
+	}
+	if t.InboundUsername != "" && t.InboundPassword == "" {
+		return invalid("inboundPassword: is missing; inboundUsername is set")
+	}
+	if t.Register && t.Username == "" {
+		return invalid("username: is missing; register is set")
+	}
+	if len(t.Allow) > maxList {
+		return invalid("allow: should have at most %d networks", maxList)
+	}
+	return nil
+}
+
+func (t *Trunk) validateMedia() error {
+	for i, codec := range t.Codecs {
+		if !slices.Contains([]string{"PCMU", "PCMA", "G722", "opus"}, codec) {
+			return invalid("codecs[%d]: %q should be PCMU, PCMA, G722 or opus", i, clip(codec))
+		}
+	}
+	switch {
+	case len(t.Codecs) > 0 && !slices.Contains(t.Codecs, "PCMU") && !slices.Contains(t.Codecs, "PCMA"):
+		return invalid("codecs: should have PCMU or PCMA; this version speaks no other towards phones")
+	case !slices.Contains([]string{"", IdentityPAI, IdentityRPID, IdentityFrom}, t.Identity):
+		return invalid("identity: %q should be pai, rpid or from", clip(t.Identity))
+	case t.SRTP != "" && t.SRTP != SRTPOff:
+		return invalid("srtp: %q should be off; SRTP on trunks is not supported by this version", clip(t.SRTP))
+	case t.DTMF != "" && t.DTMF != DTMFEvents:
+		return invalid("dtmf: %q should be rfc4733; SIP INFO is not supported by this version", clip(t.DTMF))
+	case t.DTMFInBand:
+		return invalid("dtmfInBand: should be false; keys in the sound are not supported by this version")
+	case t.Register:
+		return invalid("register: should be false; registration is not supported by this version")
+	}
+	return nil
+}
+
+func (t *Trunk) validateNumbers() error {
+	switch {
+	case t.CountryCode != "" && (!isDigits(t.CountryCode) || len(t.CountryCode) > 3 || t.CountryCode[0] == '0'):
+		return invalid("countryCode: %q should be one to three digits, such as \"49\", or empty", clip(t.CountryCode))
+	case t.NationalPrefix != "" && t.NationalPrefix != NoPrefix && (!isDigits(t.NationalPrefix) || len(t.NationalPrefix) > 5):
+		return invalid("nationalPrefix: %q should be up to five digits, such as \"0\", or none", clip(t.NationalPrefix))
+	case t.InternationalPrefix != "" && (!isDigits(t.InternationalPrefix) || len(t.InternationalPrefix) > 5):
+		return invalid("internationalPrefix: %q should be up to five digits, such as \"00\"", clip(t.InternationalPrefix))
+	case !slices.Contains([]string{"", FormatE164, FormatPlain, FormatNational, FormatInternational}, t.NumberFormat):
+		return invalid("numberFormat: %q should be e164, plain, national or international", clip(t.NumberFormat))
+	case t.NumberFormat == FormatNational && t.CountryCode == "":
+		return invalid("countryCode: is missing; numberFormat is national")
+	}
+	if len(t.Prefixes) > maxList {
+		return invalid("prefixes: should have at most %d entries", maxList)
+	}
+	for i, prefix := range t.Prefixes {
+		if !isPrefix(prefix) && !isURI(prefix) || len(prefix) > maxURI || strings.ContainsFunc(prefix, unprintable) {
+			return invalid("prefixes[%d]: %q should be + with the first digits of a number, such as +49, or sip:", i, clip(prefix))
+		}
+	}
+	return nil
+}
+
+// isPrefix says whether s is the beginning of an E.164 number.
+func isPrefix(s string) bool {
+	return s == "+" || strings.HasPrefix(s, "+") && isDigits(s[1:]) && len(s) <= 1+maxDigits
+}
+
+func (t *Trunk) validateHeaders() error {
+	if len(t.Headers) > maxList {
+		return invalid("headers: should have at most %d names", maxList)
+	}
+	for i, name := range t.Headers {
+		if !IsExtraHeader(strings.TrimSuffix(name, "*")) && !strings.EqualFold(name, "X-*") {
+			return invalid("headers[%d]: %q should be the name of a header that begins with X-, such as X-Customer", i, clip(name))
+		}
+	}
+	return nil
+}
+
+// IsExtraHeader says whether name is a token that begins with X-: what an application may send and be told.
+func IsExtraHeader(name string) bool {
+	if len(name) < 3 || len(name) > maxName || !strings.EqualFold(name[:2], "X-") {
+		return false
+	}
+	return strings.IndexFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-.!%*_+`'~", r)
+	}) < 0
+}
+
+func (t *Trunk) validateLimits() error {
+	for _, f := range []struct {
+		key        string
+		value, max int
+	}{
+		{"priority", t.Priority, maxPriority},
+		{"weight", t.Weight, maxPriority},
+		{"maxCalls", t.MaxCalls, maxPriority},
+		{"maxCallsPerSecond", t.MaxCallsPerSecond, maxCallRate},
+	} {
+		if f.value < 0 || f.value > f.max {
+			return invalid("%s: %d should be between 0 and %d", f.key, f.value, f.max)
+		}
+	}
+	if t.AnswerTimeout < 0 || t.AnswerTimeout > maxAnswerTimeout {
+		return invalid("answerTimeout: %s should be at most %s, which is when RFC 3261 gives up", t.AnswerTimeout, maxAnswerTimeout)
+	}
+	return nil
+}
+
+// Validate returns an errs.Invalid that begins with the key of the first field that is wrong.
+func (n *Number) Validate() error {
+	if !IsE164(n.Number) {
+		return invalid("number: %q should be a number in E.164 format, such as +15550199", clip(n.Number))
+	}
+	if n.CallbackURL == "" {
+		return nil
+	}
+	u, err := url.Parse(n.CallbackURL)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || len(n.CallbackURL) > maxURI ||
+		strings.ContainsFunc(n.CallbackURL, unprintable) {
+		return invalid("callbackUrl: %q should be an http or https address", clip(n.CallbackURL))
+	}
+	return nil
+}
+
+// Validate returns an errs.Invalid that begins with the key of the first field that is wrong.
+func (a *Account) Validate() error {
+	for _, f := range []struct {
+		key   string
+		value int
+	}{
+		{"maxCalls", a.MaxCalls},
+		{"maxCallsPerSecond", a.MaxCallsPerSecond},
+		{"maxNewPerSecond", a.MaxNewPerSecond},
+		{"minutesPerDay", a.MinutesPerDay},
+	} {
+		if f.value < 0 {
+			return invalid("%s: %d should be 0 (no limit) or more", f.key, f.value)
+		}
+	}
+	for i, prefix := range a.AllowedPrefixes {
+		if !isPrefix(prefix) {
+			return invalid("allowedPrefixes[%d]: %q should be + with the first digits of a number, such as +49", i, clip(prefix))
+		}
+	}
+	return nil
+}
+
+func unprintable(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }
+
+// clip shortens what a message repeats.
+func clip(s string) string {
+	const most = 64
+	if len(s) <= most {
+		return s
+	}
+	n := most
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
