@@ -35,12 +35,12 @@ type PortMedia struct {
 	PacketTime time.Duration
 	// Inbound and Outbound are the keys of the packets that come and go (SRTP, RFC 3711); nil: plain RTP.
 	Inbound, Outbound *SRTPKey
-}
-
-// SRTPKey is the key of one direction.
-type SRTPKey struct {
-	Suite string // as RFC 4568 and RFC 7714 name it: AES_CM_128_HMAC_SHA1_80, AEAD_AES_256_GCM …
-	Key   []byte // master key followed by master salt
+	// RTCPMux lets RTCP use RTP's ports, both ways (RFC 5761); RemoteRTCP means nothing then.
+	RTCPMux bool
+	// InBand asks whoever reads the sound to listen for DTMF in it.
+	InBand bool
+	// KeysByInfo says that keys go to the far end as SIP INFO and not with the sound.
+	KeysByInfo bool
 }
 
 // expects says whether a packet of payload type pt may come.
@@ -61,6 +61,7 @@ type PortStats struct {
 	Sent      uint64        // RTP packets given to the kernel
 	Ignored   uint64        // well-formed, but from a stranger, of an unexpected payload type, or while on hold
 	Malformed uint64        // no RTP (or, on the RTCP socket, no RTCP)
+	Forged    uint64        // SRTP and SRTCP that was not authentic, or came twice
 	Unsent    uint64        // packets that the kernel did not take, or that would have gone back in time
 	Lost      int           // packets that the far end says it missed, from its last RTCP report
 	RoundTrip time.Duration // from the far end's last RTCP report; 0: not known
@@ -90,8 +91,9 @@ type Port struct {
 	receiver atomic.Pointer[PortReceiver]
 	target   atomic.Pointer[netip.AddrPort] // where RTP goes now; nil: nowhere yet
 	sending  atomic.Bool                    // PortMedia.Send
+	mux      atomic.Bool                    // PortMedia.RTCPMux
 
-	received, sent, ignored, malformed, unsent atomic.Uint64
+	received, sent, ignored, malformed, forged, unsent atomic.Uint64
 
 	mu      sync.Mutex // receiving side: reading goroutines, Start, Update
 	started bool
@@ -99,6 +101,7 @@ type Port struct {
 	agreed  bool // Update was called
 	media   PortMedia
 	source  sourceLock
+	opening *opening // nil: there never was a key
 	quality reception
 	reports reports
 
@@ -115,6 +118,7 @@ func (p *Port) Stats() PortStats {
 		Sent:      p.sent.Load(),
 		Ignored:   p.ignored.Load(),
 		Malformed: p.malformed.Load(),
+		Forged:    p.forged.Load(),
 		Unsent:    p.unsent.Load(),
 	}
 	p.mu.Lock()
@@ -150,7 +154,9 @@ func (p *Port) Start(r PortReceiver) {
 
 // Update applies what was agreed, at first and after every re-offer. A changed remote address lets the port look for
 // the far end's source anew, and so does the end of a hold (Receive). A remote address that can't be sent to (0.0.0.0
-// is hold, RFC 3264 §8.4) stops sending and leaves the source as it was.
+// is hold, RFC 3264 §8.4) stops sending and leaves the source as it was. Keys that did not change go on where they were,
+// however long a hold was; a key that changed is taken beside the new one for a moment. A key that SRTPKey.Validate
+// refuses lets nothing through: what was to be secret is never plain.
 func (p *Port) Update(m PortMedia) {
 	m.Remote = unmap(m.Remote)
 	m.RemoteRTCP = unmap(m.RemoteRTCP)
@@ -167,7 +173,15 @@ func (p *Port) Update(m PortMedia) {
 		p.reports.from = netip.AddrPort{}
 	}
 	resumed := m.Receive && !p.media.Receive
+	if m.Inbound != nil {
+		if p.opening == nil {
+			p.opening = &opening{}
+		}
+		p.opening.use(m.Inbound, time.Now())
+	}
+	p.out.secure(m.Outbound)
 	p.media = m
+	p.mux.Store(m.RTCPMux)
 	p.sending.Store(m.Send)
 	p.source.signal(m.Remote)
 	if resumed {
@@ -234,16 +248,21 @@ func (p *Port) pause() bool {
 
 // receive judges one datagram; what belongs to the call reaches the receiver.
 func (p *Port) receive(packet *rtp.Packet, b []byte, from netip.AddrPort, at time.Time) {
+	if p.mux.Load() && isRTCP(b) {
+		p.receiveRTCP(b, from, at)
+		return
+	}
 	if len(b) < 12 || len(b) == maxDatagram || b[0]>>6 != 2 {
 		p.malformed.Add(1)
 		return
 	}
-	if !p.admit(b, from) {
-		p.ignored.Add(1)
+	plain, refusal := p.admit(b, from, at)
+	if refusal != nil {
+		refusal.Add(1)
 		return
 	}
 	// Only the far end's own packets are parsed: what strangers send costs no more than the look above.
-	if err := packet.Unmarshal(b); err != nil {
+	if err := packet.Unmarshal(plain); err != nil {
 		p.malformed.Add(1)
 		return
 	}
@@ -256,17 +275,38 @@ func (p *Port) receive(packet *rtp.Packet, b []byte, from netip.AddrPort, at tim
 	}
 }
 
-// admit says whether b, which has at least a fixed RTP header, is the far end's.
-func (p *Port) admit(b []byte, from netip.AddrPort) bool {
+// admit returns b, which has at least a fixed RTP header, in its plain form if it is the far end's, or else the counter
+// of those that are not.
+func (p *Port) admit(b []byte, from netip.AddrPort, at time.Time) ([]byte, *atomic.Uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.agreed || !p.media.Receive || !p.media.expects(b[1]&0x7f) {
-		return false
+	// While on hold a secured stream is not heard, but followed: its rollover counter would be lost otherwise.
+	if !p.agreed || !p.media.Receive && p.media.Inbound == nil || !p.media.expects(b[1]&0x7f) {
+		return nil, &p.ignored
 	}
-	ok := p.source.admit(from, headerSSRC(b), headerSequence(b))
+	next := p.source
+	heard := next.admit(from, headerSSRC(b), headerSequence(b))
+	if !heard && next == p.source {
+		return nil, &p.ignored
+	}
+	if p.media.Inbound != nil {
+		if b = p.opening.rtp(b, at); b == nil {
+			return nil, &p.forged // and whoever sent it did not move the source
+		}
+	}
+	if !p.media.Receive {
+		return nil, &p.ignored
+	}
+	p.source = next
 	p.retarget()
-	return ok
+	if !heard {
+		return nil, &p.ignored
+	}
+	return b, nil
 }
+
+// isRTCP tells RTCP from RTP on one socket (RFC 5761 §4).
+func isRTCP(b []byte) bool { return len(b) >= 2 && b[1] >= 192 && b[1] <= 223 }
 
 // Send writes one packet with the port's own SSRC and the next sequence number. ts counts samples from any start that
 // the caller likes; it may stay the same but never go back: then nothing is sent and false is returned, as it is while
@@ -330,5 +370,5 @@ func newPort(ports *Ports, number uint16, rtpConn, rtcpConn *net.UDPConn) (*Port
 		done:  make(chan struct{}),
 	}
 	p.media.EventType = -1
-	return p, p.out.open(rtpConn, rand.Uint32(), uint16(rand.Uint32()), rand.Uint32())
+	return p, p.out.open(rtpConn, rand.Uint32(), uint16(rand.Uint32()&0x7fff), rand.Uint32()) // room before the first rollover (RFC 3711 §3.3.1)
 }

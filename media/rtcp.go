@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pion/rtcp"
@@ -61,6 +62,10 @@ func (p *Port) receiveRTCP(b []byte, from netip.AddrPort, at time.Time) {
 		p.ignored.Add(1)
 		return
 	}
+	if b = p.openReport(b, at); b == nil {
+		p.forged.Add(1)
+		return
+	}
 	packets, err := rtcp.Unmarshal(b)
 	if err != nil {
 		p.malformed.Add(1)
@@ -81,6 +86,16 @@ func (p *Port) receiveRTCP(b []byte, from netip.AddrPort, at time.Time) {
 			p.reports.blocks(r.Reports, ours, at)
 		}
 	}
+}
+
+// openReport returns a compound packet in its plain form; nil: it is not authentic.
+func (p *Port) openReport(b []byte, at time.Time) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.media.Inbound == nil {
+		return b
+	}
+	return slices.Clone(p.opening.rtcp(b, at)) // with RTCP on both sockets two goroutines may come here
 }
 
 // blocks reads what the far end says about our packets.
@@ -117,7 +132,14 @@ func (p *Port) sendReport(now time.Time, last bool) {
 	if err != nil {
 		return // our own packets; a test marshals each of them
 	}
-	_, _ = p.rtcp.WriteToUDPAddrPort(b, to) // lost like any packet
+	if b = p.out.sealReport(b); b == nil {
+		return
+	}
+	socket := p.rtcp
+	if p.mux.Load() {
+		socket = p.rtp
+	}
+	_, _ = socket.WriteToUDPAddrPort(b, to) // lost like any packet
 }
 
 func (p *Port) compound(now time.Time, last bool) (netip.AddrPort, []rtcp.Packet) {
@@ -153,6 +175,9 @@ func (p *Port) compound(now time.Time, last bool) (netip.AddrPort, []rtcp.Packet
 
 // rtcpTarget is where our reports go: to where the far end's first came from, else to where SDP says. p.mu is held.
 func (p *Port) rtcpTarget() netip.AddrPort {
+	if p.media.RTCPMux {
+		return p.source.target()
+	}
 	if p.reports.from.IsValid() && p.reports.from.Addr() == p.source.target().Addr() {
 		return p.reports.from
 	}

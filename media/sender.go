@@ -22,10 +22,13 @@ type sender struct {
 	v6      syscall.SockaddrInet6
 	err     error // of the last write
 	ssrc    uint32
-	seq     uint16 // of the next packet
-	offset  uint32 // added to the caller's timestamps
-	anew    bool   // another caller: its timestamps have another start
-	last    uint32 // timestamp of the last packet on the wire
+	seq     uint16  // of the next packet
+	roc     uint32  // how often seq began anew
+	index   uint32  // of the last SRTCP packet
+	sealer  *sealer // nil: plain RTP
+	offset  uint32  // added to the caller's timestamps
+	anew    bool    // another caller: its timestamps have another start
+	last    uint32  // timestamp of the last packet on the wire
 	lastAt  time.Time
 	packets uint32
 	octets  uint32
@@ -73,7 +76,14 @@ func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uin
 	binary.BigEndian.PutUint32(s.buf[4:], ts)
 	binary.BigEndian.PutUint32(s.buf[8:], s.ssrc)
 	s.packet = s.buf[:12+copy(s.buf[12:], payload)]
-	s.seq++
+	if s.sealer != nil {
+		if s.packet = s.sealer.seal(s.packet); s.packet == nil {
+			return false
+		}
+	}
+	if s.seq++; s.seq == 0 {
+		s.roc++
+	}
 	s.last, s.lastAt = ts, now
 	s.err = nil
 	if err := s.raw.Write(s.write); err != nil || s.err != nil {
@@ -126,4 +136,34 @@ func (s *sender) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.anew = true
+}
+
+// secure changes the key of what is sent; nil: plain RTP. The same key goes on.
+func (s *sender) secure(key *SRTPKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case key == nil:
+		s.sealer = nil
+	case s.sealer == nil || !s.sealer.key.equal(key):
+		s.sealer = newSealer(key, s.ssrc, s.roc, s.index)
+	}
+}
+
+// sealReport returns the form of a compound RTCP packet that goes on the wire; nil: it must not.
+func (s *sender) sealReport(b []byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sealer == nil {
+		return b
+	}
+	if s.sealer.ctx == nil {
+		return nil
+	}
+	sealed, err := s.sealer.ctx.EncryptRTCP(nil, b, nil)
+	if err != nil {
+		return nil
+	}
+	s.index, _ = s.sealer.ctx.Index(s.ssrc)
+	return sealed
 }

@@ -3,9 +3,9 @@ package media
 import "net/netip"
 
 const (
-	// signalledRun is how many packets in sequence, of a new SSRC and from the signalled address, move the lock there:
-	// the far end's media server was replaced without a re-INVITE, or a stranger was faster than the far end.
-	signalledRun = 5
+	// newSourceRun is how many packets in sequence, of one SSRC and from one address, a newcomer must send until the lock
+	// moves to it.
+	newSourceRun = 5
 	// oldSourceRun is how many packets the source from before a re-INVITE may send, with no other source seen, until it
 	// is taken for good again: the far end announced a new address and went on sending from the old one.
 	oldSourceRun = 25
@@ -13,16 +13,26 @@ const (
 
 // sourceLock decides which sender is the far end (symmetric RTP, RFC 4961): the first one whose packet is valid, and
 // nobody else until there is a good reason. Whoever follows any sender at any time can be robbed of a call's audio with
-// one packet. It is a pure state machine.
+// one packet. Once a source is known, the lock moves
+//   - to the address that a re-INVITE gives, with its first packet; to any other, which a NAT may have made of it, and to
+//     any address after a hold, with several packets in sequence;
+//   - to a newcomer with another SSRC at the signalled address, with several in sequence: the far end's media server was
+//     replaced without a re-INVITE, or a stranger was faster than the far end;
+//   - to a newcomer with another SSRC at another port of the same machine, with several in sequence and nothing from the
+//     old one meanwhile.
+//
+// It is a pure state machine, and comparable: admit can be tried on a copy.
 type sourceLock struct {
 	signalled netip.AddrPort // from SDP
-	locked    netip.AddrPort // zero: not locked yet
+	locked    netip.AddrPort // zero: not locked
+	learned   bool           // locked was set before
 	ssrc      uint32         // last seen from locked
 	previous  netip.AddrPort // locked before the signalled address changed, or before a hold
 	held      bool           // after a hold: previous is good until somebody else is heard
 	oldRun    int            // packets in a row from previous
 
-	// A newcomer at the signalled address.
+	// A newcomer.
+	newFrom netip.AddrPort
 	newSSRC uint32
 	newSeq  uint16 // expected next
 	newRun  int
@@ -44,12 +54,12 @@ func (l *sourceLock) signal(a netip.AddrPort) {
 	}
 }
 
-// resume tells that a hold ended. A NAT may have forgotten the far end meanwhile: whoever sends first is it, from
-// where it was or from elsewhere.
+// resume tells that a hold ended. A NAT may have forgotten the far end meanwhile: it may be where it was or elsewhere.
 func (l *sourceLock) resume() {
 	if l.locked.IsValid() {
 		l.previous, l.locked = l.locked, netip.AddrPort{}
 		l.held = true
+		l.newRun, l.oldRun = 0, 0
 	}
 }
 
@@ -69,6 +79,9 @@ func (l *sourceLock) admit(from netip.AddrPort, ssrc uint32, seq uint16) bool {
 	switch {
 	case from == l.locked:
 		l.ssrc = ssrc
+		if l.newFrom != l.signalled {
+			l.newRun = 0 // nobody takes the place of a source that is there
+		}
 		return true
 	case !l.locked.IsValid() && from == l.previous:
 		// Packets that were on the way when the address changed are heard, but must not win the lock back.
@@ -76,16 +89,11 @@ func (l *sourceLock) admit(from netip.AddrPort, ssrc uint32, seq uint16) bool {
 			l.lock(from, ssrc)
 		}
 		return true
-	case !l.locked.IsValid():
+	case !l.locked.IsValid() && (!l.learned || from == l.signalled):
 		l.lock(from, ssrc)
 		return true
-	case from == l.signalled && ssrc != l.ssrc:
-		if l.newRun == 0 || ssrc != l.newSSRC || seq != l.newSeq {
-			l.newRun = 0
-		}
-		l.newRun++
-		l.newSSRC, l.newSeq = ssrc, seq+1
-		if l.newRun < signalledRun {
+	case !l.locked.IsValid() || ssrc != l.ssrc && (from == l.signalled || from.Addr() == l.locked.Addr()):
+		if !l.arrives(from, ssrc, seq) {
 			return false
 		}
 		l.lock(from, ssrc)
@@ -94,7 +102,17 @@ func (l *sourceLock) admit(from netip.AddrPort, ssrc uint32, seq uint16) bool {
 	return false
 }
 
+// arrives counts a newcomer's packets in sequence and says whether they are enough.
+func (l *sourceLock) arrives(from netip.AddrPort, ssrc uint32, seq uint16) bool {
+	if l.newRun == 0 || from != l.newFrom || ssrc != l.newSSRC || seq != l.newSeq {
+		l.newRun = 0
+	}
+	l.newRun++
+	l.newFrom, l.newSSRC, l.newSeq = from, ssrc, seq+1
+	return l.newRun >= newSourceRun
+}
+
 func (l *sourceLock) lock(a netip.AddrPort, ssrc uint32) {
-	l.locked, l.ssrc = a, ssrc
+	l.locked, l.ssrc, l.learned = a, ssrc, true
 	l.previous, l.held, l.oldRun, l.newRun = netip.AddrPort{}, false, 0, 0
 }
