@@ -29,6 +29,7 @@ type downlink struct {
 	line       timeline
 	inputs     []*input // with audio
 	mix        mixer
+	player     player
 	payload    [frameSamples]byte
 	keys       media.KeyWriter
 	key        byte  // being sent
@@ -88,6 +89,8 @@ func (d *downlink) hear(in *input, f frame, now time.Time) {
 	defer d.mu.Unlock()
 	switch {
 	case d.closed || in.gone:
+	case d.player.active() && len(d.inputs) == 1:
+		// A sound takes its place; it is mapped anew afterwards.
 	case len(d.inputs) > 1:
 		if f.epoch != in.epoch {
 			in.epoch = f.epoch
@@ -109,6 +112,8 @@ func (d *downlink) tick(now time.Time) {
 	case d.closed:
 	case d.keyStep(now):
 		d.mix.skipOnce(d.mixed())
+	case d.player.active():
+		d.line.clocked(d.play(), now)
 	case len(d.inputs) > 1:
 		d.line.clocked(d.mix.mixOnce(d.inputs), now)
 	default:

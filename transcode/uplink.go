@@ -3,6 +3,7 @@ package transcode
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hraban/opus"
@@ -21,6 +22,7 @@ type uplink struct {
 	track  *media.Track
 	feed   *feed
 	onKey  func(media.Key)
+	keep   atomic.Bool // keys are told to onKey alone
 
 	mu     sync.Mutex
 	closed bool
@@ -129,7 +131,9 @@ func (u *uplink) resume(at time.Time) {
 // tell hands out keys.
 func (u *uplink) tell(keys []media.Key) {
 	for _, k := range keys {
-		u.source.WriteKey(k)
+		if !u.keep.Load() {
+			u.source.WriteKey(k)
+		}
 		if u.onKey != nil {
 			u.onKey(k)
 		}
