@@ -19,6 +19,7 @@ func allowed() map[string][]string {
 	return map[string][]string{
 		"errs":            {},
 		"media":           {"errs"},
+		"sounds":          {"errs"},
 		"web":             {},
 		"web/build":       {},
 		"transcode":       {"media"},
