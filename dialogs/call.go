@@ -24,9 +24,17 @@ type call struct {
 
 	closeOnce, stopOnce sync.Once
 
+	owned []Leg // all legs that it ever had; guarded by Service.mu
+
 	// owned by run
 	d                 Dialog
 	leg               Leg
+	events            <-chan LegEvent // of leg; nil when it has none any more
+	aim               *aim            // the transfer that is under way; nil: none
+	guest             *guest          // whom the gateway joined the far end with (ModeBridge); nil: nobody
+	old               Leg             // a leg that was replaced and is to end soon; nil: none
+	wait, part        *time.Timer     // of the transfer; of old
+	wishesHold        bool            // what the application asked for last
 	backlog           []change // saves that the database did not take yet, in order
 	lastTries         int      // attempts to save after the end
 	ring, talk, retry *time.Timer
@@ -35,12 +43,12 @@ type call struct {
 	mu     sync.Mutex
 	bridge *transcode.Bridge
 	hears  []*media.Source
+	apart  bool // the phone hears nothing of its session: it is on hold, or joined with somebody else
 }
 
-// ask is a request of the application, answered by the call's goroutine.
+// ask is a request, of the application or of another call, that the call's goroutine does and answers.
 type ask struct {
-	in    input
-	want  State
+	do    func() (Dialog, error)
 	reply chan answer
 }
 
@@ -62,6 +70,8 @@ func (s *Service) newCall(p sessions.Participant, d Dialog) *call {
 		done:    make(chan struct{}),
 		ring:    stoppedTimer(),
 		talk:    stoppedTimer(),
+		wait:    stoppedTimer(),
+		part:    stoppedTimer(),
 		retry:   stoppedTimer(),
 	}
 }
@@ -77,7 +87,7 @@ func (c *call) Subscribe(src *media.Source) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hears = append(c.hears, src)
-	if c.bridge != nil {
+	if c.bridge != nil && !c.apart {
 		c.bridge.Subscribe(src)
 	}
 }
@@ -108,8 +118,31 @@ func (c *call) setBridge(b *transcode.Bridge) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.bridge = b
+	if c.apart {
+		return
+	}
 	for _, src := range c.hears {
 		b.Subscribe(src)
+	}
+}
+
+// setApart takes the phone out of the sound of its session, or puts it back.
+func (c *call) setApart(apart bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.apart == apart {
+		return
+	}
+	c.apart = apart
+	if c.bridge == nil {
+		return
+	}
+	for _, src := range c.hears {
+		if apart {
+			c.bridge.Unsubscribe(src)
+		} else {
+			c.bridge.Subscribe(src)
+		}
 	}
 }
 

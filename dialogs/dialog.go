@@ -59,6 +59,8 @@ type Dialog struct {
 	RingTimeout time.Duration
 	MaxDuration time.Duration // 0: no limit
 	Cause       Cause
+	Hold        Hold     // who keeps whom waiting
+	Transfer    Transfer // the one that is under way; zero: none
 	Created     time.Time
 	Answered    time.Time // zero until then
 	Ended       time.Time // zero until then

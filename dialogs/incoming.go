@@ -14,6 +14,9 @@ import (
 // errs.Unauthenticated for an expired one, errs.NotFound for a participant that is gone, errs.Conflict when the
 // participant has a call already. Nothing is spent on a call that is refused.
 func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) {
+	if in.Replaces != nil {
+		return s.takeover(in)
+	}
 	token, ok := Token(in.UserToUser)
 	if !ok {
 		return nil, errs.New(errs.NotFound, "nobody answers %q: the call has no participant token in User-to-User", in.To)
@@ -35,6 +38,7 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 	})
 	return func(leg Leg) { //nolint:contextcheck // a call outlives the request that began it
 		c.leg = leg
+		s.own(c, leg)
 		if !s.enlist(c) {
 			leg.Hangup(503)
 			return

@@ -221,6 +221,8 @@ func (n *network) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
 
 // leg is a far end that does what the test says. Unless it is stubborn, it ends when it is hung up.
 type leg struct {
+	wishes
+
 	events  chan dialogs.LegEvent
 	answers chan struct{}
 	hangups chan int
@@ -231,7 +233,7 @@ type leg struct {
 }
 
 func newLeg() *leg {
-	return &leg{events: make(chan dialogs.LegEvent, 16), answers: make(chan struct{}, 16), hangups: make(chan int, 16)}
+	return &leg{wishes: newWishes(), events: make(chan dialogs.LegEvent, 16), answers: make(chan struct{}, 16), hangups: make(chan int, 16)}
 }
 
 func (l *leg) Events() <-chan dialogs.LegEvent { return l.events }
@@ -239,10 +241,7 @@ func (l *leg) Events() <-chan dialogs.LegEvent { return l.events }
 func (l *leg) Answer() { l.answers <- struct{}{} }
 
 func (l *leg) Progress(bool)               {}
-func (l *leg) Hold(bool)                   {}
 func (l *leg) SendKey(byte, time.Duration) {}
-func (l *leg) Refer(dialogs.Refer)         {}
-func (l *leg) Referred(int)                {}
 
 func (l *leg) Hangup(status int) {
 	l.hangups <- status

@@ -31,10 +31,12 @@ type Dial struct {
 
 // Refer is a transfer as SIP sees it (RFC 3515).
 type Refer struct {
-	To         string // a sip: URI or E.164, without the Replaces
-	Dialog     string // our dialog whose far end is to be replaced or joined (RFC 3891); empty: a blind transfer, or not ours
+	To string // a sip: URI or E.164, without the Replaces; empty only with Other: its far end
+	// Other is the leg of ours that the new call is to replace (RFC 3891); nil: a blind transfer, or not ours.
+	Other      Leg
 	Replaces   string // value of the Replaces header when it names a call that is not ours; empty: none
-	ReferredBy string
+	Trunk      string // LegRefer: the trunk that To is meant for, by name; empty: those that the routes give
+	ReferredBy string // LegRefer: value of a Referred-By header (RFC 3892); empty: none
 }
 
 // Leg is one SIP call. Its methods only post and may be called in any state, from any goroutine, more than once.
@@ -55,8 +57,10 @@ type Leg interface {
 	// SendKey sends a DTMF key by SIP INFO (application/dtmf-relay).
 	SendKey(digit byte, duration time.Duration)
 	// Refer asks the far end to call somebody else (RFC 3515). LegReferred tells how it goes, the last time with Final.
+	// Another one while the first is not over takes its place: nothing is told of the first any more.
 	Refer(r Refer)
-	// Referred tells the far end, which asked for a transfer (LegRefer), how that goes: 1xx, and once a final status.
+	// Referred tells the far end, which asked for a transfer (LegRefer), how that goes: 1xx, and once a final status. When
+	// none comes within the time of the subscription, the leg tells it 503.
 	Referred(status int)
 }
 
@@ -72,14 +76,14 @@ const (
 	LegHold                         // who holds changed, or our wish failed: Hold says how it stands, Cause why not
 	LegKey                          // the far end sent a key by SIP INFO: Key
 	LegRefer                        // the far end asks for a transfer: Refer; Leg.Referred answers
-	LegReferred                     // how our Refer goes: Cause.SIPCode, Final
+	LegReferred                     // how our Refer goes: Cause.SIPCode (202: it was accepted; 0: none came), Final
 	LegEnded                        // the leg is over and holds nothing any more; Cause says why
 )
 
 // LegEvent is one thing that happened to a Leg.
 type LegEvent struct {
 	Kind  LegEventKind
-	Cause Cause           // LegRinging, LegEnded
+	Cause Cause           // LegRinging, LegHold, LegReferred, LegEnded
 	Port  *media.Port     // LegMedia: the leg's socket; the leg closes it after LegEnded
 	Media media.PortMedia // LegMedia: what was agreed for it
 	Hold  Hold            // LegHold
@@ -104,8 +108,8 @@ type Incoming struct {
 	UserToUser string // the User-to-User header's value, its instances joined by commas; empty: none
 	// Headers are the X- headers that the trunk lets pass.
 	Headers map[string]string
-	// Replaces is the dialog that the caller takes over (RFC 3891); empty: none.
-	Replaces string
+	// Replaces is the leg of ours whose place the caller takes (RFC 3891); nil: none.
+	Replaces Leg
 }
 
 // Callers takes the calls that come in. Service is one.

@@ -37,23 +37,32 @@ func (c *call) run() {
 	defer c.ring.Stop()
 	defer c.talk.Stop()
 	defer c.retry.Stop()
+	defer c.wait.Stop()
+	defer c.part.Stop()
 
 	c.begin()
-	var events <-chan LegEvent
 	if c.leg != nil {
-		events = c.leg.Events()
+		c.events = c.leg.Events()
 	}
 	closing, stops := c.closing, c.stops
-	for c.d.State != Terminated || events != nil || len(c.backlog) > 0 {
+	for c.d.State != Terminated || c.events != nil || len(c.backlog) > 0 {
 		select {
-		case e, ok := <-events:
+		case e, ok := <-c.events:
 			if !ok {
-				events = nil
-				e = LegEvent{Kind: LegEnded, Cause: Cause{Reason: Error, Details: "the leg ended without saying why"}}
+				e = ended()
+			}
+			if e.Kind == LegEnded {
+				c.events = nil
 			}
 			c.onLeg(e)
+		case e, ok := <-c.targetEvents():
+			if !ok {
+				e = ended()
+			}
+			c.onTarget(e)
 		case a := <-c.asks:
-			c.onAsk(a)
+			d, err := a.do()
+			a.reply <- answer{d, err}
 		case k := <-c.keys:
 			c.onKey(k)
 		case <-c.ring.C:
@@ -67,10 +76,20 @@ func (c *call) run() {
 			stops = nil
 			c.lastTries = max(c.lastTries, lastSaves-stopSaves)
 			c.step(fault, Cause{Reason: Error, Details: "the gateway was stopped"})
+		case <-c.wait.C:
+			c.onWait()
+		case <-c.part.C:
+			c.letGo()
 		case <-c.retry.C:
 			c.flush()
 		}
 	}
+	c.letGo()
+}
+
+// ended is what a leg means that vanishes.
+func ended() LegEvent {
+	return LegEvent{Kind: LegEnded, Cause: Cause{Reason: Error, Details: "the leg ended without saying why"}}
 }
 
 // begin does what an outbound or an inbound call begins with. One whose row is in doubt begins with its end.
@@ -98,6 +117,7 @@ func (c *call) dial() error {
 		return err
 	}
 	c.leg = leg
+	c.service.own(c, leg)
 	return nil
 }
 
@@ -158,10 +178,18 @@ func (c *call) onLeg(e LegEvent) {
 		c.step(farAnswered, Cause{Reason: Answer})
 	case LegMedia:
 		c.onMedia(e.Port, e.Media)
-	case LegHold, LegKey, LegRefer, LegReferred:
+	case LegHold:
+		c.onHold(e)
+	case LegKey:
 		c.service.log.Debug("a leg's news that nobody follows", "dialog", c.d.ID, "kind", int(e.Kind))
+	case LegRefer:
+		c.onRefer(e.Refer)
+	case LegReferred:
+		c.onReferred(e)
 	case LegEnded:
-		c.step(farEnded, e.Cause)
+		if !c.survives(e.Cause) {
+			c.step(farEnded, e.Cause)
+		}
 	}
 }
 
@@ -186,16 +214,16 @@ func (c *call) onMedia(port *media.Port, agreed media.PortMedia) {
 	c.attachment.Publish(bridge.Source())
 }
 
-func (c *call) onAsk(a ask) {
-	cause := Cause{Details: "hung up by the application"}
-	if a.in == localAnswer {
-		cause = Cause{Reason: Answer}
+// update takes the dialog to the state that the application wants.
+func (c *call) update(want State) (Dialog, error) {
+	in, cause := localHangup, Cause{Details: "hung up by the application"}
+	if want == Answered {
+		in, cause = localAnswer, Cause{Reason: Answer}
 	}
-	if !c.step(a.in, cause) {
-		a.reply <- answer{err: refused(c.d, a.want)}
-		return
+	if !c.step(in, cause) {
+		return Dialog{}, refused(c.d, want)
 	}
-	a.reply <- answer{d: c.d}
+	return c.d, nil
 }
 
 func (c *call) onKey(k media.Key) {
@@ -231,6 +259,7 @@ func (c *call) step(in input, cause Cause) bool {
 	up := c.d.State == Answered
 	if to == Terminated {
 		c.drainKeys()
+		c.endTransfer(cause)
 	}
 	if to != c.d.State {
 		c.d.State, c.d.Cause = to, cause
@@ -275,10 +304,12 @@ func (c *call) note(up bool) {
 }
 
 // tell shows the state to the devices that follow the participant.
-func (c *call) tell() {
+func (c *call) tell() { c.tellOf(c.d.Cause) }
+
+func (c *call) tellOf(cause Cause) {
 	c.service.people.Announce(sessions.DialogChange{
 		Dialog: c.d.ID, Participant: c.d.Participant, State: string(c.d.State), To: c.d.To, From: c.d.From,
-		Reason: string(c.d.Cause.Reason), Details: c.d.Cause.Details,
+		Reason: string(cause.Reason), Details: cause.Details,
 	})
 }
 
@@ -340,18 +371,22 @@ func (c *call) release() {
 	if c.attachment != nil {
 		c.attachment.Detach()
 	}
+	c.seeOff()
 	if bridge != nil {
 		bridge.Close(errors.New("the call is over"))
 	}
 }
 
-// ask lets the call's goroutine answer a request of the application.
-func (c *call) ask(ctx context.Context, in input, want State) (Dialog, error) {
-	a := ask{in: in, want: want, reply: make(chan answer, 1)}
+// errOver means that a call was over before it could be asked.
+var errOver = errs.New(errs.Conflict, "state: the dialog is TERMINATED")
+
+// ask lets the call's goroutine do something. It is errOver when the call is over.
+func (c *call) ask(ctx context.Context, do func() (Dialog, error)) (Dialog, error) {
+	a := ask{do: do, reply: make(chan answer, 1)}
 	select {
 	case c.asks <- a:
 	case <-c.done:
-		return Dialog{}, errs.New(errs.Conflict, "state: the dialog is TERMINATED and can't become %s", want)
+		return Dialog{}, errOver
 	case <-ctx.Done():
 		return Dialog{}, errs.Wrap(ctx.Err(), errs.Unavailable, "the request was given up")
 	}

@@ -3,6 +3,7 @@ package dialogs
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -19,6 +20,8 @@ import (
 // Config are the defaults of calls. A zero value means the default.
 type Config struct {
 	RingTimeout time.Duration // 60 s: how long an outbound call may ring
+	// TransferTimeout is how long the far end may be silent about a transfer that it was asked for; 60 s.
+	TransferTimeout time.Duration
 }
 
 // Service creates dialogs, answers what the application asks of them, and owns the goroutines of those that live.
@@ -34,6 +37,7 @@ type Service struct {
 
 	mu      sync.Mutex // guards what follows
 	live    map[string]*call
+	legs    map[Leg]*call // whose leg is whose
 	stopped bool
 }
 
@@ -42,9 +46,12 @@ func New(cfg Config, people *sessions.Service, phone Phone, engine *transcode.En
 	if cfg.RingTimeout == 0 {
 		cfg.RingTimeout = time.Minute
 	}
+	if cfg.TransferTimeout == 0 {
+		cfg.TransferTimeout = time.Minute
+	}
 	return &Service{
 		cfg: cfg, people: people, phone: phone, engine: engine, store: store, log: log,
-		live: map[string]*call{},
+		live: map[string]*call{}, legs: map[Leg]*call{},
 	}
 }
 
@@ -125,19 +132,18 @@ func (s *Service) Update(ctx context.Context, ref Ref, want State) (Dialog, erro
 	if err != nil {
 		return Dialog{}, err
 	}
-	in := localHangup
-	switch want {
-	case Terminated:
-	case Answered:
-		in = localAnswer
-	case StateNew, Calling, Ringing:
+	if want != Answered && want != Terminated {
 		return Dialog{}, errs.New(errs.Conflict, "state: a dialog can be set to ANSWERED or TERMINATED, not to %s", want)
 	}
 	c := s.find(d.ID)
 	if c == nil {
 		return Dialog{}, refused(d, want)
 	}
-	return c.ask(ctx, in, want)
+	d, err = c.ask(ctx, func() (Dialog, error) { return c.update(want) })
+	if errors.Is(err, errOver) {
+		return Dialog{}, refused(Dialog{State: Terminated, Inbound: true}, want)
+	}
+	return d, err
 }
 
 func refused(d Dialog, want State) error {
@@ -154,7 +160,7 @@ func (s *Service) Delete(ctx context.Context, ref Ref) error {
 		return err
 	}
 	if c := s.find(d.ID); c != nil {
-		if _, err := c.ask(ctx, localHangup, Terminated); err != nil && errs.CodeOf(err) != errs.Conflict {
+		if _, err := c.ask(ctx, func() (Dialog, error) { return c.update(Terminated) }); err != nil && errs.CodeOf(err) != errs.Conflict {
 			return err
 		}
 	}
@@ -182,7 +188,12 @@ func (s *Service) Recover(ctx context.Context) error {
 	for _, d := range cut {
 		up := d.State == Answered
 		d.State, d.Cause, d.Ended = Terminated, Cause{Reason: Error, Details: "gateway restarted"}, time.Now()
-		if err := s.store.SaveDialog(ctx, d, stateEvents(d, up)...); err != nil {
+		var events []webhooks.Event
+		if t := d.Transfer; t != (Transfer{}) {
+			events = append(events, transferEvent(d, t, Cause{Details: "gateway restarted"}, false))
+			d.Transfer = Transfer{}
+		}
+		if err := s.store.SaveDialog(ctx, d, append(events, stateEvents(d, up)...)...); err != nil {
 			return err
 		}
 	}
@@ -230,8 +241,47 @@ func (s *Service) forget(c *call) {
 	close(c.done)
 	s.mu.Lock()
 	delete(s.live, c.id)
+	for _, leg := range c.owned {
+		delete(s.legs, leg)
+	}
 	s.mu.Unlock()
 	s.calls.Done()
+}
+
+// own notes that leg is c's, so that whoever names the leg finds the call.
+func (s *Service) own(c *call, leg Leg) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.legs[leg] = c
+	c.owned = append(c.owned, leg)
+}
+
+// owner returns the call that a leg belongs to; nil when that is over.
+func (s *Service) owner(leg Leg) *call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.legs[leg]
+}
+
+// order lets the goroutine of a call do something soon, without waiting for it; otherwise is done when the call is
+// over already. It may be called from the goroutine of another call.
+func (s *Service) order(c *call, do, otherwise func()) {
+	s.mu.Lock()
+	stopped := s.stopped
+	if !stopped {
+		s.calls.Add(1)
+	}
+	s.mu.Unlock()
+	if stopped {
+		otherwise()
+		return
+	}
+	go func() {
+		defer s.calls.Done()
+		if _, err := c.ask(context.Background(), func() (Dialog, error) { do(); return c.d, nil }); err != nil {
+			otherwise()
+		}
+	}()
 }
 
 func (s *Service) find(id string) *call {
@@ -242,15 +292,8 @@ func (s *Service) find(id string) *call {
 
 // stateEvents are the events of d's present state, in order. up says whether the phone leg was up before.
 func stateEvents(d Dialog, up bool) []webhooks.Event {
-	now := time.Now()
-	events := []webhooks.Event{{
-		ID: eventID(), Account: d.Account, Name: webhooks.OnSipDialogStateChange, Time: now, Participant: d.Participant,
-		Dialog: &webhooks.DialogData{
-			ID: d.ID, State: string(d.State), To: d.To, From: d.From, UserToUser: d.UserToUser,
-			Reason: string(d.Cause.Reason), Details: d.Cause.Details, SIPCode: d.Cause.SIPCode,
-		},
-	}}
-	leg := webhooks.Event{ID: eventID(), Account: d.Account, Time: now, Participant: d.Participant, DialogID: d.ID}
+	events := []webhooks.Event{dialogEvent(d)}
+	leg := webhooks.Event{ID: eventID(), Account: d.Account, Time: events[0].Time, Participant: d.Participant, DialogID: d.ID}
 	switch {
 	case d.State == Answered:
 		leg.Name = webhooks.OnConnect
@@ -262,6 +305,17 @@ func stateEvents(d Dialog, up bool) []webhooks.Event {
 		return events
 	}
 	return append(events, leg)
+}
+
+// dialogEvent reports d's state and cause.
+func dialogEvent(d Dialog) webhooks.Event {
+	return webhooks.Event{
+		ID: eventID(), Account: d.Account, Name: webhooks.OnSipDialogStateChange, Time: time.Now(), Participant: d.Participant,
+		Dialog: &webhooks.DialogData{
+			ID: d.ID, State: string(d.State), To: d.To, From: d.From, UserToUser: d.UserToUser,
+			Reason: string(d.Cause.Reason), Details: d.Cause.Details, SIPCode: d.Cause.SIPCode,
+		},
+	}
 }
 
 // eventID names an event before it is saved, so that it is saved once however often that is tried.

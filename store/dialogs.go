@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"tandem/dialogs"
@@ -10,7 +11,7 @@ import (
 )
 
 const dialogColumns = `id, account, participant_id, inbound, state, called, caller, user_to_user, ring_timeout, max_duration,
-	reason, details, sip_code, created, answered, ended`
+	reason, details, sip_code, created, answered, ended, held_by_us, held_by_far_end, transfer`
 
 // CreateDialog saves a new dialog with its events. It is errs.NotFound when the participant is gone and errs.Conflict
 // when it has another dialog that is not TERMINATED, hidden or not.
@@ -28,23 +29,24 @@ func (db *DB) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webh
 		if busy {
 			return errs.New(errs.Conflict, "participant %s has dialog %s, which is not TERMINATED", d.Participant, other)
 		}
-		var inbound int64
-		if d.Inbound {
-			inbound = 1
+		transfer, err := encodeTransfer(d.Transfer)
+		if err != nil {
+			return err
 		}
 		if _, err := t.exec(ctx, `INSERT INTO dialogs (`+dialogColumns+`, position)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
-			d.ID, d.Account, d.Participant, inbound, string(d.State), d.To, d.From, d.UserToUser,
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
+			d.ID, d.Account, d.Participant, flag(d.Inbound), string(d.State), d.To, d.From, d.UserToUser,
 			d.RingTimeout.Milliseconds(), d.MaxDuration.Milliseconds(),
 			string(d.Cause.Reason), d.Cause.Details, int64(d.Cause.SIPCode),
-			millis(d.Created), millis(d.Answered), millis(d.Ended), db.nextPosition()); err != nil {
+			millis(d.Created), millis(d.Answered), millis(d.Ended),
+			flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, db.nextPosition()); err != nil {
 			return err
 		}
 		return t.writeEvents(ctx, events...)
 	})
 }
 
-// SaveDialog writes a dialog's state, cause and times with the events that report them. A hidden dialog is saved too:
+// SaveDialog writes a dialog's state, cause, times, hold and transfer with the events that report them. A hidden dialog is saved too:
 // its call may still have to end.
 func (db *DB) SaveDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) error {
 	return db.change(ctx, "save dialog "+d.ID, func(t *tx) error {
@@ -52,10 +54,16 @@ func (db *DB) SaveDialog(ctx context.Context, d dialogs.Dialog, events ...webhoo
 		if err := t.writeEvents(ctx, events...); err != nil {
 			return err
 		}
+		transfer, err := encodeTransfer(d.Transfer)
+		if err != nil {
+			return err
+		}
 		changed, err := t.exec(ctx, `UPDATE dialogs
-			SET state = $1, reason = $2, details = $3, sip_code = $4, answered = $5, ended = $6
-			WHERE id = $7 AND account = $8 AND participant_id = $9`,
+			SET state = $1, reason = $2, details = $3, sip_code = $4, answered = $5, ended = $6,
+				held_by_us = $7, held_by_far_end = $8, transfer = $9
+			WHERE id = $10 AND account = $11 AND participant_id = $12`,
 			string(d.State), string(d.Cause.Reason), d.Cause.Details, int64(d.Cause.SIPCode), millis(d.Answered), millis(d.Ended),
+			flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer,
 			d.ID, d.Account, d.Participant)
 		if err == nil && changed == 0 {
 			return noDialog(d.ID)
@@ -109,13 +117,35 @@ func (db *DB) Unfinished(ctx context.Context) ([]dialogs.Dialog, error) {
 }
 
 func scanDialog(row scanner) (d dialogs.Dialog, err error) {
-	var inbound, ringTimeout, maxDuration, created, answered, ended int64
+	var inbound, ringTimeout, maxDuration, created, answered, ended, byUs, byFarEnd int64
+	var transfer string
 	err = row.Scan(&d.ID, &d.Account, &d.Participant, &inbound, &d.State, &d.To, &d.From, &d.UserToUser, &ringTimeout, &maxDuration,
-		&d.Cause.Reason, &d.Cause.Details, &d.Cause.SIPCode, &created, &answered, &ended)
+		&d.Cause.Reason, &d.Cause.Details, &d.Cause.SIPCode, &created, &answered, &ended, &byUs, &byFarEnd, &transfer)
 	d.Inbound = inbound != 0
+	d.Hold = dialogs.Hold{ByUs: byUs != 0, ByFarEnd: byFarEnd != 0}
+	if err == nil && transfer != "" {
+		err = json.Unmarshal([]byte(transfer), &d.Transfer)
+	}
 	d.RingTimeout, d.MaxDuration = time.Duration(ringTimeout)*time.Millisecond, time.Duration(maxDuration)*time.Millisecond
 	d.Created, d.Answered, d.Ended = fromMillis(created), fromMillis(answered), fromMillis(ended)
 	return d, err
+}
+
+// encodeTransfer is empty for none.
+func encodeTransfer(t dialogs.Transfer) (string, error) {
+	if t == (dialogs.Transfer{}) {
+		return "", nil
+	}
+	text, err := json.Marshal(t)
+	return string(text), err
+}
+
+// flag is how a yes or no is stored.
+func flag(yes bool) int64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 func noDialog(id string) error {

@@ -20,12 +20,13 @@ const (
 	OnDisconnect           Name = "onDisconnect"
 	OnSipDialogStateChange Name = "onSipDialogStateChange"
 	OnDtmf                 Name = "onDtmf"
+	OnTransfer             Name = "onTransfer"
 	OnSessionExpired       Name = "onSessionExpired"
 )
 
 // Names lists every event.
 func Names() []Name {
-	return []Name{OnConnect, OnLeave, OnDisconnect, OnSipDialogStateChange, OnDtmf, OnSessionExpired}
+	return []Name{OnConnect, OnLeave, OnDisconnect, OnSipDialogStateChange, OnDtmf, OnTransfer, OnSessionExpired}
 }
 
 // Event is one change in the outside world. It is written in the transaction that records the change.
@@ -42,6 +43,7 @@ type Event struct {
 	DialogID    string      // set when a phone leg's connection is meant
 	Dialog      *DialogData // set when a dialog's state is meant
 	Key         *Key        // set for OnDtmf
+	Transfer    *Transfer   // set for OnTransfer
 }
 
 // DialogData is what an event says of a dialog.
@@ -62,6 +64,16 @@ type Key struct {
 	Method   string // how it came: "rfc4733"
 }
 
+// Transfer is the outcome of a transfer: each has exactly one.
+type Transfer struct {
+	State   string // SUCCEEDED or FAILED
+	To      string // who was to be reached: E.164 or a sip: URI
+	Mode    string // refer, bridge or replaces
+	By      string // who wanted it: APPLICATION or FAR END
+	SIPCode int    // the final status; 0: none came
+	Details string // more in words
+}
+
 type wireEvent struct {
 	Event           Name        `json:"event"`
 	Timestamp       string      `json:"timestamp"`
@@ -80,6 +92,11 @@ type wireEvent struct {
 	Digit           string      `json:"digit,omitempty"`
 	Duration        int64       `json:"duration,omitempty"` // ms
 	Method          string      `json:"method,omitempty"`
+	To              string      `json:"to,omitempty"`
+	Mode            string      `json:"mode,omitempty"`
+	By              string      `json:"by,omitempty"`
+	SIPCode         int         `json:"sipCode,omitempty"`
+	Details         string      `json:"details,omitempty"`
 }
 
 type wireState struct {
@@ -124,6 +141,9 @@ func (e Event) Body() ([]byte, error) {
 	}
 	if k := e.Key; k != nil {
 		w.Digit, w.Duration, w.Method = k.Digit, k.Duration.Milliseconds(), k.Method
+	}
+	if t := e.Transfer; t != nil {
+		w.State, w.To, w.Mode, w.By, w.SIPCode, w.Details = t.State, t.To, t.Mode, t.By, t.SIPCode, t.Details
 	}
 	body, err := json.Marshal(w)
 	if err != nil {

@@ -1,0 +1,32 @@
+package transcode
+
+import (
+	"time"
+
+	"github.com/pion/rtp"
+
+	"tandem/media"
+)
+
+// deaf takes the packets of a port that nobody listens to any more.
+type deaf struct{}
+
+func (deaf) ReceiveRTP(*rtp.Packet, time.Time) {}
+
+// Move puts the bridge on another port, where another phone is: its source stays, so those who hear it notice nothing
+// but the voice. It must not run beside Update or Close. The port that it leaves is its owner's to close.
+func (b *Bridge) Move(port *media.Port, m media.PortMedia) {
+	b.port.Start(deaf{})
+	b.port = port
+	b.up.update(m)
+	b.down.move(port, m)
+	port.Update(m)
+	port.Start(&b.up)
+}
+
+// move sends to another phone from now on. It has not heard our clock yet.
+func (d *downlink) move(to phone, m media.PortMedia) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.phone, d.media, d.line.marked = to, m, false
+}
