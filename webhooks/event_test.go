@@ -45,6 +45,14 @@ func TestBody(t *testing.T) {
 			e.Name, e.Dialog, e.Key = OnDtmf, &DialogData{ID: dialog.ID, State: "ANSWERED", To: dialog.To, From: dialog.From},
 				&Key{Digit: "#", Duration: 160 * time.Millisecond, Method: "rfc4733"}
 		})},
+		{"onTransfer", with(func(e *Event) {
+			e.Name, e.DialogID = OnTransfer, dialog.ID
+			e.Transfer = &Transfer{State: "FAILED", To: "+15550101", Mode: "refer", By: "APPLICATION", SIPCode: 486, Details: "486 Busy Here"}
+		})},
+		{"onTransfer_bare", with(func(e *Event) {
+			e.Name, e.DialogID = OnTransfer, dialog.ID
+			e.Transfer = &Transfer{State: "SUCCEEDED", To: "sip:sales@pbx.example.com", Mode: "bridge", By: "FAR END"}
+		})},
 		{"onSessionExpired", with(func(e *Event) { e.Name, e.Session = OnSessionExpired, "75c21163-e110-41bc-bd76-1bb428ec85d5" })},
 	}
 	seen := map[Name]bool{}
