@@ -4,7 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
-	"slices"
+	"strconv"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -46,6 +46,7 @@ type call struct {
 	refuseBy  int    // set before hung
 	requests  chan request
 	answers   chan *sip.Response // 2xx to our INVITE beyond the first
+	progress  chan bool          // Progress: the last wish
 	events    chan dialogs.LegEvent
 	done      chan struct{}
 	inbox     *inbox
@@ -68,20 +69,28 @@ type call struct {
 	rest     time.Duration  // how long the trunk that failed wants to be left alone
 	ack      *sip.Request   // the ACK to repeat when the 2xx comes again
 	forks    map[string]*sip.Request
-	acks     <-chan *sip.Request // ACKs that came in the transaction of the INVITE
-	unacked  *unacked
+	// An outbound call: the INVITE that was answered, whether it had no offer, and the phones that it rings.
+	invitation *sip.Request
+	offerless  bool
+	earlies    earlies
+	reliable   reliable            // an inbound call's provisional answers
+	acks       <-chan *sip.Request // ACKs that came in the transaction of the INVITE
+	unacked    *unacked
 }
 
 // callKey finds a call: our tag is random, and the call checks the far end's tag itself.
 type callKey struct{ callID, tag string }
 
-// farTag goes before the far end's tag in the key of an inbound call, which finds an INVITE that came by two ways.
-const farTag = "from:"
+// mergeTag is the key of an inbound call by which an INVITE is found that came by two ways: of the same tag and CSeq. One
+// of a later CSeq is another try, with credentials say (RFC 3261 §8.2.2.2).
+func mergeTag(theirs string, seq uint32) string {
+	return "from:" + theirs + ":" + strconv.FormatUint(uint64(seq), 10)
+}
 
 func (a *Agent) newCall(log *slog.Logger) *call {
 	return &call{
 		agent: a, log: log, accepted: newLatch(), hung: newLatch(), cancelled: newLatch(),
-		requests: make(chan request, requestBuffer), answers: make(chan *sip.Response, requestBuffer),
+		requests: make(chan request, requestBuffer), answers: make(chan *sip.Response, requestBuffer), progress: make(chan bool, 1),
 		events: make(chan dialogs.LegEvent, eventBuffer), done: make(chan struct{}), inbox: newInbox(),
 	}
 }
@@ -96,7 +105,19 @@ func (c *call) Answer() { c.accepted.set(func() {}) }
 func (c *call) Hangup(status int) { c.hung.set(func() { c.refuseBy = refusal(status) }) }
 
 // Progress is part of dialogs.Leg.
-func (c *call) Progress(bool) {}
+func (c *call) Progress(early bool) {
+	for {
+		select {
+		case c.progress <- early:
+			return
+		default:
+		}
+		select {
+		case <-c.progress: // the newest wish counts
+		default:
+		}
+	}
+}
 
 // Hold is part of dialogs.Leg.
 func (c *call) Hold(bool) {}
@@ -234,6 +255,14 @@ func (c *call) serve(r request) {
 		c.reinvited(r)
 	case sip.OPTIONS:
 		c.agent.respond(r.Request, r.tx, 200)
+	case sip.PRACK:
+		c.pracked(r)
+	case sip.UPDATE:
+		if c.up {
+			c.agent.respond(r.Request, r.tx, 405)
+		} else {
+			c.updated(r)
+		}
 	default:
 		c.agent.respond(r.Request, r.tx, 405)
 	}
@@ -255,18 +284,19 @@ func (c *call) answeredAgain(res *sip.Response) {
 		c.write(ack)
 		return
 	}
-	fork := c.peer
-	fork.seq, fork.routes, fork.remote, fork.source = c.ack.CSeq().SeqNo, nil, *to, res.Source()
-	for _, h := range res.GetHeaders("Record-Route") {
-		if r, ok := h.(*sip.RecordRouteHeader); ok {
-			fork.routes = append(fork.routes, r.Address)
-		}
-	}
-	slices.Reverse(fork.routes)
-	if err := fork.retarget(res.Contact()); err != nil {
+	fork, err := answeredBy(c.invitation, res, c.peer.network)
+	if err != nil {
 		return
 	}
-	ack, err := c.agent.request(&fork, sip.ACK)
+	if e := c.earlies.with(tag); e != nil {
+		fork.seq = e.peer.seq
+	}
+	var answer []byte
+	if c.offerless {
+		unused := newDescription(newSession(), c.port.Local(), lawsOfTrunk(c.trunk))
+		answer, _, _ = unused.answer(res.Body()) // an offer wants one (RFC 3261 §13.2.2.4)
+	}
+	ack, err := c.ackTo(&fork, c.invitation, answer)
 	if err != nil {
 		return
 	}

@@ -64,6 +64,7 @@ func (c *call) confirm(req *sip.Request, tx *sip.ServerTx, body []byte, offered,
 	res := response(req, 200, body)
 	res.AppendHeader(c.agent.contact(c.peer.network, req.Source()))
 	res.AppendHeader(sip.NewHeader("Allow", allowed))
+	res.AppendHeader(sip.NewHeader("Supported", supported))
 	if err := tx.Respond(res); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"strings"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -13,25 +14,36 @@ func (a *Agent) start(ctx context.Context, req *sip.Request) (*sip.ClientTx, err
 	return a.txl.Request(ctx, req)
 }
 
-// exchange sends a request other than INVITE and waits for its end; what it was does not matter.
-func (a *Agent) exchange(ctx context.Context, req *sip.Request) {
+// exchange sends a request other than INVITE and returns its final answer, nil if none came.
+func (a *Agent) exchange(ctx context.Context, req *sip.Request) *sip.Response {
 	tx, err := a.start(ctx, req)
 	if err != nil {
-		return
+		return nil
 	}
 	defer tx.Terminate()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tx.Done():
-			return
+			return nil
 		case res := <-tx.Responses():
 			if !res.IsProvisional() {
-				return
+				return res
 			}
 		}
 	}
+}
+
+// authorized repeats a request with credentials: another transaction, one CSeq later (RFC 3261 §22.2).
+func (a *Agent) authorized(req *sip.Request, authorization sip.Header) *sip.Request {
+	again := req.Clone()
+	for again.RemoveHeader("Via") {
+	}
+	again.CSeq().SeqNo++
+	again.AppendHeader(authorization)
+	a.direct(again, strings.ToLower(req.Transport()), req.Destination())
+	return again
 }
 
 // bye hangs up. It returns with the answer, and without one when Timer F is over (64*T1, RFC 3261 §17.1.2.2).

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -32,7 +31,7 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 	callID := req.CallID().Value()
 	ours, _ := req.To().Params.Get("tag")
 	theirs, _ := req.From().Params.Get("tag")
-	if !a.remember(c, callKey{callID, ours}, callKey{callID, farTag + theirs}) {
+	if !a.remember(c, callKey{callID, ours}, callKey{callID, mergeTag(theirs, req.CSeq().SeqNo)}) {
 		a.reject(c, req, tx, sip.StatusLoopDetected, "the same call came by another way") // RFC 3261 §8.2.2.2
 		return
 	}
@@ -156,88 +155,4 @@ func (a *Agent) reject(c *call, req *sip.Request, tx *sip.ServerTx, status int, 
 		return
 	}
 	a.respond(req, tx, status, a.warning(why))
-}
-
-// ring is an inbound call from its 180 to its end.
-func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dialogs.Cause {
-	var err error
-	if c.port, err = c.agent.ports.Open(); err != nil { //nolint:contextcheck // the port outlives ctx
-		c.log.Error("sip: call refused", "status", 503, "why", err.Error())
-		c.agent.respond(req, tx, 503, c.agent.warning(errs.MessageOf(err)))
-		return *failed(errs.MessageOf(err))
-	}
-	c.sdp = newDescription(newSession(), c.port.Local(), lawsOfTrunk(c.trunk))
-	body, agreed, late := []byte(nil), c.media, len(req.Body()) == 0
-	if late {
-		body = c.sdp.offer()
-	} else if body, agreed, err = c.sdp.answer(req.Body()); err != nil {
-		c.agent.respond(req, tx, offerStatus(err), c.agent.warning(err.Error()))
-		return *failed(err.Error())
-	}
-	if cause := c.waitForAnswer(ctx, req, tx); cause != nil {
-		return *cause
-	}
-	if err := c.confirm(req, tx, body, late, true); err != nil {
-		return dialogs.Cause{Details: byFarEnd} // its CANCEL was quicker
-	}
-	if !late {
-		c.agree(agreed)
-	}
-	return c.talk(ctx)
-}
-
-// waitForAnswer sends 180 until this end answers (nil) or the call is over.
-func (c *call) waitForAnswer(ctx context.Context, req *sip.Request, tx *sip.ServerTx) *dialogs.Cause {
-	contact := c.agent.contact(c.peer.network, req.Source())
-	c.agent.respond(req, tx, sip.StatusRinging, contact)
-	again := time.NewTicker(ringInterval)
-	defer again.Stop()
-	tooLong := time.After(maxRinging)
-	for {
-		if c.cancelled.isSet() {
-			return &dialogs.Cause{Details: byFarEnd} // the transaction layer has sent the 487
-		}
-		if c.accepted.isSet() && !c.leaving() {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			c.agent.respond(req, tx, 503)
-			return failed("gateway stopped")
-		case <-c.agent.draining.ch:
-			c.agent.respond(req, tx, 503)
-			return &dialogs.Cause{Details: byThisEnd}
-		case <-c.cancelled.ch:
-		case <-tx.Done():
-			return failed("the connection to the caller broke")
-		case <-tooLong:
-			c.agent.respond(req, tx, 480)
-			return failed("nobody answered")
-		case <-again.C:
-			c.agent.respond(req, tx, sip.StatusRinging, contact)
-		case <-c.hung.ch:
-			c.agent.respond(req, tx, c.refuseBy)
-			return &dialogs.Cause{Details: byThisEnd}
-		case <-c.accepted.ch:
-		case r := <-c.requests:
-			if c.handleRinging(r) {
-				c.agent.respond(req, tx, sip.StatusRequestTerminated)
-				return &dialogs.Cause{Details: byFarEnd}
-			}
-		}
-	}
-}
-
-// handleRinging deals with a request in the early dialog. It is true when the caller hung up (RFC 3261 §15).
-func (c *call) handleRinging(r request) (over bool) {
-	switch {
-	case r.Method == sip.INVITE:
-		defer close(r.handled)
-		c.agent.respond(r.Request, r.tx, 491)
-		return false
-	case r.IsAck():
-		close(r.handled)
-		return false
-	}
-	return c.handle(r)
 }

@@ -10,9 +10,9 @@ import (
 // What this agent does, told in Allow and Supported: exactly this, and nowhere else.
 const (
 	// allowed lists the methods that call.serve and Agent.dispatch know.
-	allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS"
-	// supported lists the option tags that a peer may require of us; empty: none.
-	supported = ""
+	allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK"
+	// supported lists the option tags that a peer may require of us.
+	supported = "100rel, 199"
 )
 
 // unsupported lists what a request requires and we do not know; empty: nothing.

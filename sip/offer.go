@@ -43,6 +43,12 @@ func newDescription(session uint64, local netip.AddrPort, laws []media.G711) *de
 	return &description{session: session, version: session, local: local, laws: laws, event: ownEventType}
 }
 
+// clone returns a negotiation that goes on by itself from here: one INVITE may be answered by several phones.
+func (d *description) clone() *description {
+	c := *d
+	return &c
+}
+
 // lawsOf picks the laws out of a trunk's codecs: both when it names none that we know.
 func lawsOf(codecs []string) []media.G711 {
 	var laws []media.G711

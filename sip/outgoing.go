@@ -11,6 +11,7 @@ import (
 
 	"tandem/dialogs"
 	"tandem/errs"
+	"tandem/media"
 	"tandem/trunks"
 )
 
@@ -220,9 +221,11 @@ func (c *call) invite(d dialogs.Dial, t *trunk, network, hop string) (*sip.Reque
 	if d.UserToUser != "" {
 		req.AppendHeader(sip.NewHeader(headerUUI, d.UserToUser))
 	}
-	contentType := sip.ContentTypeHeader(sdpType)
-	req.AppendHeader(&contentType)
-	req.SetBody(c.sdp.offer())
+	req.AppendHeader(sip.NewHeader("Supported", supported))
+	req.SetBody(nil)
+	if c.offerless = t.DelayedOffer; !c.offerless {
+		setSDP(req, c.sdp.offer())
+	}
 	a.remember(c, callKey{string(callID), tag})
 	return req, nil
 }
@@ -252,6 +255,7 @@ func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*s
 		return nil, err
 	}
 	c.emitCalling()
+	c.earlies = nil
 	tx.OnRetransmission(func(res *sip.Response) {
 		select {
 		case c.answers <- res:
@@ -329,7 +333,6 @@ func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
 			}
 			t.handleEarly(r)
 		case res := <-t.progress.provisional:
-			t.heard = true
 			t.progressed(res)
 		case res := <-t.tx.Responses():
 			if !res.IsProvisional() {
@@ -388,74 +391,71 @@ func (t *trying) sendCancel(ctx context.Context) {
 	t.cancel = tx
 }
 
-// progressed takes a provisional answer: the far end rings, and may be heard already.
-func (t *trying) progressed(res *sip.Response) {
-	if t.leaving() {
-		return
-	}
-	if len(res.Body()) > 0 {
-		if agreed, err := t.sdp.accept(res.Body()); err == nil {
-			t.agree(agreed)
-		} else {
-			t.log.Info("sip: early media not understood", "error", err)
-		}
-	}
-	if !t.rang && res.StatusCode >= sip.StatusRinging && res.StatusCode <= sip.StatusSessionInProgress {
-		t.rang = true
-		t.place.Worked()
-		cause := causeOf(res.StatusCode, res.Reason)
-		cause.Reason = dialogs.RingingReason
-		t.emit(dialogs.LegEvent{Kind: dialogs.LegRinging, Cause: cause})
-	}
-}
-
-// handleEarly refuses what the far end may not ask before it answered; an offer of its own crosses ours.
-func (t *trying) handleEarly(r request) {
-	defer close(r.handled)
-	switch r.Method {
-	case sip.ACK:
-	case sip.INVITE:
-		t.agent.respond(r.Request, r.tx, 491)
-	case sip.OPTIONS:
-		t.agent.respond(r.Request, r.tx, 200)
-	case sip.BYE:
-		t.agent.respond(r.Request, r.tx, 481)
-	default:
-		t.agent.respond(r.Request, r.tx, 405)
-	}
-}
-
 // answered acknowledges the 2xx and lives the call; when this end has hung up meanwhile, it only hangs up.
 func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Response, network string) dialogs.Cause {
 	c.place.Worked()
-	var err error
-	if c.peer, err = answeredBy(invite, res, network); err != nil {
+	p, err := answeredBy(invite, res, network) // the route set is that of the 2xx (RFC 3261 §13.2.2.4)
+	if err != nil {
 		return *failed("the answer cannot be used: " + err.Error())
 	}
-	ack, err := c.agent.request(&c.peer, sip.ACK)
+	e := c.earlies.with(p.remoteTag())
+	if e != nil {
+		p.seq, p.theirs, c.sdp = e.peer.seq, e.peer.theirs, e.sdp
+	}
+	c.peer = p
+	agreed, answer, sdpErr := c.finalSDP(e, res)
+	ack, err := c.ackTo(&c.peer, invite, answer)
 	if err != nil {
 		return *failed("the answer cannot be acknowledged: " + err.Error())
 	}
-	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
-		sip.CopyHeaders(name, invite, ack) // RFC 3261 §22.1
-	}
-	c.ack = ack
+	c.ack, c.invitation = ack, invite
 	c.write(ack)
 	if c.leaving() {
 		return c.talk(ctx)
 	}
-	agreed := c.media
-	if len(res.Body()) > 0 {
-		agreed, err = c.sdp.accept(res.Body())
-	} else if !c.hasMedia {
-		err = errors.New("no SDP in the answer")
-	}
-	if err != nil {
-		c.fault = failed(err.Error())
+	if sdpErr != nil {
+		c.fault = failed(sdpErr.Error())
 		return c.talk(ctx)
 	}
 	c.agree(agreed)
 	c.place.Answered()
 	c.emit(dialogs.LegEvent{Kind: dialogs.LegAnswered})
+	if e != nil && e.hungUp { // its BYE was quicker than its 2xx
+		return dialogs.Cause{Details: byFarEnd}
+	}
 	return c.talk(ctx)
+}
+
+// finalSDP is what the SDP of a 2xx means: the answer to our offer, or the offer that the ACK answers. Where that was
+// settled before, it is neither.
+func (c *call) finalSDP(e *early, res *sip.Response) (agreed media.PortMedia, answer []byte, err error) {
+	switch {
+	case e != nil && e.settled:
+		return e.media, nil, nil
+	case len(res.Body()) > 0 && c.offerless:
+		answer, agreed, err = c.sdp.answer(res.Body())
+		return agreed, answer, err
+	case len(res.Body()) > 0:
+		agreed, err = c.sdp.accept(res.Body())
+		return agreed, nil, err
+	case e != nil && e.hasMedia:
+		return e.media, nil, nil
+	case len(c.earlies) == 0 && c.hasMedia: // a far end that gave no tag before
+		return c.media, nil, nil
+	}
+	return agreed, nil, errors.New("no SDP in the answer")
+}
+
+// ackTo builds the ACK to a 2xx to invite.
+func (c *call) ackTo(p *peer, invite *sip.Request, answer []byte) (*sip.Request, error) {
+	ack, err := c.agent.request(p, sip.ACK)
+	if err != nil {
+		return nil, err
+	}
+	ack.CSeq().SeqNo = invite.CSeq().SeqNo // whatever was sent in the early dialog since
+	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
+		sip.CopyHeaders(name, invite, ack) // RFC 3261 §22.1
+	}
+	setSDP(ack, answer)
+	return ack, nil
 }

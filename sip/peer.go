@@ -85,8 +85,8 @@ func (p *peer) remoteTag() string {
 	return tag
 }
 
-// request builds a request within the dialog. An ACK keeps the CSeq of the INVITE; that is seq while no request of
-// ours came after it.
+// request builds a request within the dialog. An ACK gets the CSeq of the last request; that is the INVITE's while none
+// of ours came after it.
 func (a *Agent) request(p *peer, method sip.RequestMethod) (*sip.Request, error) {
 	if method != sip.ACK {
 		p.seq++

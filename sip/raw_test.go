@@ -86,7 +86,7 @@ func TestRequestsOutsideCalls(t *testing.T) {
 		{"CSeq of another method", "INVITE", []string{"CSeq: 1 INVITE", "CSeq: 1 OPTIONS"}, "400", ""},
 		{"no Contact", "INVITE", []string{"Contact: <sip:a", "X-Contact: <sip:a"}, "400", ""},
 		{"a Contact that is no place", "INVITE", []string{"Contact: <sip:a", "Contact: <tel:a"}, "400", ""},
-		{"an extension", "INVITE", []string{"Max-Forwards: 70", "Require: 100rel, timer"}, "420", "Unsupported: 100rel, timer"},
+		{"an extension", "INVITE", []string{"Max-Forwards: 70", "Require: 100rel, sec-agree"}, "420", "Unsupported: sec-agree"},
 		{"another scheme", "INVITE", []string{"INVITE sip:", "INVITE mailto:"}, "416", ""},
 		{"another body", "INVITE", []string{"Content-Length: 0\r\n\r\n", "Content-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"}, "415", "Accept: application/sdp"},
 		{"a body of no type", "INVITE", []string{"Content-Length: 0\r\n\r\n", "Content-Length: 5\r\n\r\nhello"}, "400", ""},

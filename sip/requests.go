@@ -127,7 +127,7 @@ func (a *Agent) respond(req *sip.Request, tx *sip.ServerTx, status int, headers 
 	if status == sip.StatusMethodNotAllowed || req.Method == sip.OPTIONS {
 		res.AppendHeader(sip.NewHeader("Allow", allowed))
 	}
-	if supported != "" && (status == sip.StatusBadExtension || req.Method == sip.OPTIONS) {
+	if status == sip.StatusBadExtension || req.Method == sip.OPTIONS {
 		res.AppendHeader(sip.NewHeader("Supported", supported))
 	}
 	if status == sip.StatusUnsupportedMediaType || req.Method == sip.OPTIONS {

@@ -82,6 +82,7 @@ type Trunk struct {
 	SRTP            string         // SRTPOff (default), SRTPOptional or SRTPRequired: SDES (RFC 4568)
 	DTMF            string         // DTMFEvents (default) or DTMFInfo: how keys are sent
 	DTMFInBand      bool           // listen for keys in the sound too
+	DelayedOffer    bool           // our INVITE has no SDP: its 200 brings the offer, our ACK the answer
 	Identity        string         // IdentityPAI (default), IdentityRPID or IdentityFrom
 
 	CountryCode         string // "1": national numbers become +1…; empty: numbers are E.164 only
