@@ -41,12 +41,43 @@ type PortMedia struct {
 	InBand bool
 	// KeysByInfo says that keys go to the far end as SIP INFO and not with the sound.
 	KeysByInfo bool
+	// PayloadType is what our sound is sent as; 0: the static one of Law.
+	PayloadType uint8
+	// ComesAs and EventComesAs are what the far end may send its sound and its keys as besides PayloadType and
+	// EventType: in an answer it names what it wants to get, and what it sends is as our offer named it (RFC 3264
+	// §6.1). 0: nothing else.
+	ComesAs, EventComesAs uint8
+}
+
+// Audio returns the payload type of the sound that we send.
+func (m PortMedia) Audio() uint8 {
+	if m.PayloadType != 0 {
+		return m.PayloadType
+	}
+	return uint8(m.Law)
+}
+
+// IsAudio says whether packets of payload type pt are the far end's sound.
+func (m PortMedia) IsAudio(pt uint8) bool {
+	return pt == m.Audio() || m.ComesAs != 0 && pt == m.ComesAs
+}
+
+// IsEvent says whether packets of payload type pt are the far end's keys.
+func (m PortMedia) IsEvent(pt uint8) bool {
+	return m.EventType >= 0 && int(pt) == m.EventType || m.EventComesAs != 0 && pt == m.EventComesAs
+}
+
+// Equal compares values; keys by what is in them.
+func (m PortMedia) Equal(other PortMedia) bool {
+	if !m.Inbound.Equal(other.Inbound) || !m.Outbound.Equal(other.Outbound) {
+		return false
+	}
+	m.Inbound, m.Outbound = other.Inbound, other.Outbound
+	return m == other
 }
 
 // expects says whether a packet of payload type pt may come.
-func (m PortMedia) expects(pt uint8) bool {
-	return pt == uint8(m.Law) || m.EventType >= 0 && int(pt) == m.EventType
-}
+func (m PortMedia) expects(pt uint8) bool { return m.IsAudio(pt) || m.IsEvent(pt) }
 
 // PortReceiver takes the packets that a port accepts.
 type PortReceiver interface {

@@ -98,6 +98,25 @@ func (k *SRTPKey) equal(o *SRTPKey) bool {
 
 func (k *SRTPKey) clone() *SRTPKey { return &SRTPKey{Suite: k.Suite, Key: slices.Clone(k.Key)} }
 
+// Equal compares two keys; nil is equal to nil.
+func (k *SRTPKey) Equal(other *SRTPKey) bool {
+	if k == nil || other == nil {
+		return k == other
+	}
+	return k.Suite == other.Suite && bytes.Equal(k.Key, other.Key)
+}
+
+// String hides the key.
+func (k *SRTPKey) String() string {
+	if k == nil {
+		return "none"
+	}
+	return k.Suite
+}
+
+// GoString hides it from %#v.
+func (k *SRTPKey) GoString() string { return k.String() }
+
 // context makes what seals or opens packets with the key, for one direction only.
 func (k *SRTPKey) context() (*srtp.Context, error) {
 	if err := k.Validate(); err != nil {

@@ -81,7 +81,7 @@ func (c *call) unhold() {
 
 // agree takes what was negotiated and tells it when it is new.
 func (c *call) agree(m media.PortMedia) {
-	if c.hasMedia && m == c.media {
+	if c.hasMedia && m.Equal(c.media) {
 		return
 	}
 	c.media, c.hasMedia = m, true

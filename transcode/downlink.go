@@ -135,7 +135,7 @@ func (d *downlink) packet(pos int64, marker bool, pcm []int16) {
 		return // on hold: the clock goes on, so that nothing goes back when the hold ends
 	}
 	compress(d.media.Law, d.payload[:], pcm)
-	d.phone.Send(uint8(d.media.Law), marker, uint32(pos), d.payload[:])
+	d.phone.Send(d.media.Audio(), marker, uint32(pos), d.payload[:])
 }
 
 // queueKey takes a step of a key from a source.

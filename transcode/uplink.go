@@ -76,14 +76,14 @@ func (u *uplink) ReceiveRTP(p *rtp.Packet, at time.Time) {
 	if u.closed {
 		return
 	}
-	event := u.media.EventType >= 0 && int(p.PayloadType) == u.media.EventType
+	event := u.media.IsEvent(p.PayloadType)
 	inOrder := u.follow(p, at, event)
 	switch {
 	case event:
 		u.tell(u.keys.Packet(u.steps[:0], p.Timestamp, p.Payload, at))
 	case !inOrder:
 		u.late++
-	case len(p.Payload) == 0 || len(p.Payload) > maxPayload || p.PayloadType != uint8(u.media.Law):
+	case len(p.Payload) == 0 || len(p.Payload) > maxPayload || !u.media.IsAudio(p.PayloadType):
 		u.malformed++
 	case u.keys.Down():
 		// A key is not heard as sound too, whatever a phone sends beside its events.
