@@ -97,6 +97,7 @@ type Trunk struct {
 	MaxCalls          int           // at once, both ways; 0: no limit
 	MaxCallsPerSecond int           // both ways; 0: no limit
 	AnswerTimeout     time.Duration // the wait for its first answer to an INVITE; 0: that of RFC 3261 (Timer B, 32 s)
+	HoldMusic         string        // a sound, for phones of this trunk that wait; empty: the account's
 
 	Origin string // OriginFile or OriginREST
 }
@@ -144,8 +145,20 @@ type Number struct {
 	Account     string
 	CallbackURL string // where onIncomingCall is sent
 
+	AnswerTimeout      time.Duration // how long the application may take to answer a call; 0: 30 s
+	OnNoAnswer         string        // NoAnswerReject (default) or NoAnswerAnnouncement: what becomes of a call after that
+	Announcement       string        // a sound, for NoAnswerAnnouncement
+	AnnouncementAnswer bool          // answer the call for the announcement; false: it is played as early media
+	HoldMusic          string        // a sound; empty: the trunk's
+
 	Origin string // OriginFile or OriginREST
 }
+
+// What becomes of a call to a number that the application does not answer.
+const (
+	NoAnswerReject       = "reject"       // 480
+	NoAnswerAnnouncement = "announcement" // Announcement is played, then 480 or BYE
+)
 
 // Account is what is fixed for an account by the configuration. The zero value of each limit is none.
 type Account struct {
@@ -156,4 +169,5 @@ type Account struct {
 	AllowedPrefixes   []string // whom it may call; empty: every number but those of Costly
 	MinutesPerDay     int      // of the calls that it places, answered, in a day (UTC)
 	SIPURIs           bool     // it may call sip: URIs
+	HoldMusic         string   // a sound, for phones that wait; empty: silence
 }

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -17,6 +18,7 @@ const (
 	maxList     = 256 // entries of one list
 	maxCallRate = 100_000
 	maxPriority = 1_000_000
+	maxPatience = 10 * time.Minute // with an application that does not answer
 )
 
 // transports are those that calls can be sent over.
@@ -177,6 +179,9 @@ func (t *Trunk) validateLimits() error {
 	if t.AnswerTimeout < 0 || t.AnswerTimeout > maxAnswerTimeout {
 		return invalid("answerTimeout: %s should be at most %s, which is when RFC 3261 gives up", t.AnswerTimeout, maxAnswerTimeout)
 	}
+	if !isSound(t.HoldMusic) {
+		return invalid("holdMusic: should be the name of a sound, of at most %d bytes", maxURI)
+	}
 	return nil
 }
 
@@ -185,8 +190,8 @@ func (n *Number) Validate() error {
 	if !IsE164(n.Number) {
 		return invalid("number: %q should be a number in E.164 format, such as +15550199", clip(n.Number))
 	}
-	if n.CallbackURL == "" {
-		return nil
+	if err := n.validateAnswer(); err != nil || n.CallbackURL == "" {
+		return err
 	}
 	u, err := url.Parse(n.CallbackURL)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || len(n.CallbackURL) > maxURI ||
@@ -196,8 +201,35 @@ func (n *Number) Validate() error {
 	return nil
 }
 
+// validateAnswer checks what becomes of a call that the application does not answer.
+func (n *Number) validateAnswer() error {
+	switch {
+	case n.AnswerTimeout < 0 || n.AnswerTimeout > maxPatience:
+		return invalid("answerTimeout: %s should be at most %s", n.AnswerTimeout, maxPatience)
+	case !slices.Contains([]string{"", NoAnswerReject, NoAnswerAnnouncement}, n.OnNoAnswer):
+		return invalid("onNoAnswer: %q should be reject or announcement", clip(n.OnNoAnswer))
+	case n.OnNoAnswer == NoAnswerAnnouncement && n.Announcement == "":
+		return invalid("announcement: is missing; onNoAnswer is announcement")
+	case n.OnNoAnswer != NoAnswerAnnouncement && (n.Announcement != "" || n.AnnouncementAnswer):
+		return invalid("onNoAnswer: should be announcement when announcement or announcementAnswer is set")
+	case !isSound(n.Announcement):
+		return invalid("announcement: should be the name of a sound, of at most %d bytes", maxURI)
+	case !isSound(n.HoldMusic):
+		return invalid("holdMusic: should be the name of a sound, of at most %d bytes", maxURI)
+	}
+	return nil
+}
+
+// isSound says whether s can be the name of a sound; whether there is one shows when it is played.
+func isSound(s string) bool {
+	return len(s) <= maxURI && utf8.ValidString(s) && !strings.ContainsFunc(s, unprintable)
+}
+
 // Validate returns an errs.Invalid that begins with the key of the first field that is wrong.
 func (a *Account) Validate() error {
+	if !isSound(a.HoldMusic) {
+		return invalid("holdMusic: should be the name of a sound, of at most %d bytes", maxURI)
+	}
 	for _, f := range []struct {
 		key   string
 		value int
