@@ -18,7 +18,7 @@ const (
 	statusGivenUp   = "given up"
 )
 
-const deliveryColumns = `id, account, participant_id, sequence, url, body, created, attempts, not_before`
+const deliveryColumns = `id, name, account, participant_id, sequence, url, body, created, attempts, not_before`
 
 // WriteEvent writes an event that reports no change of a row. The participant may be deleted, but must have existed:
 // else errs.NotFound.
@@ -123,7 +123,7 @@ func (t *tx) requireEvent(ctx context.Context, id string) error {
 func scanDelivery(row scanner) (d webhooks.Delivery, err error) {
 	var body string
 	var created, notBefore int64
-	err = row.Scan(&d.ID, &d.Account, &d.Participant, &d.Sequence, &d.URL, &body, &created, &d.Attempts, &notBefore)
+	err = row.Scan(&d.ID, &d.Name, &d.Account, &d.Participant, &d.Sequence, &d.URL, &body, &created, &d.Attempts, &notBefore)
 	d.Body, d.Created, d.NotBefore = []byte(body), fromMillis(created), fromMillis(notBefore)
 	return d, err
 }

@@ -522,7 +522,7 @@ func TestOutbox(t *testing.T) {
 		body, err := told.Body()
 		require.NoError(t, err)
 		require.Equal(t, webhooks.Delivery{
-			ID: first.ID, Account: account, Participant: "p1", Sequence: 2, URL: first.URL, Body: body, Created: start,
+			ID: first.ID, Name: first.Name, Account: account, Participant: "p1", Sequence: 2, URL: first.URL, Body: body, Created: start,
 		}, d)
 
 		require.NoError(t, s.db.Failed(ctx, first.ID, "503 Service Unavailable", start.Add(time.Second), false))

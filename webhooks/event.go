@@ -19,6 +19,7 @@ const (
 	OnLeave                Name = "onLeave"
 	OnDisconnect           Name = "onDisconnect"
 	OnSipDialogStateChange Name = "onSipDialogStateChange"
+	OnIncomingCall         Name = "onIncomingCall"
 	OnDtmf                 Name = "onDtmf"
 	OnTransfer             Name = "onTransfer"
 	OnSessionExpired       Name = "onSessionExpired"
@@ -26,7 +27,7 @@ const (
 
 // Names lists every event.
 func Names() []Name {
-	return []Name{OnConnect, OnLeave, OnDisconnect, OnSipDialogStateChange, OnDtmf, OnTransfer, OnSessionExpired}
+	return []Name{OnConnect, OnLeave, OnDisconnect, OnSipDialogStateChange, OnIncomingCall, OnDtmf, OnTransfer, OnSessionExpired}
 }
 
 // Event is one change in the outside world. It is written in the transaction that records the change.
@@ -42,7 +43,8 @@ type Event struct {
 	Session     string      // set when a session is meant
 	DialogID    string      // set when a phone leg's connection is meant
 	Dialog      *DialogData // set when a dialog's state is meant
-	Key         *Key        // set for OnDtmf
+	Key         *Key        // set for OnDtmf, unless Gather is
+	Gather      *Gather     // set for OnDtmf when the application asked for several keys
 	Transfer    *Transfer   // set for OnTransfer
 }
 
@@ -52,9 +54,10 @@ type DialogData struct {
 	State      string
 	To, From   string
 	UserToUser string
-	Reason     string // one of the contract's words, or empty
-	Details    string // more in words
-	SIPCode    int    // 0: none
+	Headers    map[string]string // X- headers of a call that came in
+	Reason     string            // one of the contract's words, or empty
+	Details    string            // more in words
+	SIPCode    int               // 0: none
 }
 
 // Key is a DTMF key that was pressed (RFC 4733).
@@ -72,6 +75,12 @@ type Transfer struct {
 	By      string // who wanted it: APPLICATION or FAR END
 	SIPCode int    // the final status; 0: none came
 	Details string // more in words
+}
+
+// Gather is what was typed when the application had asked for it.
+type Gather struct {
+	Digits       string // without the terminator
+	TerminatedBy string // digits, terminator, timeout, hangup or cancelled
 }
 
 type wireEvent struct {
@@ -92,6 +101,8 @@ type wireEvent struct {
 	Digit           string      `json:"digit,omitempty"`
 	Duration        int64       `json:"duration,omitempty"` // ms
 	Method          string      `json:"method,omitempty"`
+	Digits          *string     `json:"digits,omitempty"`
+	TerminatedBy    string      `json:"terminatedBy,omitempty"`
 	To              string      `json:"to,omitempty"`
 	Mode            string      `json:"mode,omitempty"`
 	By              string      `json:"by,omitempty"`
@@ -109,6 +120,8 @@ type wireDialog struct {
 	To         string `json:"to"`
 	From       string `json:"from"`
 	UserToUser string `json:"userToUser,omitempty"`
+
+	Headers map[string]string `json:"headers,omitempty"`
 }
 
 type wireCause struct {
@@ -134,7 +147,7 @@ func (e Event) Body() ([]byte, error) {
 		w.DialogType, w.Type = "SIP", "SIP"
 		w.State = d.State
 		w.DialogStateData = &wireState{State: d.State, To: d.To, From: d.From}
-		w.Data = &wireDialog{To: d.To, From: d.From, UserToUser: d.UserToUser}
+		w.Data = &wireDialog{To: d.To, From: d.From, UserToUser: d.UserToUser, Headers: d.Headers}
 		if d.Reason != "" || d.Details != "" || d.SIPCode != 0 {
 			w.EventData = &wireCause{Reason: d.Reason, Details: d.Details, SIPCode: d.SIPCode}
 		}
@@ -144,6 +157,9 @@ func (e Event) Body() ([]byte, error) {
 	}
 	if t := e.Transfer; t != nil {
 		w.State, w.To, w.Mode, w.By, w.SIPCode, w.Details = t.State, t.To, t.Mode, t.By, t.SIPCode, t.Details
+	}
+	if g := e.Gather; g != nil {
+		w.Digits, w.TerminatedBy = &g.Digits, g.TerminatedBy
 	}
 	body, err := json.Marshal(w)
 	if err != nil {

@@ -45,6 +45,17 @@ func TestBody(t *testing.T) {
 			e.Name, e.Dialog, e.Key = OnDtmf, &DialogData{ID: dialog.ID, State: "ANSWERED", To: dialog.To, From: dialog.From},
 				&Key{Digit: "#", Duration: 160 * time.Millisecond, Method: "rfc4733"}
 		})},
+		{"onDtmf_gathered", with(func(e *Event) {
+			e.Name, e.DialogID, e.Gather = OnDtmf, dialog.ID, &Gather{Digits: "4711", TerminatedBy: "terminator"}
+		})},
+		{"onDtmf_nothing", with(func(e *Event) { e.Name, e.DialogID, e.Gather = OnDtmf, dialog.ID, &Gather{TerminatedBy: "timeout"} })},
+		{"onIncomingCall", with(func(e *Event) {
+			e.Name = OnIncomingCall
+			e.Dialog = &DialogData{
+				ID: dialog.ID, State: "RINGING", To: "+15550199", From: "+15550123", UserToUser: "abc;encoding=hex",
+				Headers: map[string]string{"X-Queue": "sales"},
+			}
+		})},
 		{"onTransfer", with(func(e *Event) {
 			e.Name, e.DialogID = OnTransfer, dialog.ID
 			e.Transfer = &Transfer{State: "FAILED", To: "+15550101", Mode: "refer", By: "APPLICATION", SIPCode: 486, Details: "486 Busy Here"}

@@ -8,6 +8,7 @@ import (
 // Delivery is an event that waits to be posted.
 type Delivery struct {
 	ID          string // the webhook-id
+	Name        Name
 	Account     string
 	Participant string
 	Sequence    int64 // 1, 2, 3 … per participant, without gaps

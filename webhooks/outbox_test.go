@@ -34,13 +34,17 @@ func newOutbox() *memoryOutbox {
 
 // add writes an event as the store would.
 func (o *memoryOutbox) add(participant, url string) string {
+	return o.addNamed(OnConnect, participant, url)
+}
+
+func (o *memoryOutbox) addNamed(name Name, participant, url string) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.sequences[participant]++
 	n := o.sequences[participant]
 	id := fmt.Sprintf("%s-%d", participant, n)
 	o.waiting = append(o.waiting, Delivery{
-		ID: id, Account: "acme", Participant: participant, Sequence: n, URL: url, Body: []byte(`{"n":"` + id + `"}`), Created: time.Now(),
+		ID: id, Name: name, Account: "acme", Participant: participant, Sequence: n, URL: url, Body: []byte(`{"n":"` + id + `"}`), Created: time.Now(),
 	})
 	o.wake.Add(participant)
 	return id

@@ -15,7 +15,8 @@ import (
 
 const (
 	maxAnswer   = 64 << 10 // bytes of an answer's body that are read, and of its headers
-	maxReason   = 200      // bytes of a failure's words that are kept
+	answerTime  = 5 * time.Second
+	maxReason   = 200 // bytes of a failure's words that are kept
 	dialTimeout = 5 * time.Second
 	idleTimeout = 90 * time.Second
 	idlePerHost = 64
@@ -58,7 +59,7 @@ func (w *Worker) attempt(ctx context.Context, d Delivery, taken bool) outcome {
 	if taken {
 		return outcome{answered: true, taken: true, err: w.outbox.Delivered(ctx, d.ID, time.Now())}
 	}
-	status, err := w.post(ctx, d)
+	status, body, err := w.post(ctx, d)
 	if err != nil && ctx.Err() != nil {
 		return outcome{err: context.Canceled} // we are ending: the attempt counts as not made
 	}
@@ -67,6 +68,7 @@ func (w *Worker) attempt(ctx context.Context, d Delivery, taken bool) outcome {
 	markCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
 	defer cancel()
 	if err == nil && status/100 == 2 {
+		w.tell(ctx, d, body) // before the next event may go
 		return outcome{answered: true, taken: true, err: w.outbox.Delivered(markCtx, d.ID, time.Now())}
 	}
 	var reason string
@@ -98,23 +100,23 @@ func (w *Worker) attempt(ctx context.Context, d Delivery, taken bool) outcome {
 // errNeverPossible is a URL to which nothing can be posted, now or later.
 var errNeverPossible = errors.New("the callback URL is neither http nor https")
 
-// post sends the event. It returns the answer's status, or why there was none; the error names no part of the URL,
-// which may hold a secret.
-func (w *Worker) post(ctx context.Context, d Delivery) (status int, err error) {
+// post sends the event. It returns the answer's status and the beginning of its body, or why there was none; the error
+// names no part of the URL, which may hold a secret.
+func (w *Worker) post(ctx context.Context, d Delivery) (status int, body []byte, err error) {
 	u, err := url.Parse(d.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return 0, errNeverPossible
+		return 0, nil, errNeverPossible
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, bytes.NewReader(d.Body))
 	if err != nil {
-		return 0, errNeverPossible
+		return 0, nil, errNeverPossible
 	}
 	request.Header.Set("Content-Type", contentType)
 	request.Header.Set("User-Agent", userAgent)
 	if err := sign(request.Header, w.cfg.Secrets[d.Account], d.ID, time.Now(), d.Body); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	response, err := w.client.Do(request)
 	if err != nil {
@@ -124,12 +126,22 @@ func (w *Worker) post(ctx context.Context, d Delivery) (status int, err error) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("no answer within %v", w.cfg.Timeout)
 		}
-		return 0, err
+		return 0, nil, err
 	}
-	// The status decides. The body is read only so that the connection can be used again, and may be cut off.
-	_, _ = io.CopyN(io.Discard, response.Body, maxAnswer)
-	_ = response.Body.Close()
-	return response.StatusCode, nil
+	defer func() { _ = response.Body.Close() }()
+	if !w.wanted(d.Name) || response.StatusCode/100 != 2 {
+		// The status decides. The body is read only so that the connection can be used again, and may be cut off.
+		_, _ = io.CopyN(io.Discard, response.Body, maxAnswer)
+		return response.StatusCode, nil, nil
+	}
+	body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		return 0, nil, fmt.Errorf("the answer broke off: %w", err)
+	}
+	if !answersJSON(response.Header, body) {
+		body = nil
+	}
+	return response.StatusCode, body, nil
 }
 
 // shown is the part of a URL that may be logged.

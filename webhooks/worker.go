@@ -43,6 +43,8 @@ type Config struct {
 	GiveUpAfter time.Duration
 	// Client sends the requests; nil: one of the worker's own. It never follows redirects.
 	Client *http.Client
+	// Answers is told what the application answers to the events that it asks for; nil: nobody is.
+	Answers Answers
 }
 
 // Worker posts the events of an Outbox to their URLs: in order per participant, at least once, participants in
