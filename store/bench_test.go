@@ -28,6 +28,26 @@ func BenchmarkWriteEvent(b *testing.B) {
 	}
 }
 
+// BenchmarkWriteEvents is what many calls write at once: they share commits.
+func BenchmarkWriteEvents(b *testing.B) {
+	db, err := store.Open(b.Context(), "sqlite:"+filepath.Join(b.TempDir(), "t.db"), nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if err := db.CreateParticipant(b.Context(), sessions.Participant{ID: "p", Account: "a", Created: time.Now()}); err != nil {
+		b.Fatal(err)
+	}
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := db.WriteEvent(b.Context(), webhooks.Event{Account: "a", Participant: "p", Name: webhooks.OnDtmf, Time: time.Now()}); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
 // BenchmarkOpen is a first start: a new file and its schema.
 func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()

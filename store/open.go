@@ -22,6 +22,7 @@ type DB struct {
 	dialect  dialect
 	write    *sql.DB // transactions that change something
 	read     *sql.DB // single reads; the same pool as write where the database likes it so
+	group    group   // of dialects that want it
 	wake     *webhooks.Wakeups
 	log      *slog.Logger
 	position atomic.Int64
@@ -42,8 +43,10 @@ type dialect struct {
 	// again says that the transaction was rolled back in favour of another one and may simply be run again.
 	again func(error) bool
 	// lost says that the connection was gone, so that another one may do better.
-	lost  func(error) bool
-	close func() error // closes what belongs to the dialect beside the pools
+	lost func(error) bool
+	// groups says that changes share commits: there is one writer at a time anyway.
+	groups bool
+	close  func() error // closes what belongs to the dialect beside the pools
 }
 
 // Open opens the database that url names (sqlite:PATH, sqlite::memory: or postgres://…), creates its folder and brings

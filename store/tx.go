@@ -65,20 +65,21 @@ func pause(ctx context.Context, try int) bool {
 	}
 }
 
+// try runs f once and commits it. committing: what became of the commit is not known.
 func (db *DB) try(ctx context.Context, f func(*tx) error) (committing bool, err error) {
-	sqlTx, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return false, err
+	m := member{ctx: ctx, run: f}
+	if db.dialect.groups {
+		m.result = db.group.change(ctx, db, f)
+	} else {
+		m.alone(db)
 	}
-	defer func() { _ = sqlTx.Rollback() }() // does nothing after the commit
-	t := &tx{query: query{q: sqlTx}, db: db}
-	if err := f(t); err != nil {
-		return false, err
+	if m.panicked != nil {
+		panic(m.panicked)
 	}
-	if err := sqlTx.Commit(); err != nil {
-		return true, err
+	if m.err != nil {
+		return m.committing, m.err
 	}
-	for _, participant := range t.wake {
+	for _, participant := range m.wake {
 		db.wake.Add(participant)
 	}
 	return false, nil
