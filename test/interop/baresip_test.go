@@ -273,19 +273,6 @@ func (b *baresip) wait(t *testing.T, kind string) event {
 	return b.waitFrom(t, 0, kind, func(e event) bool { return e.Type == kind })
 }
 
-// count says how many events of a type came.
-func (b *baresip) count(kind string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	n := 0
-	for _, e := range b.events {
-		if e.Type == kind {
-			n++
-		}
-	}
-	return n
-}
-
 func (b *baresip) waitFrom(t *testing.T, from int, what string, f func(event) bool) event {
 	t.Helper()
 	deadline := time.After(harness.Patience)

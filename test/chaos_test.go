@@ -1,0 +1,175 @@
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"tandem/gateway"
+	"tandem/lab"
+	"tandem/test/harness"
+)
+
+// stormPatience is how long a call may take to end in bad weather: a lost BYE costs 64×T1 (RFC 3261 §17.1.2.2), a lost
+// ACK the same, and they may follow each other.
+const stormPatience = 3 * time.Minute
+
+// TestStorm makes 500 calls over a network that loses, doubles and reorders SIP. Every dialog ends, with one terminal
+// event, and nothing is left behind.
+func TestStorm(t *testing.T) {
+	const calls, atOnce = 500, 50
+	far := fmt.Sprintf("127.0.0.1:%d", harness.Port(t))
+	near := fmt.Sprintf("127.0.0.1:%d", harness.Port(t))
+	relay := harness.NewRelay(t, near, far, harness.Weather{Lost: 0.1, Doubled: 0.1, Late: 0.2, Seed: 20261121})
+	trunk := harness.StartLab(t, lab.Config{Listen: []string{"udp://" + far}, RecordLimit: -1})
+	cfg := harness.Config(t)
+	cfg.SIP.Listen = []string{"udp://" + near}
+	cfg.Trunks = []gateway.TrunkConfig{harness.Trunk("storm", "sip:"+relay.FarEnd+";transport=udp")}
+	g := harness.Start(t, cfg)
+	callbacks := harness.NewCallbacks(t)
+
+	var (
+		mu      sync.Mutex
+		people  []string
+		placed  int
+		refused int
+	)
+	numbers := make(chan int)
+	var workers sync.WaitGroup
+	for range atOnce {
+		workers.Go(func() {
+			for n := range numbers {
+				participant, token := g.Participant(t, callbacks.URL)
+				mu.Lock()
+				people = append(people, participant)
+				mu.Unlock()
+				ok := true
+				switch n % 10 {
+				case 8, 9:
+					ok = callIn(t, trunk, relay, token)
+				case 7:
+					stormCall(t, g, callbacks, participant, "+15550106", "ANSWERED")
+				case 6:
+					stormCall(t, g, callbacks, participant, "+15550102", "CALLING")
+				case 5:
+					stormCall(t, g, callbacks, participant, "+15550101", "")
+				case 4:
+					stormCall(t, g, callbacks, participant, "+15550107", "")
+				default:
+					stormCall(t, g, callbacks, participant, "+15550100", "ANSWERED")
+				}
+				mu.Lock()
+				placed++
+				if !ok {
+					refused++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for n := range calls {
+		numbers <- n
+	}
+	close(numbers)
+	workers.Wait()
+	require.Eventually(t, func() bool {
+		return metric(t, g, "tandem_dialogs_live") == 0 && metric(t, g, "tandem_rtp_ports_open") == 0
+	},
+		stormPatience, 100*time.Millisecond, "a call or a port is left")
+
+	passed, lost, doubled, late := relay.Counts()
+	t.Logf("%d calls, %d of the inbound ones never came through; datagrams: %d passed, %d lost, %d doubled, %d late", placed, refused, passed, lost, doubled, late)
+	require.Equal(t, calls, placed)
+	require.Positive(t, lost)
+	ended := 0
+	for _, participant := range people {
+		require.Eventually(t, func() bool { return settled(g, t, participant, callbacks) }, harness.Patience, 20*time.Millisecond)
+		ended += requireOneEnd(t, participant, callbacks.Words(participant))
+	}
+	require.GreaterOrEqual(t, ended, calls-refused)
+}
+
+// settled says whether the end of a participant's dialog was called back, if it had one.
+func settled(g *harness.Gateway, t *testing.T, participant string, callbacks *harness.Callbacks) bool {
+	_, text := g.Do(t, http.MethodGet, "/participants/"+participant+"/dialogs", nil)
+	if string(text) == "[]" {
+		return true
+	}
+	connects, leaves, ends := 0, 0, 0
+	for _, w := range callbacks.Words(participant) {
+		switch w {
+		case "onConnect":
+			connects++
+		case "onLeave", "onDisconnect":
+			leaves++
+		case "TERMINATED":
+			ends++
+		}
+	}
+	return ends > 0 && connects == leaves
+}
+
+// requireOneEnd wants one terminal event for the dialog and one for its leg, in an order that makes sense. It returns
+// how many dialogs ended.
+func requireOneEnd(t *testing.T, participant string, words []string) int {
+	t.Helper()
+	count := map[string]int{}
+	for _, w := range words {
+		count[w]++
+	}
+	require.LessOrEqual(t, count["TERMINATED"], 1, "%s: %v", participant, words)
+	require.LessOrEqual(t, count["ANSWERED"], 1, "%s: %v", participant, words)
+	require.Equal(t, count["ANSWERED"], count["onConnect"], "%s: %v", participant, words)
+	require.Equal(t, count["onConnect"], count["onLeave"]+count["onDisconnect"], "%s: %v", participant, words)
+	if len(words) > 0 {
+		require.Equal(t, 1, count["TERMINATED"], "%s: %v", participant, words)
+	}
+	return count["TERMINATED"]
+}
+
+// stormCall calls a number, hangs up in a state (empty: the far end does) and waits for the end.
+func stormCall(t *testing.T, g *harness.Gateway, callbacks *harness.Callbacks, participant, number, hangUpAt string) {
+	t.Helper()
+	dialog := g.Call(t, participant, number)
+	reached := func(states ...string) bool {
+		for _, w := range callbacks.Words(participant) {
+			if slices.Contains(states, w) {
+				return true
+			}
+		}
+		return false
+	}
+	if hangUpAt != "" {
+		require.Eventually(t, func() bool { return reached(hangUpAt, "TERMINATED") }, stormPatience, 20*time.Millisecond)
+		status, text := g.Do(t, http.MethodPatch, "/participants/"+participant+"/dialogs/"+dialog, harness.Object{"state": "TERMINATED"})
+		require.Contains(t, []int{http.StatusOK, http.StatusConflict}, status, "%s", text)
+	}
+	require.Eventually(t, func() bool { return reached("TERMINATED") }, stormPatience, 20*time.Millisecond)
+}
+
+// callIn calls the gateway with a token through the storm and hangs up; false: the call did not come through.
+func callIn(t *testing.T, trunk harness.Lab, relay *harness.Relay, token string) bool {
+	call, err := trunk.Call(t.Context(), lab.CallRequest{To: "sip:" + relay.Gateway, From: "+15550123", UserToUser: token + ";encoding=jwt"})
+	if err != nil {
+		return false
+	}
+	_ = call.Hangup() // the storm may keep the answer from it
+	return true
+}
+
+// metric reads a number of /metrics.
+func metric(t *testing.T, g *harness.Gateway, name string) float64 {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(g.Get(t, "/metrics"))
+	require.NotNil(t, found, "there is no metric %s", name)
+	value, err := strconv.ParseFloat(found[1], 64)
+	require.NoError(t, err)
+	return value
+}
