@@ -53,6 +53,31 @@ type Key struct {
 	Digit    byte          // '0'-'9', '*', '#', 'A'-'D'
 	Ended    bool          // the key was released
 	Duration time.Duration // how long it was held; set when Ended
+	Method   KeyMethod     // how it came
+}
+
+// KeyMethod is a way in which keys come.
+type KeyMethod uint8
+
+// The ways.
+const (
+	RFC4733 KeyMethod = iota // events beside the sound
+	Info                     // SIP INFO
+	InBand                   // tones in the sound
+	keyMethods
+)
+
+// String returns the word of the callbacks.
+func (m KeyMethod) String() string {
+	switch m {
+	case RFC4733:
+		return "rfc4733"
+	case Info:
+		return "info"
+	case InBand:
+		return "inband"
+	}
+	return "unknown"
 }
 
 // KeySink takes the DTMF keys of one source, under the rules of Sink.
