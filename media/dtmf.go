@@ -12,16 +12,22 @@ const digits = "0123456789*#ABCD"
 const (
 	// keyTimeout ends a key whose end packets were all lost: five of the usual 50 ms updates did not come.
 	keyTimeout = 250 * time.Millisecond
-	// oldKey is how far back, in samples, a timestamp lies that is a late packet of an earlier key and not a new clock.
-	oldKey = 8000 * 5
+	// oldKey is how far back, in seconds, a timestamp lies that is a late packet of an earlier key and not a new clock.
+	oldKey = 5
+	// endsWithin is how long after a key's first end another end may be a repetition of it though its timestamp moved on,
+	// in milliseconds. Two keys are further apart: 40 ms of tone and 40 ms of pause (ITU-T Q.24).
+	endsWithin = 60
 	// fullSegment is the longest duration one event can tell; a longer key goes on in a new segment (RFC 4733 §2.5.1.3).
 	fullSegment = 0xffff
 )
 
-// KeyReader makes keys of telephone-event packets (RFC 4733) on an 8 kHz clock. Each key goes down once and up once,
-// whichever of its packets are lost, repeated or reordered: the RTP timestamp names the key, the marker is not needed.
-// It is pure: the caller brings the packets and the time. The zero value is ready.
+// KeyReader makes keys of telephone-event packets (RFC 4733). Each key goes down once and up once, whichever of its
+// packets are lost, repeated or reordered: the RTP timestamp names the key, the marker is not needed. It is pure: the
+// caller brings the packets and the time. The zero value is ready.
 type KeyReader struct {
+	// Rate is the clock of the timestamps and durations in Hz; 0: 8000. A change is to be preceded by Reset.
+	Rate uint32
+
 	known  bool // ts is that of a key
 	down   bool // and the key is not up yet
 	ts     uint32
@@ -42,17 +48,21 @@ func (r *KeyReader) Packet(keys []Key, ts uint32, payload []byte, now time.Time)
 	if r.known {
 		age := int32(r.ts - ts)
 		switch {
-		case age > 0 && age < oldKey:
+		case age > 0 && age < oldKey*int32(r.rate()):
 			return keys // late, of an earlier key or segment
 		case age != 0 && r.down && digit == r.digit && ts-r.ts == fullSegment:
 			r.before, r.held, r.ts = r.before+fullSegment, 0, ts
+		case age < 0 && r.down && digit == r.digit && held > r.held && ts-r.ts == held-r.held:
+			r.ts = ts // a sender whose clock goes on during a key, against RFC 4733 §2.2.1
+		case age < 0 && !r.down && digit == r.digit && end && held == r.held && ts-r.ts <= endsWithin*r.rate()/1000:
+			return keys // and repeats the end with another timestamp
 		case age != 0:
 			keys = r.up(keys)
 			r.known = false
 		}
 	}
 	if !r.known {
-		*r = KeyReader{known: true, down: true, ts: ts, digit: digit}
+		*r = KeyReader{Rate: r.Rate, known: true, down: true, ts: ts, digit: digit}
 		keys = append(keys, Key{Digit: digit})
 	}
 	if !r.down {
@@ -79,8 +89,16 @@ func (r *KeyReader) Down() bool { return r.down }
 // Reset appends the end of a key that is down and forgets everything: the far end's clock began anew.
 func (r *KeyReader) Reset(keys []Key) []Key {
 	keys = r.up(keys)
-	*r = KeyReader{}
+	*r = KeyReader{Rate: r.Rate}
 	return keys
+}
+
+// rate is the clock in Hz, within what arithmetic with it bears.
+func (r *KeyReader) rate() uint32 {
+	if r.Rate == 0 {
+		return 8000
+	}
+	return min(r.Rate, 192000)
 }
 
 func (r *KeyReader) up(keys []Key) []Key {
@@ -88,7 +106,7 @@ func (r *KeyReader) up(keys []Key) []Key {
 		return keys
 	}
 	r.down = false
-	return append(keys, Key{Digit: r.digit, Ended: true, Duration: time.Duration(r.before+r.held) * time.Second / 8000})
+	return append(keys, Key{Digit: r.digit, Ended: true, Duration: time.Duration(r.before+r.held) * time.Second / time.Duration(r.rate())})
 }
 
 const (

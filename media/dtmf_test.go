@@ -85,6 +85,50 @@ func TestKeyReader(t *testing.T) {
 	}
 }
 
+// A key is as long as its clock says, however fast that runs.
+func TestKeyReaderClocks(t *testing.T) {
+	for _, rate := range []uint32{0, 8000, 16000, 44100, 48000} {
+		r := KeyReader{Rate: rate}
+		hz := max(rate, 8000)
+		if rate == 0 {
+			hz = 8000
+		}
+		step, now := hz/50, time.Unix(1000, 0)
+		var keys []Key
+		for n := range uint32(10) {
+			keys = r.Packet(keys, 7000, event{code: 6, dur: uint16(step * (n + 1)), end: n == 9}.payload(), now)
+			now = now.Add(20 * time.Millisecond)
+		}
+		keys = r.Packet(keys, 7000-hz, event{code: 3, dur: uint16(step), end: true}.payload(), now) // a second late
+		// 3 s: more than one segment of a fast clock.
+		ts, whole := 7000+hz, 3*hz
+		for whole > fullSegment {
+			keys = r.Packet(keys, ts, event{code: 2, dur: fullSegment}.payload(), now)
+			ts, whole = ts+fullSegment, whole-fullSegment
+		}
+		keys = r.Packet(keys, ts, event{code: 2, dur: uint16(whole), end: true}.payload(), now)
+		require.Equal(t, "6v 6^200 2v 2^3000", tell(keys), "%d Hz", rate)
+	}
+}
+
+// Some senders let the timestamp go on during a key.
+func TestKeyReaderMovingTimestamp(t *testing.T) {
+	var r KeyReader
+	var keys []Key
+	now := time.Unix(1000, 0)
+	for press := range uint32(2) {
+		ts := 1000 + press*1600
+		for n := range uint32(5) {
+			keys = r.Packet(keys, ts+160*n, event{code: 4, dur: uint16(160 * (n + 1))}.payload(), now)
+		}
+		for n := range uint32(3) {
+			keys = r.Packet(keys, ts+640+160*n, event{code: 4, dur: 800, end: true}.payload(), now)
+		}
+		now = now.Add(200 * time.Millisecond)
+	}
+	require.Equal(t, "4v 4^100 4v 4^100", tell(keys))
+}
+
 func TestKeyReaderReset(t *testing.T) {
 	var r KeyReader
 	keys := r.Packet(nil, 1000, event{code: 1, dur: 160}.payload(), time.Unix(0, 0))

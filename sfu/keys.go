@@ -1,53 +1,26 @@
 package sfu
 
 import (
-	"encoding/binary"
 	"time"
 
 	"tandem/media"
 )
 
-const (
-	keyClock     = 8000
-	eventSegment = 0xffff // the longest duration that one event tells (RFC 4733 §2.5.1.3)
-)
-
 // keyReader makes keys of a browser's telephone-event packets (RFC 4733). Browsers count on the clock of their voice,
-// 48 kHz with Opus, where one segment of a long key lasts only 1.4 s: it brings them to the 8 kHz of media.KeyReader.
+// 48 kHz with Opus, or on 8 kHz.
 type keyReader struct {
 	keys    media.KeyReader
 	scratch []media.Key
-	payload [4]byte
-
-	known  bool
-	first  uint32 // timestamp of the key
-	last   uint32 // and of its newest segment
-	digit  byte
-	before uint32 // duration of the segments before that
 }
 
-// packet returns what a packet says. The result is valid until the next call.
+// packet returns what a packet on a clock says. The result is valid until the next call.
 func (r *keyReader) packet(ts uint32, clock uint32, payload []byte, now time.Time) []media.Key {
-	if len(payload) < 4 {
-		return nil
+	r.scratch = r.scratch[:0]
+	if clock != r.keys.Rate {
+		r.scratch = r.keys.Reset(r.scratch)
+		r.keys.Rate = clock
 	}
-	scale := max(clock/keyClock, 1)
-	switch {
-	case r.known && ts != r.last && ts-r.first < r.last-r.first:
-		return nil // a late packet of an earlier segment
-	case r.known && payload[0] == r.digit && ts-r.last == eventSegment:
-		r.before += eventSegment
-		r.last = ts
-	case !r.known || ts != r.last:
-		if r.known && int32(r.last-ts) > 0 && r.last-ts < 5*clock {
-			return nil // a late packet of an earlier key
-		}
-		r.known, r.first, r.last, r.digit, r.before = true, ts, ts, payload[0], 0
-	}
-	held := (r.before + uint32(binary.BigEndian.Uint16(payload[2:]))) / scale
-	r.payload[0], r.payload[1] = payload[0], payload[1]
-	binary.BigEndian.PutUint16(r.payload[2:], uint16(min(held, eventSegment)))
-	r.scratch = r.keys.Packet(r.scratch[:0], r.first/scale, r.payload[:], now)
+	r.scratch = r.keys.Packet(r.scratch, ts, payload, now)
 	return r.scratch
 }
 
@@ -60,7 +33,6 @@ func (r *keyReader) expire(now time.Time) []media.Key {
 // reset returns the end of a key that is down when the stream ends.
 func (r *keyReader) reset() []media.Key {
 	r.scratch = r.keys.Reset(r.scratch[:0])
-	r.known = false
 	return r.scratch
 }
 

@@ -106,7 +106,7 @@ func TestKeysOnTheClockOfOpus(t *testing.T) {
 		take(ts, event(1, true, 960))
 		samples := 3*65535 + 960
 		require.Equal(t, []media.Key{
-			{Digit: '1'}, {Digit: '1', Ended: true, Duration: time.Duration(samples/6) * time.Second / 8000},
+			{Digit: '1'}, {Digit: '1', Ended: true, Duration: time.Duration(samples) * time.Second / 48000},
 		}, all)
 	})
 	t.Run("8 kHz", func(t *testing.T) {
