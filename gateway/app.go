@@ -131,10 +131,13 @@ func (a *App) openMedia() error {
 }
 
 func (a *App) sipConfig() sip.Config {
-	cfg := sip.Config{Listen: a.cfg.SIP.Listen, Advertise: a.cfg.SIP.Advertise, TokenCalls: a.cfg.SIP.TokenCalls}
+	cfg := sip.Config{
+		Listen: a.cfg.SIP.Listen, Advertise: a.cfg.SIP.Advertise, TokenCalls: a.cfg.SIP.TokenCalls,
+		TLSCert: a.cfg.SIP.TLSCert, TLSKey: a.cfg.SIP.TLSKey, TLSCA: a.cfg.SIP.TLSCA,
+	}
 	for _, t := range a.cfg.Trunks {
 		trunk := sip.Trunk{
-			Name: t.Name, Account: t.Account, URI: t.URI, Username: t.Username, Password: sip.Secret(t.Password),
+			Name: t.Name, Account: t.Account, URI: t.URI, TLSCert: t.TLSCert, TLSKey: t.TLSKey, Username: t.Username, Password: sip.Secret(t.Password),
 			InboundUsername: t.InboundUsername, InboundPassword: sip.Secret(t.InboundPassword),
 			Identity: t.Identity, Prefixes: t.Prefixes, Priority: t.Priority, Weight: t.Weight,
 		}

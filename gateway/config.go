@@ -41,11 +41,11 @@ type SecurityConfig struct {
 
 // SIPConfig is the SIP user agent.
 type SIPConfig struct {
-	Listen      []string      `yaml:"listen" default:"udp://127.0.0.1:5060,tcp://127.0.0.1:5060" placeholder:"URL" help:"Where SIP is served: udp://host:port, tcp://host:port."`
-	Advertise   string        `yaml:"advertise" default:"" placeholder:"HOST[:PORT]" help:"Host for Via and Contact behind NAT."`
-	TLSCert     string        `name:"tls-cert" yaml:"tlsCert" default:"" hidden:""`
-	TLSKey      string        `name:"tls-key" yaml:"tlsKey" default:"" hidden:""`
-	TLSCA       string        `name:"tls-ca" yaml:"tlsCA" default:"" hidden:""`
+	Listen      []string      `yaml:"listen" default:"udp://127.0.0.1:5060,tcp://127.0.0.1:5060" placeholder:"URL" help:"Where SIP is served: udp://host:port, and the same with tcp, tls, ws, wss."`
+	Advertise   string        `yaml:"advertise" default:"" placeholder:"HOST[:PORT]" help:"Host for Via and Contact behind NAT; with commas one for each family, or for one transport as tls://host:port."`
+	TLSCert     string        `name:"tls-cert" yaml:"tlsCert" default:"" placeholder:"FILE" help:"With sip.tlsKey: the certificate for tls:// and wss://, shown to trunks as well."`
+	TLSKey      string        `name:"tls-key" yaml:"tlsKey" default:"" placeholder:"FILE" help:"The private key of sip.tlsCert."`
+	TLSCA       string        `name:"tls-ca" yaml:"tlsCA" default:"" placeholder:"FILE" help:"Authorities that are trusted beside the system's; set: who connects over TLS must show a certificate of one of them."`
 	TokenCalls  string        `name:"token-calls" yaml:"tokenCalls" default:"any" placeholder:"any|trunks" help:"May a caller with a valid token come from outside every trunk."`
 	RingTimeout time.Duration `name:"ring-timeout" yaml:"ringTimeout" default:"60s" help:"How long an outbound call may ring."`
 }
@@ -98,6 +98,8 @@ type TrunkConfig struct {
 	Name              string   `yaml:"name"`
 	Account           string   `yaml:"account"`
 	URI               string   `yaml:"uri"`
+	TLSCert           string   `yaml:"tlsCert"`
+	TLSKey            string   `yaml:"tlsKey"`
 	Username          string   `yaml:"username"`
 	Password          Secret   `yaml:"password"`
 	Register          bool     `yaml:"register"`

@@ -22,6 +22,11 @@ var (
 	e164     = regexp.MustCompile(`^\+[1-9][0-9]{2,14}$`)
 )
 
+// sipTransports are those of sip.listen and sip.advertise.
+//
+//nolint:gochecknoglobals // a constant in all but the language
+var sipTransports = []string{"udp", "tcp", "tls", "ws", "wss"}
+
 // Check fills in what follows from other keys and checks everything. Its error is one line that names the key and
 // what it should be.
 // It is not called Validate: kong would call that before the file is merged.
@@ -111,18 +116,27 @@ func (c *Config) validateSIP() error {
 	}
 	for i, raw := range c.SIP.Listen {
 		u, err := url.Parse(raw)
-		if err != nil || (u.Scheme != "udp" && u.Scheme != "tcp") {
-			return fmt.Errorf("sip.listen[%d]: %q should be udp://host:port or tcp://host:port (other transports are not supported by this version)", i, raw)
+		if err != nil || !slices.Contains(sipTransports, u.Scheme) {
+			return fmt.Errorf("sip.listen[%d]: %q should be udp://host:port, or the same with tcp, tls, ws or wss", i, raw)
 		}
 		if _, err := hostPort(u.Host); err != nil {
-			return fmt.Errorf("sip.listen[%d]: %q should be udp://host:port or tcp://host:port (%w)", i, raw, err)
+			return fmt.Errorf("sip.listen[%d]: %q should be %s://host:port (%w)", i, raw, u.Scheme, err)
+		}
+		if (u.Scheme == "tls" || u.Scheme == "wss") && c.SIP.TLSCert == "" {
+			return fmt.Errorf("sip.tlsCert: is missing; sip.listen[%d] is %s", i, raw)
 		}
 	}
-	if a := c.SIP.Advertise; a != "" && !isHostPort(a) {
-		return fmt.Errorf("sip.advertise: %q should be a host name or an address, with or without a port", a)
+	for one := range strings.SplitSeq(c.SIP.Advertise, ",") {
+		address := strings.TrimSpace(one)
+		if network, rest, ok := strings.Cut(address, "://"); ok && slices.Contains(sipTransports, network) {
+			address = rest
+		}
+		if c.SIP.Advertise != "" && !isHostPort(address) {
+			return fmt.Errorf("sip.advertise: %q should be a host name or an address, with or without a port", strings.TrimSpace(one))
+		}
 	}
-	if c.SIP.TLSCert != "" || c.SIP.TLSKey != "" || c.SIP.TLSCA != "" {
-		return fmt.Errorf("sip.tlsCert, sip.tlsKey, sip.tlsCA: SIP over TLS is not supported by this version; leave them empty")
+	if (c.SIP.TLSCert == "") != (c.SIP.TLSKey == "") {
+		return fmt.Errorf("sip.tlsCert and sip.tlsKey: both should be set, or neither")
 	}
 	if c.SIP.TokenCalls != "any" && c.SIP.TokenCalls != "trunks" {
 		return fmt.Errorf("sip.tokenCalls: %q should be any or trunks", c.SIP.TokenCalls)
@@ -247,8 +261,11 @@ func (c *Config) validateTrunks() error {
 		if !slices.ContainsFunc(c.Accounts, func(a AccountConfig) bool { return a.ID == t.Account }) {
 			return fmt.Errorf("%s.account: %q should be the id of an account in accounts", key, t.Account)
 		}
-		if t.URI != "" && !strings.HasPrefix(t.URI, "sip:") {
+		if t.URI != "" && !strings.HasPrefix(t.URI, "sip:") && !strings.HasPrefix(t.URI, "sips:") {
 			return fmt.Errorf("%s.uri: %q should be a SIP URI, such as sip:carrier.example.com;transport=udp, or empty", key, t.URI)
+		}
+		if (t.TLSCert == "") != (t.TLSKey == "") {
+			return fmt.Errorf("%s.tlsCert and %s.tlsKey: both should be set, or neither", key, key)
 		}
 		if err := t.validateUnsupported(key); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -28,7 +29,11 @@ const (
 // Agent is the SIP user agent. It is a dialogs.Phone.
 type Agent struct {
 	cfg        Config
-	advertise  hostPort
+	advertise  advertisement
+	routes     routes
+	streams    *streams
+	certs      *certificates
+	resolver   *resolver
 	log        *slog.Logger
 	ports      *media.Ports
 	book       *trunks.Book
@@ -75,6 +80,15 @@ func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
 		cfg: cfg, advertise: advertise, log: log, ports: ports, book: book, challenger: newChallenger(realm),
 		draining: newLatch(), stopped: newLatch(), undecided: make(chan struct{}, maxUndecided), calls: make(map[callKey]*call),
 	}
+	certs := &certificates{certFile: cfg.TLSCert, keyFile: cfg.TLSKey, caFile: cfg.TLSCA, book: book}
+	if err := certs.load(); err != nil {
+		return nil, err
+	}
+	a.certs = certs
+	a.resolver = newResolver(systemDNS())
+	if len(cfg.nameservers) > 0 {
+		a.resolver = newResolver(&dnsClient{servers: cfg.nameservers})
+	}
 	for _, uri := range cfg.Listen {
 		l, err := listen(uri)
 		if err != nil {
@@ -94,9 +108,10 @@ func (a *Agent) build() {
 		sip.WithTransportLayerReadFilter(forgetSources()),
 		sip.WithTransportLayerTransports(sip.TransportsConfig{TCP: &sip.TransportTCP{
 			WriteTimeout: socketTimeout,
-			DialerCreate: func(laddr net.Addr) net.Dialer { return net.Dialer{Timeout: socketTimeout, LocalAddr: laddr} },
+			DialerCreate: func(net.Addr) net.Dialer { return net.Dialer{Control: dialNothing} },
 		}}),
 	)
+	a.streams = newStreams(a.certs, net.TCPAddrFromAddrPort(a.listeners[0].addr), a.log)
 	a.tp.OnMessage(a.onMessage) // before the transaction layer, which registers itself
 	a.txl = sip.NewTransactionLayer(a.tp,
 		sip.WithTransactionLayerLogger(quiet),
@@ -149,8 +164,9 @@ func (a *Agent) Serve(ctx context.Context, callers dialogs.Callers) error {
 	defer closed()
 	reading, failed := errgroup.WithContext(ctx)
 	for _, l := range a.listeners {
-		reading.Go(func() error { return l.serve(closing, a.tp, a.log) })
+		reading.Go(func() error { return l.serve(closing, a) })
 	}
+	reading.Go(func() error { return a.serveStreams(closing) })
 	<-failed.Done()
 
 	a.draining.set(func() {})
@@ -163,7 +179,7 @@ func (a *Agent) Serve(ctx context.Context, callers dialogs.Callers) error {
 	closed()
 	a.txl.Close()
 	a.stopped.set(func() {})
-	err := errors.Join(a.Close(), a.tp.Close())
+	err := errors.Join(a.Close(), a.tp.Close(), a.streams.Close())
 	if e := reading.Wait(); e != nil {
 		return fmt.Errorf("sip: %w", e)
 	}
@@ -172,6 +188,26 @@ func (a *Agent) Serve(ctx context.Context, callers dialogs.Callers) error {
 	}
 	return nil
 }
+
+// serveStreams lets the library read the connections, and keeps ours alive.
+func (a *Agent) serveStreams(ctx context.Context) error {
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		a.streams.keep(ctx)
+	}()
+	err := a.tp.ServeTCP(a.streams)
+	<-kept
+	if ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// dialNothing keeps the library from connecting by itself: it knows neither TLS nor our limits.
+func dialNothing(string, string, syscall.RawConn) error { return errGone }
+
+var errGone = errors.New("the connection is gone")
 
 // waitForCalls returns when no call is left, or after timeout.
 func (a *Agent) waitForCalls(timeout time.Duration) {

@@ -72,7 +72,7 @@ func (c *call) transact(ctx context.Context, at *peer, req *sip.Request) *sip.Re
 	}
 	var ack atomic.Pointer[sip.Request]
 	if req.IsInvite() {
-		tx.OnRetransmission(func(*sip.Response) { c.write(ack.Load()) })
+		tx.OnRetransmission(func(*sip.Response) { c.write(ctx, ack.Load()) })
 	}
 	over := c.done
 	var giveUp <-chan time.Time
@@ -95,7 +95,7 @@ func (c *call) transact(ctx context.Context, at *peer, req *sip.Request) *sip.Re
 			}
 			if req.IsInvite() && res.IsSuccess() {
 				ack.Store(c.acknowledge(at, res))
-				c.write(ack.Load())
+				c.write(ctx, ack.Load())
 			}
 			if !req.IsInvite() {
 				tx.Terminate()

@@ -210,7 +210,7 @@ func (c *call) talk(ctx context.Context) dialogs.Cause {
 		case ack := <-c.acks:
 			c.acknowledged(ack)
 		case res := <-c.answers:
-			c.answeredAgain(res)
+			c.answeredAgain(ctx, res)
 		case <-again:
 			c.repeat()
 		case <-deadline:
@@ -270,18 +270,18 @@ func (c *call) serve(r request) {
 
 // answeredAgain takes a 2xx to our INVITE beyond the first: the same again is acknowledged again, that of another
 // fork is acknowledged and hung up (RFC 3261 §13.2.2.4).
-func (c *call) answeredAgain(res *sip.Response) {
+func (c *call) answeredAgain(ctx context.Context, res *sip.Response) {
 	to := res.To()
 	if to == nil {
 		return
 	}
 	tag, _ := to.Params.Get("tag")
 	if tag == c.peer.remoteTag() {
-		c.write(c.ack)
+		c.write(ctx, c.ack)
 		return
 	}
 	if ack, ok := c.forks[tag]; ok || len(c.forks) >= maxForks || c.ack == nil {
-		c.write(ack)
+		c.write(ctx, ack)
 		return
 	}
 	fork, err := answeredBy(c.invitation, res, c.peer.network)
@@ -304,18 +304,24 @@ func (c *call) answeredAgain(res *sip.Response) {
 		c.forks = make(map[string]*sip.Request)
 	}
 	c.forks[tag] = ack
-	c.write(ack)
+	c.write(ctx, ack)
 	if bye, err := c.agent.request(&fork, sip.BYE); err == nil {
 		c.agent.spawn(func(ctx context.Context) { c.agent.exchange(ctx, bye) })
 	}
 }
 
 // write sends an ACK; nil is none.
-func (c *call) write(ack *sip.Request) {
+func (c *call) write(ctx context.Context, ack *sip.Request) {
 	if ack == nil {
 		return
 	}
-	if err := c.agent.tp.WriteMsg(ack); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, socketTimeout)
+	defer cancel()
+	err := c.agent.reach(ctx, ack)
+	if err == nil {
+		err = c.agent.tp.WriteMsg(ack)
+	}
+	if err != nil {
 		c.log.Info("sip: sending the ACK failed", "error", err)
 	}
 }

@@ -32,14 +32,19 @@ const (
 
 // Config is what the user agent must know. The zero value of every field but Listen is usable.
 type Config struct {
-	Listen     []string     // udp://host:port or tcp://host:port; port 0: any
-	Advertise  string       // host[:port] for Via and Contact behind NAT; empty: the address that is bound
+	Listen     []string     // udp://host:port, the same with tcp, tls, ws or wss; port 0: any
+	Advertise  string       // [transport://]host[:port],… for Via and Contact behind NAT; empty: the address that is bound
+	TLSCert    string       // file with our certificate and its chain (PEM), for tls:// and wss://, and shown to trunks
+	TLSKey     string       // file with its private key
+	TLSCA      string       // file of CAs that we trust beside the system's; set: who connects shows a certificate of one
 	Domain     string       // realm of our challenges and host of our From; empty: the advertised address
 	TokenCalls string       // TokenCallsAny (default) or TokenCallsTrunks: who may call without a trunk
 	Trunks     []Trunk      // those of the Book that is made when Book is nil
 	Book       *trunks.Book // where the trunks are looked up, as they are at that time
 	// DrainTimeout is how long Serve waits for calls to hang up; 0: 5 s.
 	DrainTimeout time.Duration
+
+	nameservers []string // host:port, instead of those of this machine: for tests
 }
 
 // validate names the first field that is wrong.
@@ -49,6 +54,12 @@ func (c *Config) validate() error {
 	}
 	if !slices.Contains([]string{"", TokenCallsAny, TokenCallsTrunks}, c.TokenCalls) {
 		return fmt.Errorf("sip.tokenCalls: %q is neither any nor trunks", c.TokenCalls)
+	}
+	secure := slices.ContainsFunc(c.Listen, func(uri string) bool {
+		return strings.HasPrefix(uri, "tls:") || strings.HasPrefix(uri, "wss:")
+	})
+	if secure && c.TLSCert == "" {
+		return fmt.Errorf("sip.tlsCert: is missing; sip.listen has tls:// or wss://")
 	}
 	for i := range c.Trunks {
 		if err := c.Trunks[i].Validate(); err != nil {
@@ -64,8 +75,8 @@ func parseTrunkURI(s string) (sip.Uri, error) {
 	if err := sip.ParseUri(s, &uri); err != nil {
 		return sip.Uri{}, fmt.Errorf("%q is no sip: URI: %w", s, err)
 	}
-	if uri.Scheme != "sip" || uri.Host == "" || uri.Wildcard {
-		return sip.Uri{}, fmt.Errorf("%q is not sip:host[:port]", s)
+	if (uri.Scheme != "sip" && uri.Scheme != "sips") || uri.Host == "" || uri.Wildcard {
+		return sip.Uri{}, fmt.Errorf("%q is not sip:host[:port] or sips:host[:port]", s)
 	}
 	if _, err := transportOf(uri, ""); err != nil {
 		return sip.Uri{}, err
@@ -73,19 +84,25 @@ func parseTrunkURI(s string) (sip.Uri, error) {
 	return uri, nil
 }
 
-// transportOf returns "udp" or "tcp": what uri asks for, or otherwise.
+// transportOf returns the transport that uri asks for, or otherwise. A sips: URI is never sent in the clear
+// (RFC 3261 §26.2.2): TCP in it means TLS.
 func transportOf(uri sip.Uri, otherwise string) (string, error) {
-	if uri.Scheme == "sips" {
-		return "", fmt.Errorf("sips: needs TLS, which is not configured")
-	}
 	transport, _ := uri.UriParams.Get("transport")
-	switch strings.ToLower(transport) {
-	case "":
+	transport = strings.ToLower(transport)
+	secure := uri.Scheme == "sips"
+	switch {
+	case transport == "" && !secure:
 		return otherwise, nil
-	case "udp":
-		return "udp", nil
-	case "tcp":
-		return "tcp", nil
+	case transport == "" && (otherwise == networkWS || otherwise == networkWSS):
+		return networkWSS, nil
+	case secure && (transport == "" || transport == networkTCP):
+		return networkTLS, nil
+	case secure && transport == networkWS:
+		return networkWSS, nil
+	case secure && transport == networkUDP:
+		return "", fmt.Errorf("sips: does not go over UDP")
+	case slices.Contains(networks, transport):
+		return transport, nil
 	}
-	return "", fmt.Errorf("transport %q is neither udp nor tcp", transport)
+	return "", fmt.Errorf("transport %q is none of udp, tcp, tls, ws, wss", printable(transport, 20))
 }

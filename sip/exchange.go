@@ -11,6 +11,9 @@ import (
 func (a *Agent) start(ctx context.Context, req *sip.Request) (*sip.ClientTx, error) {
 	ctx, cancel := context.WithTimeout(ctx, socketTimeout)
 	defer cancel()
+	if err := a.reach(ctx, req); err != nil {
+		return nil, err
+	}
 	return a.txl.Request(ctx, req)
 }
 
@@ -26,6 +29,7 @@ func (a *Agent) exchange(ctx context.Context, req *sip.Request) *sip.Response {
 		case <-ctx.Done():
 			return nil
 		case <-tx.Done():
+			a.mistrust(req, tx.Err())
 			return nil
 		case res := <-tx.Responses():
 			if !res.IsProvisional() {
@@ -83,6 +87,7 @@ func (c *call) sendBye(ctx context.Context, bye *sip.Request) *sip.Response {
 		case <-ctx.Done():
 			return nil
 		case <-tx.Done():
+			c.agent.mistrust(bye, tx.Err())
 			return nil
 		case res := <-tx.Responses():
 			if !res.IsProvisional() {
@@ -91,7 +96,7 @@ func (c *call) sendBye(ctx context.Context, bye *sip.Request) *sip.Response {
 		case r := <-c.requests:
 			c.handleLate(r)
 		case res := <-c.answers:
-			c.answeredAgain(res)
+			c.answeredAgain(ctx, res)
 		case <-c.acks:
 		}
 	}

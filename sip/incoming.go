@@ -42,7 +42,7 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 		}
 	}()
 	c.trunk = t
-	c.peer, err = calledBy(req, networkOf(req))
+	c.peer, err = calledBy(req, a.networkOf(req))
 	if err != nil {
 		a.refuse(c, req, tx, errs.Wrap(err, errs.Invalid, "no usable Contact"))
 		return

@@ -201,18 +201,24 @@ type sipp struct {
 // startSIPp runs a scenario of test/sipp for one call, no longer than 20 s.
 func startSIPp(t *testing.T, scenario, transport string, args ...string) *sipp {
 	t.Helper()
+	return startSIPpOn(t, "127.0.0.1", scenario, transport, args...)
+}
+
+// startSIPpOn is startSIPp on another address of this machine.
+func startSIPpOn(t *testing.T, host, scenario, transport string, args ...string) *sipp {
+	t.Helper()
 	path, err := exec.LookPath("sipp")
 	require.NoError(t, err, "install the package sip-tester (make test-deps)")
 	file, err := filepath.Abs(filepath.Join("..", "test", "sipp", scenario+".xml"))
 	require.NoError(t, err)
 	port := freePort(t)
-	s := &sipp{t: t, addr: net.JoinHostPort("127.0.0.1", port), out: &strings.Builder{}, done: make(chan struct{}), dir: t.TempDir()}
+	s := &sipp{t: t, addr: net.JoinHostPort(host, port), out: &strings.Builder{}, done: make(chan struct{}), dir: t.TempDir()}
 	mode := "u1"
 	if transport == "tcp" {
 		mode = "t1"
 	}
 	all := []string{
-		"-sf", file, "-i", "127.0.0.1", "-p", port, "-t", mode, "-m", "1", "-timeout", "20", "-timeout_error", "-nostdin",
+		"-sf", file, "-i", sippHost(host), "-p", port, "-t", mode, "-m", "1", "-timeout", "20", "-timeout_error", "-nostdin",
 		"-mp", freePort(t), "-trace_err", "-error_file", "errors.log", "-trace_msg", "-message_file", "messages.log",
 	}
 	cmd := exec.Command(path, append(all, args...)...)
@@ -234,6 +240,14 @@ func startSIPp(t *testing.T, scenario, transport string, args ...string) *sipp {
 		}
 	})
 	return s
+}
+
+// sippHost writes an address as SIPp wants it.
+func sippHost(host string) string {
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
 }
 
 // passed waits for the end of the scenario and fails with its log unless it was met.

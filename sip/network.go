@@ -2,12 +2,14 @@ package sip
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,16 +20,12 @@ import (
 )
 
 const (
-	// maxDatagram lets messages of any size leave over UDP, in fragments. The library refuses more than 1300 bytes, and
-	// a token in User-to-User or a long Record-Route is enough for that; what RFC 3261 §18.1.1 wants, TCP, is what a
-	// trunk says in its URI.
+	// maxDatagram lets messages of any size leave over UDP, in fragments. The library refuses more than 1300 bytes.
+	// Requests of that size go over TCP where the peer takes them so; responses have no choice (RFC 3261 §18.2.2).
 	maxDatagram = 65000
 
 	// maxSources is how many senders the library remembers for one UDP socket before it is told to forget them.
 	maxSources = 10_000
-
-	// maxConnections is how many TCP connections of others one listener holds.
-	maxConnections = 4096
 
 	readPause     = 50 * time.Millisecond // before a socket is read again that failed, for want of file descriptors say
 	socketTimeout = 5 * time.Second       // for a TCP connection, or a write on one
@@ -43,26 +41,38 @@ var prepareLibrary = sync.OnceFunc(func() {
 	sip.SetDefaultLogger(slog.New(slog.DiscardHandler)) // its reference counts; its layers get the real logger
 })
 
+// The transports, as in listen URIs and, in capitals, in Via.
+const (
+	networkUDP = "udp"
+	networkTCP = "tcp"
+	networkTLS = "tls"
+	networkWS  = "ws"
+	networkWSS = "wss"
+)
+
 // listener is one bound socket.
 type listener struct {
-	network string // udp or tcp
+	network string
 	addr    netip.AddrPort
 	packet  net.PacketConn // udp
-	stream  net.Listener   // tcp
+	stream  net.Listener   // all others, with neither TLS nor WebSocket
 }
+
+//nolint:gochecknoglobals // a constant in all but the language
+var networks = []string{networkUDP, networkTCP, networkTLS, networkWS, networkWSS}
 
 // listen binds what a listen URI says.
 func listen(uri string) (*listener, error) {
 	parsed, err := url.Parse(uri)
-	if err != nil || parsed.Path != "" || (parsed.Scheme != "udp" && parsed.Scheme != "tcp") {
-		return nil, fmt.Errorf("sip.listen: %q is not udp://host:port or tcp://host:port", uri)
+	if err != nil || parsed.Path != "" || !slices.Contains(networks, parsed.Scheme) {
+		return nil, fmt.Errorf("sip.listen: %q is not udp://host:port, nor the same with tcp, tls, ws or wss", uri)
 	}
 	l := &listener{network: parsed.Scheme}
-	var config net.ListenConfig
+	config := net.ListenConfig{KeepAliveConfig: keepAlive}
 	ctx, cancel := context.WithTimeout(context.Background(), socketTimeout)
 	defer cancel()
 	var bound net.Addr
-	if l.network == "udp" {
+	if l.network == networkUDP {
 		if l.packet, err = config.ListenPacket(ctx, "udp", parsed.Host); err == nil {
 			bound = l.packet.LocalAddr()
 		}
@@ -71,9 +81,6 @@ func listen(uri string) (*listener, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("sip.listen: %w", err)
-	}
-	if l.stream != nil {
-		l.stream = netutil.LimitListener(l.stream, maxConnections)
 	}
 	l.addr, err = netip.ParseAddrPort(bound.String())
 	if err != nil {
@@ -93,9 +100,10 @@ func (l *listener) uri() string { return l.network + "://" + l.addr.String() }
 
 // serve reads the socket until it is closed. A UDP socket is taken up again when the library was told to forget its
 // senders, and when it could not cope with what it read.
-func (l *listener) serve(ctx context.Context, tp *sip.TransportLayer, log *slog.Logger) error {
+func (l *listener) serve(ctx context.Context, a *Agent) error {
+	log := a.log
 	for {
-		err := l.serveOnce(tp, log)
+		err := l.serveOnce(ctx, a)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -112,16 +120,22 @@ func (l *listener) serve(ctx context.Context, tp *sip.TransportLayer, log *slog.
 	}
 }
 
-func (l *listener) serveOnce(tp *sip.TransportLayer, log *slog.Logger) (err error) {
+func (l *listener) serveOnce(ctx context.Context, a *Agent) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("sip: reading failed", "listener", l.uri(), "panic", p)
+			a.log.Error("sip: reading failed", "listener", l.uri(), "panic", p)
 		}
 	}()
-	if l.network == "udp" {
-		return tp.ServeUDP(l.packet)
+	switch l.network {
+	case networkUDP:
+		return a.tp.ServeUDP(l.packet)
+	case networkWS:
+		return a.streams.serveWebSocket(netutil.LimitListener(l.stream, maxAccepted), l.network)
+	case networkWSS:
+		secured := tls.NewListener(netutil.LimitListener(l.stream, maxAccepted), a.streams.certs.server())
+		return a.streams.serveWebSocket(secured, l.network)
 	}
-	return tp.ServeTCP(l.stream)
+	return a.streams.serve(ctx, l.stream, l.network)
 }
 
 // forgetSources bounds the memory that forged senders can take: the library keeps each for as long as it reads.
@@ -149,133 +163,24 @@ func forgetSources() sip.TransportReadFilter {
 	}
 }
 
-// own returns the listener that talks with remote over network, nil if there is none: the first that can reach it, by
-// family and by loopback, else the first.
-func (a *Agent) own(network, remote string) *listener {
-	var first *listener
-	to, err := netip.ParseAddrPort(remote)
-	for _, l := range a.listeners {
-		if l.network != network {
-			continue
-		}
-		if err != nil || l.reaches(to.Addr().Unmap()) {
-			return l
-		}
-		if first == nil {
-			first = l
-		}
-	}
-	return first
+// hop is where a message goes next: over which transport, to which host:port.
+type hop struct{ network, addr string }
+
+// resolved says whether the address is one, and no name.
+func (h hop) resolved() bool {
+	_, err := netip.ParseAddrPort(h.addr)
+	return err == nil
 }
 
-func (l *listener) reaches(to netip.Addr) bool {
-	from := l.addr.Addr().Unmap()
-	if from.IsUnspecified() {
-		return from.Is6() || to.Is4()
-	}
-	return from.Is4() == to.Is4() && from.IsLoopback() == to.IsLoopback()
-}
-
-// address returns the host and port at which the far end at remote reaches us over network.
-func (a *Agent) address(network, remote string) (host string, port int) {
-	l := a.own(network, remote)
-	if l == nil {
-		l = a.listeners[0]
-	}
-	host, port = l.addr.Addr().Unmap().String(), int(l.addr.Port())
-	if a.advertise.host != "" {
-		if a.advertise.port != 0 {
-			port = a.advertise.port
-		}
-		return a.advertise.host, port
-	}
-	if l.addr.Addr().IsUnspecified() {
-		if towards, ok := addressTowards(remote); ok {
-			host = towards
-		}
-	}
-	return host, port
-}
-
-// addressTowards asks the kernel which of our addresses it would use; nothing is sent.
-func addressTowards(remote string) (string, bool) {
-	to, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return "", false
-	}
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
-	if err != nil {
-		return "", false
-	}
-	local := conn.LocalAddr().String()
-	_ = conn.Close()
-	addr, err := netip.ParseAddrPort(local)
-	return addr.Addr().Unmap().String(), err == nil
-}
-
-// hostPort is an advertised address; port 0: that of the listener.
-type hostPort struct {
-	host string
-	port int
-}
-
-func parseAdvertise(s string) (hostPort, error) {
-	if s == "" {
-		return hostPort{}, nil
-	}
-	host, port, err := net.SplitHostPort(s)
-	if err == nil && host != "" {
-		number, err := strconv.ParseUint(port, 10, 16)
-		if err != nil {
-			return hostPort{}, fmt.Errorf("sip.advertise: %q is not host[:port]", s)
-		}
-		return hostPort{host: host, port: int(number)}, nil
-	}
-	host = strings.Trim(s, "[]")
-	if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
-		return hostPort{}, fmt.Errorf("sip.advertise: %q is not host[:port]", s)
-	}
-	return hostPort{host: host}, nil
-}
-
-// hopOf returns where a URI's messages go.
-func hopOf(uri sip.Uri) string {
+// hopOf returns where a URI's messages go over network.
+func hopOf(uri sip.Uri, network string) string {
 	port := uri.Port
 	if port == 0 {
-		port = sip.DefaultUdpPort
+		port = defaultPort(network)
 	}
-	return net.JoinHostPort(strings.Trim(uri.Host, "[]"), strconv.Itoa(port))
+	return net.JoinHostPort(hostOf(uri), strconv.Itoa(port))
 }
 
-// resolve lists the addresses of a trunk in the order in which they are tried: SRV where the URI has no port, else
-// the host's addresses (RFC 3263 §4.2).
-func resolve(ctx context.Context, uri sip.Uri, network string) ([]string, error) {
-	host := strings.Trim(uri.Host, "[]")
-	if _, err := netip.ParseAddr(host); err == nil {
-		return []string{hopOf(uri)}, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, socketTimeout)
-	defer cancel()
-	if uri.Port == 0 {
-		if _, records, err := net.DefaultResolver.LookupSRV(ctx, "sip", network, host); err == nil && len(records) > 0 {
-			var hops []string
-			for _, r := range records {
-				hops = append(hops, net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port))))
-			}
-			return hops, nil
-		}
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, fmt.Errorf("resolve %s: %w", host, err)
-	}
-	var hops []string
-	for _, ip := range ips {
-		port := uri.Port
-		if port == 0 {
-			port = sip.DefaultUdpPort
-		}
-		hops = append(hops, netip.AddrPortFrom(ip.Unmap(), uint16(port)).String())
-	}
-	return hops, nil
-}
+func hostOf(uri sip.Uri) string { return strings.Trim(uri.Host, "[]") }
+
+func defaultPort(network string) int { return sip.DefaultPort(network) }

@@ -100,11 +100,7 @@ func (c *call) dial(ctx context.Context, d dialogs.Dial, t *trunk) dialogs.Cause
 // over places the call over one trunk, at each of its addresses. Next asks for the next trunk.
 func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialogs.Cause, next bool) {
 	c.rest = 0
-	network, err := transportOf(t.uri, "udp")
-	if err != nil {
-		return *failed("trunk " + t.Name + ": " + err.Error()), true
-	}
-	hops, err := resolve(ctx, t.uri, network)
+	hops, err := c.agent.locate(ctx, t.uri, networkUDP)
 	if err != nil {
 		c.log.Warn("sip: trunk not found", "trunk", t.Name, "error", err)
 		cause = *failed("trunk " + t.Name + " was not found")
@@ -113,10 +109,12 @@ func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialog
 		if c.leaving() {
 			return dialogs.Cause{Details: byThisEnd}, false
 		}
-		if cause, next = c.attempt(ctx, d, t, network, hop); !next {
+		if cause, next = c.attempt(ctx, d, t, hop.network, hop.addr); !next {
+			c.agent.resolver.work(hop)
 			return cause, false
 		}
-		c.log.Info("sip: no call at this address", "trunk", t.Name, "address", hop, "details", cause.Details)
+		c.agent.resolver.fail(hop)
+		c.log.Info("sip: no call at this address", "trunk", t.Name, "address", hop.addr, "details", cause.Details)
 	}
 	if ctx.Err() != nil {
 		return cause, false
@@ -265,6 +263,7 @@ func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*s
 	t := &trying{call: c, invite: invite, tx: tx, network: network, progress: progress}
 	res, err := t.wait(ctx)
 	if err != nil {
+		c.agent.mistrust(invite, err)
 		tx.Terminate()
 	}
 	return res, err
@@ -409,7 +408,7 @@ func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Respo
 		return *failed("the answer cannot be acknowledged: " + err.Error())
 	}
 	c.ack, c.invitation = ack, invite
-	c.write(ack)
+	c.write(ctx, ack)
 	if c.leaving() {
 		return c.talk(ctx)
 	}

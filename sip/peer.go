@@ -2,6 +2,7 @@ package sip
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -21,7 +22,7 @@ type peer struct {
 	remote  sip.ToHeader   // its, with its tag
 	target  sip.Uri        // its Contact
 	routes  []sip.Uri
-	network string // udp or tcp
+	network string // udp, tcp, tls, ws or wss
 	source  string // where its messages come from
 	seq     uint32 // CSeq of our last request
 	theirs  uint32 // CSeq of its last request
@@ -104,9 +105,9 @@ func (a *Agent) request(p *peer, method sip.RequestMethod) (*sip.Request, error)
 		return nil, err
 	}
 	req := sip.NewRequest(method, recipient)
-	destination := hopOf(hop)
-	if network == "tcp" && len(p.routes) == 0 && a.connected(p.source) {
-		destination = p.source // behind its NAT it is reached by no other connection
+	destination := hopOf(hop, network)
+	if p.network != networkUDP && len(p.routes) == 0 && a.streams.connected(p.network, p.source) {
+		network, destination = p.network, p.source // behind its NAT it is reached by no other connection
 	}
 	a.direct(req, network, destination)
 	for _, r := range routes {
@@ -133,29 +134,19 @@ func (a *Agent) direct(req *sip.Request, network, destination string) {
 	via.Params.Add("branch", sip.GenerateBranch())
 	via.Params.Add("rport", "")
 	req.PrependHeader(via)
-	req.SetTransport(strings.ToUpper(network))
-	req.SetDestination(destination)
-	if l := a.own(network, destination); l != nil && network == "udp" {
-		req.Laddr = sip.Addr{IP: l.addr.Addr().AsSlice(), Port: int(l.addr.Port())}
-	}
-}
-
-// connected says whether a TCP connection with addr is up.
-func (a *Agent) connected(addr string) bool {
-	conn, err := a.tp.GetConnection("tcp", addr)
-	if err != nil {
-		return false
-	}
-	_, _ = conn.TryClose() // gives the reference back
-	return true
+	a.aim(req, network, destination)
 }
 
 // contact is where the far end at remote sends its requests.
 func (a *Agent) contact(network, remote string) *sip.ContactHeader {
 	host, port := a.address(network, remote)
 	uri := sip.Uri{Scheme: "sip", User: "tandem", Host: host, Port: port}
-	if network == "tcp" && a.own("tcp", remote) != nil {
-		uri.UriParams = sip.HeaderParams{{K: "transport", V: "tcp"}}
+	if network != networkUDP && a.own(network, remote) != nil {
+		transport := network
+		if network == networkWSS {
+			transport = networkWS // the transport parameter has no other name for it (RFC 7118 §5.2.2)
+		}
+		uri.UriParams = sip.HeaderParams{{K: "transport", V: transport}}
 	}
 	return &sip.ContactHeader{Address: uri}
 }
@@ -183,10 +174,14 @@ func response(req *sip.Request, status int, body []byte) *sip.Response {
 	return res
 }
 
-// networkOf returns udp or tcp for a message that came in.
-func networkOf(req *sip.Request) string {
-	if strings.EqualFold(req.Transport(), "udp") {
-		return "udp"
+// networkOf returns the transport over which a message came in. The library calls every stream TCP.
+func (a *Agent) networkOf(req *sip.Request) string {
+	if strings.EqualFold(req.Transport(), networkUDP) {
+		return networkUDP
 	}
-	return "tcp"
+	source, err := netip.ParseAddrPort(req.Source())
+	if err != nil {
+		return networkTCP
+	}
+	return a.streams.networkOf(source)
 }

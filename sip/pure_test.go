@@ -233,7 +233,7 @@ func TestConfigIsJudged(t *testing.T) {
 		{"sip.advertise", Config{Listen: listen, Advertise: "a:port"}},
 		{"trunks[0].name", Config{Listen: listen, Trunks: []Trunk{{}}}},
 		{"trunks[0].uri", Config{Listen: listen, Trunks: []Trunk{{Name: "a", URI: "http://x"}}}},
-		{"trunks[0].uri", Config{Listen: listen, Trunks: []Trunk{{Name: "a", URI: "sip:x;transport=tls"}}}},
+		{"trunks[0].uri", Config{Listen: listen, Trunks: []Trunk{{Name: "a", URI: "sip:x;transport=sctp"}}}},
 		{"trunks[0].identity", Config{Listen: listen, Trunks: []Trunk{{Name: "a", Identity: "x"}}}},
 		{"trunks[0].inboundPassword", Config{Listen: listen, Trunks: []Trunk{{Name: "a", InboundUsername: "x"}}}},
 	} {

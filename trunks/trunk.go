@@ -71,10 +71,13 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 type Trunk struct {
 	Name            string
 	Account         string
-	URI             string         // where calls go: sip:host[:port][;transport=…]; empty: it only calls in
+	URI             string         // where calls go: sip[s]:host[:port][;transport=udp|tcp|tls|ws|wss]; empty: it only calls in
+	TLSCert         string         // file with the certificate that it is shown; empty: the gateway's own
+	TLSKey          string         // file with its private key
 	Username        string         // answers the trunk's 401 and 407
 	Password        Secret         // with Username
 	Register        bool           // keep a registration with the trunk
+	Probe           time.Duration  // how often it is asked whether it takes calls (OPTIONS); 0: never
 	Allow           []netip.Prefix // who may call in over this trunk
 	InboundUsername string         // set: who calls in is challenged too
 	InboundPassword Secret         // with InboundUsername

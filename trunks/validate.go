@@ -19,10 +19,11 @@ const (
 	maxCallRate = 100_000
 	maxPriority = 1_000_000
 	maxPatience = 10 * time.Minute // with an application that does not answer
+	minProbe    = time.Second
 )
 
 // transports are those that calls can be sent over.
-func transports() []string { return []string{"", "udp", "tcp"} }
+func transports() []string { return []string{"", "udp", "tcp", "tls", "ws", "wss"} }
 
 func invalid(format string, args ...any) error { return errs.New(errs.Invalid, format, args...) }
 
@@ -59,8 +60,14 @@ func (t *Trunk) validateURI() error {
 	if !ok || len(t.URI) > maxURI || strings.ContainsFunc(t.URI, unprintable) {
 		return invalid("uri: %q should be a SIP URI, such as sip:carrier.example.com;transport=udp, or empty", clip(t.URI))
 	}
-	if a.secure || !slices.Contains(transports(), a.transport) {
-		return invalid("uri: %q should have the transport udp or tcp", clip(t.URI))
+	if !slices.Contains(transports(), a.transport) || (a.secure && a.transport == "udp") {
+		return invalid("uri: %q should have the transport udp, tcp, tls, ws or wss, and sips: not udp", clip(t.URI))
+	}
+	if (t.TLSCert == "") != (t.TLSKey == "") {
+		return invalid("tlsCert and tlsKey: both should be set, or neither")
+	}
+	if t.Probe != 0 && t.Probe < minProbe {
+		return invalid("probe: %s should be 0 (never) or at least %s", t.Probe, minProbe)
 	}
 	return nil
 }

@@ -1,0 +1,191 @@
+package sip
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	wholeTimeout = 10 * time.Second // from the first byte of a message to its last
+	firstTimeout = 30 * time.Second // from the connection to its first message
+	idleTimeout  = 30 * time.Minute // without a message or a keep-alive
+	pingInterval = 25 * time.Second // of silence on a connection of ours before we ping
+	pongTimeout  = 10 * time.Second // RFC 5626 §4.4.1
+)
+
+// The keep-alive of RFC 5626 §4.4.1.
+const (
+	ping = "\r\n\r\n"
+	pong = "\r\n"
+)
+
+// stream is a connection over TCP, TLS or WebSocket as the library reads it: whole messages and nothing else. The
+// keep-alive of RFC 5626 stays in here, as do the limits on what a peer may send and how long it may take.
+type stream struct {
+	net.Conn // the bytes, behind TLS and WebSocket
+
+	network    string // tcp, tls, ws or wss
+	remote     netip.AddrPort
+	dialled    bool          // by us
+	name       string        // whom the certificate was checked for, when dialled
+	registered chan struct{} // closed when the library has it in its pool
+	onClose    func(*stream)
+	closing    sync.Once
+
+	// Owned by the reader.
+	buf   []byte
+	ready int       // bytes at the front of buf that the library may read
+	begun time.Time // when the first byte of an unfinished message came
+	heard bool      // a message came
+	half  bool      // one CRLF came, of the two of a ping
+
+	mu      sync.Mutex
+	spoken  time.Time // when the last bytes came or went
+	pinged  time.Time // when our ping went that is not answered; zero: none
+	answers bool      // the peer answers pings
+	broken  bool      // a transaction on it timed out: not used again
+}
+
+// Read is for the library's reader alone.
+func (s *stream) Read(b []byte) (int, error) {
+	for {
+		if s.ready > 0 {
+			n := copy(b, s.buf[:s.ready])
+			s.ready -= n
+			s.buf = s.buf[:copy(s.buf, s.buf[n:])]
+			return n, nil
+		}
+		n, what, err := frame(s.buf)
+		if err != nil {
+			return 0, io.EOF // nothing to go on from
+		}
+		switch what {
+		case pieceMessage:
+			s.ready, s.heard, s.half, s.begun = n, true, false, time.Time{}
+		case pieceBlank:
+			s.buf = s.buf[:copy(s.buf, s.buf[n:])]
+			if err := s.blank(); err != nil {
+				return 0, err
+			}
+		case pieceNone:
+			if err := s.fill(); err != nil {
+				return 0, err
+			}
+		}
+	}
+}
+
+// fill waits for more bytes, no longer than the rest of the message may take.
+func (s *stream) fill() error {
+	now := time.Now()
+	deadline := now.Add(idleTimeout)
+	switch {
+	case len(s.buf) > 0:
+		if s.begun.IsZero() {
+			s.begun = now
+		}
+		deadline = s.begun.Add(wholeTimeout)
+	case !s.heard && !s.dialled:
+		if s.begun.IsZero() {
+			s.begun = now
+		}
+		deadline = s.begun.Add(firstTimeout)
+	}
+	if err := s.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	if cap(s.buf)-len(s.buf) < 1024 {
+		s.buf = append(make([]byte, 0, max(4096, 2*cap(s.buf))), s.buf...)
+	}
+	n, err := s.Conn.Read(s.buf[len(s.buf):cap(s.buf)])
+	s.buf = s.buf[:len(s.buf)+n]
+	if n > 0 {
+		s.mu.Lock()
+		s.spoken = time.Now()
+		s.mu.Unlock()
+		return nil
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return io.EOF // to the library that is an end, not an error to shout about
+	}
+	return err
+}
+
+// blank takes a CRLF between messages: the pong that we wait for, or half of a ping, which is answered when it is whole.
+func (s *stream) blank() error {
+	s.mu.Lock()
+	waiting := !s.pinged.IsZero()
+	s.pinged = time.Time{}
+	s.answers = s.answers || waiting
+	s.mu.Unlock()
+	if waiting {
+		return nil
+	}
+	if s.half = !s.half; s.half {
+		return nil
+	}
+	return s.send(pong)
+}
+
+// send writes what is no message, in bounded time.
+func (s *stream) send(text string) error {
+	if err := s.SetWriteDeadline(time.Now().Add(socketTimeout)); err != nil {
+		return err
+	}
+	_, err := s.Write([]byte(text))
+	return err
+}
+
+// Write is safe from any goroutine.
+func (s *stream) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	s.spoken = time.Now()
+	s.mu.Unlock()
+	return s.Conn.Write(b)
+}
+
+// keep pings a connection of ours that is silent, and says whether the peer is gone: it answered pings once, and does
+// not answer the last.
+func (s *stream) keep(now time.Time) (dead bool) {
+	s.mu.Lock()
+	late := !s.pinged.IsZero() && now.Sub(s.pinged) > pongTimeout
+	dead = late && s.answers
+	due := s.dialled && now.Sub(s.spoken) >= pingInterval && (s.pinged.IsZero() || late)
+	if due && !dead {
+		s.pinged = now
+	}
+	s.mu.Unlock()
+	if due && !dead {
+		return s.send(ping) != nil
+	}
+	return dead
+}
+
+// retire lets no further request use the connection.
+func (s *stream) retire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = true
+}
+
+func (s *stream) usable() bool {
+	select {
+	case <-s.registered:
+	default:
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.broken
+}
+
+// Close may be called any number of times.
+func (s *stream) Close() error {
+	s.closing.Do(func() { s.onClose(s) })
+	return s.Conn.Close()
+}

@@ -1,0 +1,362 @@
+package sip
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	maxAccepted = 4096 // connections of others, at once
+	maxOfSource = 1024 // of them from one address
+	maxDialled  = 1024 // connections of ours
+	keepTick    = 5 * time.Second
+)
+
+var errTooManyStreams = errors.New("too many connections")
+
+// streams are the connections of one agent, those of others and its own. The library reads all of them as if they had
+// been accepted from one TCP listener: it dials none itself, and knows nothing of TLS and WebSocket.
+type streams struct {
+	log   *slog.Logger
+	certs *certificates
+	feed  chan *stream
+	addr  net.Addr
+
+	last *stream // what Accept returned last; owned by the library's accepting goroutine
+
+	mu       sync.Mutex
+	closed   bool
+	ending   context.Context //nolint:containedctx // the connections' own: it ends with Close
+	end      context.CancelFunc
+	all      map[*stream]struct{}
+	peers    map[netip.AddrPort][]*stream
+	accepted int
+	sources  map[netip.Addr]int
+	dialling map[target]*dialled
+	work     sync.WaitGroup
+}
+
+// target is where a connection of ours leads.
+type target struct {
+	network string
+	addr    netip.AddrPort
+	name    string // whom the certificate has to name; empty without TLS
+}
+
+// dialled is one attempt to connect, which all who want the same wait for.
+type dialled struct {
+	done   chan struct{}
+	stream *stream
+	err    error
+}
+
+func newStreams(certs *certificates, addr net.Addr, log *slog.Logger) *streams {
+	ending, end := context.WithCancel(context.Background())
+	return &streams{
+		log: log, certs: certs, addr: addr, feed: make(chan *stream), ending: ending, end: end,
+		all: make(map[*stream]struct{}), peers: make(map[netip.AddrPort][]*stream), sources: make(map[netip.Addr]int), dialling: make(map[target]*dialled),
+	}
+}
+
+// Accept is part of net.Listener, for the library. When it is called again, the connection that it returned before is
+// in the library's pool.
+func (s *streams) Accept() (net.Conn, error) {
+	if s.last != nil {
+		close(s.last.registered)
+		s.last = nil
+	}
+	select {
+	case st := <-s.feed:
+		s.last = st
+		return st, nil
+	case <-s.ending.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr is part of net.Listener.
+func (s *streams) Addr() net.Addr { return s.addr }
+
+// Close closes every connection and waits until nobody connects any more.
+func (s *streams) Close() error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		s.end()
+	}
+	all := make([]*stream, 0, len(s.all))
+	for st := range s.all {
+		all = append(all, st)
+	}
+	s.mu.Unlock()
+	for _, st := range all {
+		_ = st.Close()
+	}
+	s.work.Wait()
+	return nil
+}
+
+// spawn runs work unless the connections are closed; Close waits for it.
+func (s *streams) spawn(work func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.work.Go(work)
+	return true
+}
+
+// admit takes a place for a connection from a source. Who got it calls release, or lets the stream do so.
+func (s *streams) admit(source netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.accepted >= maxAccepted || s.sources[source] >= maxOfSource {
+		return false
+	}
+	s.accepted++
+	s.sources[source]++
+	return true
+}
+
+func (s *streams) release(source netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accepted--
+	if s.sources[source]--; s.sources[source] == 0 {
+		delete(s.sources, source)
+	}
+}
+
+// serve accepts connections over TCP or TLS until the listener is closed or fails.
+func (s *streams) serve(ctx context.Context, l net.Listener, network string) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		source, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+		source = netip.AddrPortFrom(source.Addr().Unmap(), source.Port())
+		if err != nil || !s.admit(source.Addr()) {
+			_ = conn.Close()
+			continue
+		}
+		if network == networkTCP {
+			s.welcome(conn, network, source)
+			continue
+		}
+		started := s.spawn(func() {
+			secured := tls.Server(conn, s.certs.server())
+			ctx, cancel := context.WithTimeout(ctx, wholeTimeout)
+			err := secured.HandshakeContext(ctx)
+			cancel()
+			if err != nil {
+				s.log.Debug("sip: no TLS", "source", source.String(), "error", err)
+				s.release(source.Addr())
+				_ = conn.Close()
+				return
+			}
+			s.welcome(secured, network, source)
+		})
+		if !started {
+			s.release(source.Addr())
+			_ = conn.Close()
+		}
+	}
+}
+
+// welcome hands the library a connection that was admitted.
+func (s *streams) welcome(conn net.Conn, network string, source netip.AddrPort) {
+	st := &stream{Conn: conn, network: network, remote: source}
+	if err := s.enter(st); err != nil {
+		_ = st.Close()
+	}
+}
+
+// enter hands a connection to the library and returns when its reader runs.
+func (s *streams) enter(st *stream) error {
+	st.registered, st.onClose, st.spoken = make(chan struct{}), s.forget, time.Now()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		if !st.dialled {
+			s.release(st.remote.Addr())
+		}
+		return net.ErrClosed
+	}
+	s.all[st] = struct{}{}
+	s.peers[st.remote] = append(s.peers[st.remote], st)
+	s.mu.Unlock()
+	select {
+	case s.feed <- st:
+	case <-s.ending.Done():
+		_ = st.Close()
+		return net.ErrClosed
+	}
+	select {
+	case <-st.registered:
+		return nil
+	case <-s.ending.Done():
+		return net.ErrClosed
+	}
+}
+
+func (s *streams) forget(st *stream) {
+	s.mu.Lock()
+	_, known := s.all[st]
+	delete(s.all, st)
+	rest := slices.DeleteFunc(s.peers[st.remote], func(other *stream) bool { return other == st })
+	if s.peers[st.remote] = rest; len(rest) == 0 {
+		delete(s.peers, st.remote)
+	}
+	s.mu.Unlock()
+	if known && !st.dialled {
+		s.release(st.remote.Addr())
+	}
+}
+
+// find returns a connection that leads to t: ours, checked for the same name, or one of the peer's own.
+func (s *streams) find(t target) *stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.peers[t.addr] {
+		if st.network == t.network && (!st.dialled || st.name == t.name || t.name == "") && st.usable() {
+			return st
+		}
+	}
+	return nil
+}
+
+// retire lets no further request use our connections to a peer. They are closed when they are idle.
+func (s *streams) retire(remote netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.peers[remote] {
+		if st.dialled {
+			st.retire()
+		}
+	}
+}
+
+// connected says whether a connection with the peer is up.
+func (s *streams) connected(network, remote string) bool {
+	addr, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.peers[addr], func(st *stream) bool { return st.network == network && st.usable() })
+}
+
+// networkOf returns the transport of the connection with a peer; tcp when it is gone.
+func (s *streams) networkOf(remote netip.AddrPort) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.peers[remote] {
+		return st.network
+	}
+	return networkTCP
+}
+
+// connect returns a connection that leads to t, an existing one if there is any.
+func (s *streams) connect(ctx context.Context, t target) (*stream, error) {
+	for {
+		if st := s.find(t); st != nil {
+			return st, nil
+		}
+		s.mu.Lock()
+		attempt, others := s.dialling[t]
+		if !others {
+			if s.closed || len(s.all)-s.accepted+len(s.dialling) >= maxDialled {
+				s.mu.Unlock()
+				return nil, errTooManyStreams
+			}
+			attempt = &dialled{done: make(chan struct{})}
+			s.dialling[t] = attempt
+			s.work.Add(1)
+		}
+		s.mu.Unlock()
+		if !others {
+			attempt.stream, attempt.err = s.dial(ctx, t)
+			s.mu.Lock()
+			delete(s.dialling, t)
+			s.mu.Unlock()
+			close(attempt.done)
+			s.work.Done()
+			return attempt.stream, attempt.err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-attempt.done:
+		}
+		// Whoever connected may have had less time than we have.
+		if attempt.err == nil || !errors.Is(attempt.err, context.Canceled) {
+			return attempt.stream, attempt.err
+		}
+	}
+}
+
+func (s *streams) dial(ctx context.Context, t target) (*stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, socketTimeout)
+	defer cancel()
+	stop := context.AfterFunc(s.ending, cancel) //nolint:contextcheck // whichever ends first
+	defer stop()
+	dialer := net.Dialer{KeepAliveConfig: keepAlive}
+	conn, err := dialer.DialContext(ctx, "tcp", t.addr.String())
+	if err != nil {
+		return nil, err
+	}
+	secured, err := s.secure(ctx, conn, t)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s %s: %w", t.network, t.addr, err), conn.Close())
+	}
+	st := &stream{Conn: secured, network: t.network, remote: t.addr, dialled: true, name: t.name}
+	if err := s.enter(st); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return st, nil
+}
+
+// keepAlive finds out that a peer is gone which does not know the keep-alive of RFC 5626.
+//
+//nolint:gochecknoglobals // a constant in all but the language
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+// keep pings our connections until ctx ends, and closes those whose peer is gone.
+func (s *streams) keep(ctx context.Context) {
+	ticker := time.NewTicker(keepTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			s.keepAt(now)
+		}
+	}
+}
+
+func (s *streams) keepAt(now time.Time) {
+	s.mu.Lock()
+	all := make([]*stream, 0, len(s.all))
+	for st := range s.all {
+		all = append(all, st)
+	}
+	s.mu.Unlock()
+	for _, st := range all {
+		if st.keep(now) {
+			s.log.Info("sip: connection lost", "network", st.network, "address", st.remote.String())
+			_ = st.Close()
+		}
+	}
+}
