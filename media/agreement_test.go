@@ -20,7 +20,8 @@ func TestPortMediaTypes(t *testing.T) {
 		{static, 101, false, false},
 		{dynamic, 97, true, false},
 		{dynamic, 98, true, false},
-		{dynamic, 0, false, false},
+		{dynamic, 0, true, false},
+		{dynamic, 8, false, false},
 		{dynamic, 100, false, true},
 		{dynamic, 101, false, true},
 	} {

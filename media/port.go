@@ -57,9 +57,10 @@ func (m PortMedia) Audio() uint8 {
 	return uint8(m.Law)
 }
 
-// IsAudio says whether packets of payload type pt are the far end's sound.
+// IsAudio says whether packets of payload type pt are the far end's sound. The law's static type always is: nothing
+// else can be.
 func (m PortMedia) IsAudio(pt uint8) bool {
-	return pt == m.Audio() || m.ComesAs != 0 && pt == m.ComesAs
+	return pt == uint8(m.Law) || pt == m.Audio() || m.ComesAs != 0 && pt == m.ComesAs
 }
 
 // IsEvent says whether packets of payload type pt are the far end's keys.

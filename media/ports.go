@@ -67,6 +67,9 @@ func NewPorts(cfg PortsConfig) (*Ports, error) {
 	}, nil
 }
 
+// Public returns the address that the ports show in SDP.
+func (p *Ports) Public() netip.Addr { return p.cfg.Public }
+
 // Open binds an even RTP port and the odd RTCP port after it. The caller closes the Port. When none is free the error
 // is errs.Unavailable.
 func (ps *Ports) Open() (*Port, error) {

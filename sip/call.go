@@ -293,7 +293,7 @@ func (c *call) answeredAgain(ctx context.Context, res *sip.Response) {
 	}
 	var answer []byte
 	if c.offerless {
-		unused := newDescription(newSession(), c.port.Local(), lawsOfTrunk(c.trunk))
+		unused := newDescription(newSession(), c.port.Local(), termsOf(c.trunk))
 		answer, _, _ = unused.answer(res.Body()) // an offer wants one (RFC 3261 §13.2.2.4)
 	}
 	ack, err := c.ackTo(&fork, c.invitation, answer)

@@ -36,15 +36,16 @@ func (c *call) reinvited(r request) {
 	}
 	var body []byte
 	agreed, late := c.media, len(r.Body()) == 0
+	var err error
 	if late {
-		body = c.sdp.offer()
+		body, err = c.sdp.offer()
 	} else {
-		var err error
-		if body, agreed, err = c.sdp.answer(r.Body()); err != nil {
-			c.log.Info("sip: re-INVITE refused", "error", err)
-			c.agent.respond(r.Request, r.tx, offerStatus(err), c.agent.warning(err.Error()))
-			return
-		}
+		body, agreed, err = c.sdp.answer(r.Body())
+	}
+	if err != nil {
+		c.log.Info("sip: re-INVITE refused", "error", err)
+		c.agent.respond(r.Request, r.tx, offerStatus(err), c.agent.warning(err.Error()))
+		return
 	}
 	if err := c.peer.retarget(r.Contact()); err != nil {
 		c.agent.respond(r.Request, r.tx, 400, c.agent.warning(err.Error()))

@@ -9,7 +9,6 @@ import (
 
 	"tandem/dialogs"
 	"tandem/errs"
-	"tandem/media"
 )
 
 // invited decides about a new INVITE and lives the call in this goroutine, its handler.
@@ -120,18 +119,11 @@ func (a *Agent) unacceptable(c *call, req *sip.Request) (status int, why string)
 	if len(req.Body()) == 0 {
 		return 0, ""
 	}
-	probe := newDescription(0, netip.AddrPortFrom(netip.IPv4Unspecified(), 0), lawsOfTrunk(c.trunk))
+	probe := newDescription(0, netip.AddrPortFrom(a.ports.Public(), 0), termsOf(c.trunk))
 	if _, _, err := probe.answer(req.Body()); err != nil {
 		return offerStatus(err), err.Error()
 	}
 	return 0, ""
-}
-
-func lawsOfTrunk(t *trunk) []media.G711 {
-	if t == nil {
-		return lawsOf(nil)
-	}
-	return lawsOf(t.Codecs)
 }
 
 // refuse answers with the status that err's code maps to, and says why in the log and in the answer.

@@ -3,44 +3,112 @@ package sip
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pion/sdp/v3"
 
 	"tandem/media"
+	"tandem/trunks"
 )
 
-// What we offer and accept (RFC 3264): one audio stream of G.711 in 20 ms packets with RFC 4733 telephone-event.
+// What we offer and accept (RFC 3264): one audio stream of G.711 with RFC 4733 telephone-event.
 const (
-	rtpProfile   = "RTP/AVP"
-	packetTime   = "20" // ms
-	ownEventType = 101  // payload type of telephone-event in our offers
+	plainProfile  = "RTP/AVP"
+	secureProfile = "RTP/SAVP"
+	ownPacketTime = 20 * time.Millisecond
+	ownEventType  = 101 // payload type of telephone-event in our offers
 
 	maxDescription = 16 << 10 // bytes of SDP that are read
 	maxStreams     = 16       // m-lines that are read
 )
 
 // errNothingCommon means that a description is well formed but has no stream that we can take: 488, not 400.
-var errNothingCommon = errors.New("no G.711 over RTP/AVP in it")
+var errNothingCommon = errors.New("no stream in it that can be taken")
 
-// description is our side of the SDP negotiation of one call.
-type description struct {
-	session uint64 // o= session id, constant
-	version uint64 // o= version, one more in each description that we send
-	local   netip.AddrPort
-	laws    []media.G711 // in the order of preference
-	event   int          // payload type of telephone-event in our offers
-	index   int          // which m-line is the audio stream
-	// lines is what the m-lines of the negotiation are, since their number and order never change (RFC 3264 §8).
-	lines []streamLine
+// errGlare means that an offer of ours waits for its answer: 491 (RFC 3261 §14.2, RFC 3311 §5.2).
+var errGlare = errors.New("an offer of this end is not answered yet")
+
+// errOwnSDP means that we were about to send what nobody could read: 500.
+var errOwnSDP = errors.New("our own SDP is wrong")
+
+// errNoOffer means that an answer came to no offer of ours.
+var errNoOffer = errors.New("no offer was made")
+
+// terms is what may be negotiated with one trunk.
+type terms struct {
+	laws   []media.G711 // in the order of preference; never empty
+	srtp   string       // trunks.SRTPOff, SRTPOptional or SRTPRequired
+	info   bool         // keys travel as SIP INFO: telephone-event is not offered
+	inBand bool         // keys are listened for in the sound
 }
 
-// newDescription starts a negotiation. Laws must not be empty.
-func newDescription(session uint64, local netip.AddrPort, laws []media.G711) *description {
-	return &description{session: session, version: session, local: local, laws: laws, event: ownEventType}
+// termsOf returns the terms of a trunk; nil, a caller of no trunk, has them all in plain RTP.
+func termsOf(t *trunk) terms {
+	if t == nil {
+		return terms{laws: lawsOf(nil), srtp: trunks.SRTPOff}
+	}
+	return terms{laws: lawsOf(t.Codecs), srtp: t.SRTP, info: t.DTMF == trunks.DTMFInfo, inBand: t.DTMFInBand}
+}
+
+// offerState is where a negotiation stands (RFC 3264 §4). An offer of the far end is answered within answer, so that it
+// is never left open.
+type offerState int
+
+// The states.
+const (
+	stable offerState = iota
+	offered
+)
+
+// description is our side of the offer/answer exchange of one call. It is pure, and belongs to the call's goroutine.
+// Whatever returns an error leaves what is agreed as it was.
+type description struct {
+	terms   terms
+	session uint64 // o= session id, constant
+	version uint64 // o= version, one more in each description that differs from the one before (RFC 3264 §8)
+	sent    string // the last description, taken or refused, without its o= line
+	local   netip.AddrPort
+
+	state  offerState
+	before *standing // what a refused offer falls back to
+	standing
+}
+
+// standing is what was agreed, and what our next description says. Its maps and slices are replaced, never changed.
+type standing struct {
+	index   int                  // which m-line is the audio stream
+	lines   []streamLine         // what the m-lines are, since their number and order never change (RFC 3264 §8)
+	profile string               // of our m-line
+	types   map[media.G711]uint8 // under which payload type we name each law
+	event   int                  // payload type of telephone-event in our descriptions
+	rate    int                  // its clock in Hz
+	taken   map[uint8]string     // what a payload type means in this session (RFC 3264 §8.3.2)
+	packet  time.Duration        // the packet time that we ask for
+	cryptos []crypto             // our keys in the last description
+	mux     bool                 // RTCP on RTP's port is agreed
+	hold    bool                 // we keep the far end waiting
+	farHold bool                 // it keeps us waiting
+	said    string               // the direction of our last description
+	agreed  media.PortMedia      // the last agreement
+	up      bool                 // there is one
+	mine    bool                 // the last offer was ours
+	text    string               // our last description without its o= line
+}
+
+// newDescription starts a negotiation.
+func newDescription(session uint64, local netip.AddrPort, t terms) *description {
+	d := &description{session: session, version: session, local: local, terms: t}
+	d.profile, d.packet, d.event, d.rate = plainProfile, ownPacketTime, ownEventType, 8000
+	if t.srtp == trunks.SRTPRequired {
+		d.profile = secureProfile
+	}
+	d.types = map[media.G711]uint8{media.PCMU: uint8(media.PCMU), media.PCMA: uint8(media.PCMA)}
+	return d
 }
 
 // clone returns a negotiation that goes on by itself from here: one INVITE may be answered by several phones.
@@ -72,74 +140,360 @@ func nameOf(law media.G711) string {
 	return "PCMU"
 }
 
-// offer returns an offer of all that we have, both ways.
-func (d *description) offer() []byte {
-	return d.write(d.laws, d.event, "sendrecv")
+// offer returns an offer of all that we have. It is to be answered (accept) or given up (refused).
+func (d *description) offer() ([]byte, error) {
+	next, err := d.propose()
+	if err != nil {
+		return nil, err
+	}
+	next.cryptos = nil
+	if d.terms.srtp != trunks.SRTPOff && d.terms.srtp != "" {
+		if next.cryptos, err = newCryptos(); err != nil {
+			return nil, err
+		}
+		if !d.up && d.terms.srtp == trunks.SRTPOptional {
+			next.profile = plainProfile // whoever knows no SDES passes a=crypto over (RFC 4568 §5.1.2)
+		}
+	}
+	return d.send(next, d.lawsFirst(), next.freeEvent(d.terms), d.wished())
+}
+
+// holding returns an offer that changes nothing but who hears whom (RFC 3264 §8.4): on keeps the far end waiting.
+func (d *description) holding(on bool) ([]byte, error) {
+	next, err := d.propose()
+	if err != nil {
+		return nil, err
+	}
+	next.hold = on
+	next.cryptos = slices.DeleteFunc(slices.Clone(d.cryptos), func(c crypto) bool { return !c.key.Equal(d.agreed.Outbound) })
+	event := -1
+	if d.agreed.EventType >= 0 {
+		event = d.event
+	}
+	direction := "sendrecv"
+	switch {
+	case on && d.farHold:
+		direction = "inactive"
+	case on:
+		direction = "sendonly"
+	}
+	return d.send(next, []media.G711{d.agreed.Law}, event, direction)
+}
+
+// refresh returns the last description again, as it was: an offer that changes nothing (RFC 4028 §7.4).
+func (d *description) refresh() ([]byte, error) {
+	next, err := d.propose()
+	if err != nil {
+		return nil, err
+	}
+	next.mine = true
+	d.began(next)
+	return d.stamp(next.text), nil
+}
+
+// propose checks that an offer may be made now.
+func (d *description) propose() (standing, error) {
+	if d.state != stable {
+		return standing{}, errGlare
+	}
+	return d.standing, nil
+}
+
+// send renders and checks an offer, and waits for its answer from then on.
+func (d *description) send(next standing, laws []media.G711, event int, direction string) ([]byte, error) {
+	next.said, next.mine = direction, true
+	if err := d.write(&next, laws, event); err != nil {
+		return nil, err
+	}
+	d.began(next)
+	return d.stamp(next.text), nil
+}
+
+// began notes an offer, and what it falls back to.
+func (d *description) began(next standing) {
+	before := d.standing
+	d.before, d.state, d.standing = &before, offered, next
+}
+
+// refused gives our offer up: what was agreed before stays (RFC 3261 §14.1).
+func (d *description) refused() {
+	if d.state == offered && d.before != nil {
+		d.standing, d.state = *d.before, stable
+	}
+}
+
+// lawsFirst lists the laws of an offer, the one in use first.
+func (d *description) lawsFirst() []media.G711 {
+	if !d.up {
+		return d.terms.laws
+	}
+	return append([]media.G711{d.agreed.Law}, slices.DeleteFunc(slices.Clone(d.terms.laws), func(l media.G711) bool { return l == d.agreed.Law })...)
+}
+
+// wished is the direction of an offer that lets the far end decide about its own hold.
+func (d *description) wished() string {
+	if d.hold {
+		return "sendonly"
+	}
+	return "sendrecv"
+}
+
+// freeEvent finds a payload type for telephone-event that means nothing else in this session; -1: keys go otherwise.
+func (s *standing) freeEvent(t terms) int {
+	if t.info {
+		return -1
+	}
+	free := func(n int) bool {
+		meaning, ok := s.taken[uint8(n)]
+		return !ok || strings.HasPrefix(strings.ToLower(meaning), "telephone-event/")
+	}
+	for n := s.event; n >= 96; n-- {
+		if free(n) {
+			return n
+		}
+	}
+	for n := 127; n > s.event; n-- {
+		if free(n) {
+			return n
+		}
+	}
+	return -1
 }
 
 // answer returns our answer to an offer and what both mean for the port. An error that is errNothingCommon asks for a
-// 488, any other for a 400.
+// 488, errGlare for a 491, any other for a 400.
 func (d *description) answer(offer []byte) ([]byte, media.PortMedia, error) {
+	if d.state != stable {
+		return nil, media.PortMedia{}, errGlare
+	}
 	parsed, lines, err := parseDescription(offer)
 	if err != nil {
 		return nil, media.PortMedia{}, err
 	}
-	index, agreed, err := d.pick(parsed)
+	p, err := d.pick(parsed, lines, false)
 	if err != nil {
 		return nil, media.PortMedia{}, err
 	}
-	if agreed.EventType >= 0 {
-		d.event = agreed.EventType // a payload type keeps its meaning (RFC 3264 §8.3.2)
+	next := d.standing
+	next.learn(parsed)
+	next.index, next.lines, next.profile, next.mux = p.index, lines, lines[p.index].proto, p.agreed.RTCPMux
+	next.types = maps.Clone(next.types)
+	next.types[p.agreed.Law] = p.agreed.Audio()
+	if p.agreed.EventType >= 0 {
+		next.event, next.rate = p.agreed.EventType, 8000 // a payload type keeps its meaning
+		if p.agreed.EventRate != 0 {
+			next.rate = p.agreed.EventRate
+		}
 	}
-	d.index, d.lines = index, lines
-	return d.write([]media.G711{agreed.Law}, agreed.EventType, directionOf(agreed)), agreed, nil
+	next.packet = packetTimeOf(p.agreed)
+	next.cryptos = nil
+	if p.agreed.Inbound != nil {
+		ours, err := d.keyFor(p)
+		if err != nil {
+			return nil, media.PortMedia{}, err
+		}
+		next.cryptos, p.agreed.Outbound = []crypto{ours}, ours.key
+	}
+	p.agreed.Receive = p.agreed.Receive && !d.hold
+	next.said = directionOf(p.agreed)
+	next.farHold, next.mine = !p.receives, false
+	if err := d.write(&next, []media.G711{p.agreed.Law}, p.agreed.EventType); err != nil {
+		return nil, media.PortMedia{}, err
+	}
+	next.agreed, next.up = p.agreed, true
+	d.standing = next
+	return d.stamp(next.text), p.agreed, nil
 }
 
-// accept reads the far end's answer to our offer.
+// keyFor is the key of our answer: the same as before while the far end keeps its own, since then nothing begins anew.
+func (d *description) keyFor(p picked) (crypto, error) {
+	if d.agreed.Outbound != nil && d.agreed.Inbound.Equal(p.agreed.Inbound) {
+		return crypto{p.crypto.tag, d.agreed.Outbound}, nil
+	}
+	key, err := media.NewSRTPKey(p.agreed.Inbound.Suite)
+	return crypto{p.crypto.tag, key}, err
+}
+
+// accept reads the far end's answer to our offer. Until the next offer it may come again and say something else, as the
+// early answers of a forked call do: the last one counts.
 func (d *description) accept(answer []byte) (media.PortMedia, error) {
-	parsed, _, err := parseDescription(answer)
+	if !d.mine {
+		return media.PortMedia{}, errNoOffer
+	}
+	parsed, lines, err := parseDescription(answer)
 	if err != nil {
 		return media.PortMedia{}, err
 	}
-	_, agreed, err := d.pick(parsed)
-	return agreed, err
+	p, err := d.pick(parsed, lines, true)
+	if err != nil {
+		return media.PortMedia{}, err
+	}
+	next := d.standing
+	next.learn(parsed)
+	next.mux = p.agreed.RTCPMux
+	next.profile = lines[p.index].proto
+	if p.crypto.key != nil {
+		i := slices.IndexFunc(d.cryptos, func(c crypto) bool { return c.tag == p.crypto.tag })
+		p.agreed.Outbound = d.cryptos[i].key
+	}
+	if ours := d.types[p.agreed.Law]; ours != p.agreed.Audio() {
+		p.agreed.ComesAs = ours
+	}
+	if p.agreed.EventType >= 0 && d.event != p.agreed.EventType {
+		p.agreed.EventComesAs = uint8(d.event)
+	}
+	p.agreed.Receive = p.agreed.Receive && (d.said == "sendrecv" || d.said == "recvonly")
+	if d.said == "sendrecv" || d.said == "sendonly" {
+		next.farHold = !p.receives // it could have listened
+	} else {
+		p.agreed.Send = false
+	}
+	next.agreed, next.up = p.agreed, true
+	d.standing, d.state = next, stable
+	return p.agreed, nil
 }
 
-// pick finds the first stream that we can take.
-func (d *description) pick(parsed *sdp.SessionDescription) (int, media.PortMedia, error) {
+// picked is a stream of the far end that we take.
+type picked struct {
+	index    int
+	agreed   media.PortMedia
+	crypto   crypto // its key; nil: plain RTP
+	receives bool   // it wants to hear us
+}
+
+// pick finds the stream to take: the one in use as long as it can be, then the first that is secure if the trunk wants
+// that, then the first.
+func (d *description) pick(parsed *sdp.SessionDescription, lines []streamLine, answer bool) (picked, error) {
+	var found []picked
+	reason := errNothingCommon
 	for i, m := range parsed.MediaDescriptions {
 		if m.MediaName.Port.Value == 0 {
 			continue
 		}
-		law, ok := d.commonLaw(m)
-		if !ok {
+		p, err := d.read(parsed, m, lines[i], answer)
+		if errors.Is(err, errNothingCommon) {
+			reason = err
 			continue
 		}
-		agreed := media.PortMedia{Law: law, EventType: eventType(m)}
-		if err := readAddresses(parsed, m, &agreed); err != nil {
-			return 0, media.PortMedia{}, err
+		if err != nil {
+			return picked{}, err
 		}
-		readDirection(parsed, m, &agreed)
-		return i, agreed, nil
+		p.index = i
+		found = append(found, p)
 	}
-	return 0, media.PortMedia{}, errNothingCommon
+	if len(found) == 0 {
+		return picked{}, reason
+	}
+	best := found[0]
+	for _, p := range found {
+		switch {
+		case d.up && p.index == d.index:
+			return p, nil
+		case best.crypto.key == nil && p.crypto.key != nil:
+			best = p
+		}
+	}
+	return best, nil
 }
 
-// commonLaw returns the far end's first choice among ours. Static payload types need no rtpmap; one that contradicts
-// RFC 3551 makes the format another codec.
-func (d *description) commonLaw(m *sdp.MediaDescription) (media.G711, bool) {
-	for _, format := range m.MediaName.Formats {
-		for _, law := range d.laws {
-			if format != strconv.Itoa(int(law)) {
-				continue
+// read says what a stream of the far end means for the port. The error is errNothingCommon when it cannot be taken.
+func (d *description) read(parsed *sdp.SessionDescription, m *sdp.MediaDescription, line streamLine, answer bool) (picked, error) {
+	law, payload, ok := d.commonLaw(m)
+	if !ok {
+		return picked{}, fmt.Errorf("%w: no G.711", errNothingCommon)
+	}
+	p := picked{agreed: media.PortMedia{Law: law, EventType: -1, InBand: d.terms.inBand, KeysByInfo: d.terms.info}}
+	if payload != uint8(law) {
+		p.agreed.PayloadType = payload
+	}
+	if !d.terms.info {
+		p.agreed.EventType, p.agreed.EventRate = eventType(m)
+	}
+	if err := d.readKeys(m, line, answer, &p); err != nil {
+		return picked{}, err
+	}
+	if err := readAddresses(parsed, m, &p.agreed); err != nil {
+		return picked{}, err
+	}
+	if r := p.agreed.Remote; r.IsValid() && d.local.Addr().Unmap().Is4() != r.Addr().Is4() {
+		return picked{}, fmt.Errorf("%w: its address is of the other IP family", errNothingCommon)
+	}
+	if _, ok := m.Attribute("rtcp-mux"); ok && (!answer || d.mux) {
+		p.agreed.RTCPMux = true
+	}
+	readDirection(parsed, m, &p.agreed)
+	p.receives = p.agreed.Send
+	readPacketTime(m, &p.agreed)
+	return p, nil
+}
+
+// readKeys decides between SRTP and plain RTP (RFC 4568 §5.1.2, §7.1).
+func (d *description) readKeys(m *sdp.MediaDescription, line streamLine, answer bool, p *picked) error {
+	var proposals []crypto
+	if d.terms.srtp == trunks.SRTPOptional || d.terms.srtp == trunks.SRTPRequired {
+		var values []string
+		for _, a := range m.Attributes {
+			if a.Key == "crypto" {
+				values = append(values, a.Value)
 			}
-			if encoding, ok := rtpmap(m, format); !ok || strings.EqualFold(encoding, nameOf(law)+"/8000") ||
-				strings.EqualFold(encoding, nameOf(law)+"/8000/1") {
-				return law, true
+		}
+		proposals = cryptosOf(values)
+	}
+	for _, c := range proposals {
+		if answer && !slices.ContainsFunc(d.cryptos, func(o crypto) bool { return o.tag == c.tag && o.key.Suite == c.key.Suite }) {
+			continue // an answer chooses among what we proposed
+		}
+		p.crypto, p.agreed.Inbound = c, c.key
+		return nil
+	}
+	if line.secure() {
+		return fmt.Errorf("%w: no SRTP key that this trunk lets us use", errNothingCommon)
+	}
+	if d.terms.srtp == trunks.SRTPRequired {
+		return fmt.Errorf("%w: the trunk takes SRTP only", errNothingCommon)
+	}
+	return nil
+}
+
+// commonLaw returns the far end's first choice among ours, and its payload type. Static payload types need no rtpmap;
+// one that contradicts RFC 3551 makes the format another codec.
+func (d *description) commonLaw(m *sdp.MediaDescription) (media.G711, uint8, bool) {
+	for _, format := range m.MediaName.Formats {
+		payload, err := strconv.ParseUint(format, 10, 7)
+		if err != nil {
+			continue
+		}
+		encoding, mapped := rtpmap(m, format)
+		for _, law := range d.terms.laws {
+			switch {
+			case mapped && (strings.EqualFold(encoding, nameOf(law)+"/8000") || strings.EqualFold(encoding, nameOf(law)+"/8000/1")):
+				if uint8(payload) == uint8(law) || payload >= 96 {
+					return law, uint8(payload), true
+				}
+			case !mapped && uint8(payload) == uint8(law):
+				return law, uint8(payload), true
 			}
 		}
 	}
-	return 0, false
+	return 0, 0, false
+}
+
+// learn notes what the payload types of a description mean.
+func (s *standing) learn(parsed *sdp.SessionDescription) {
+	taken := maps.Clone(s.taken)
+	if taken == nil {
+		taken = make(map[uint8]string)
+	}
+	for _, m := range parsed.MediaDescriptions {
+		for _, format := range m.MediaName.Formats {
+			n, err := strconv.ParseUint(format, 10, 7)
+			encoding, ok := rtpmap(m, format)
+			if err == nil && ok {
+				taken[uint8(n)] = encoding
+			}
+		}
+	}
+	s.taken = taken
 }
 
 // directionOf is what we say in an answer.
@@ -155,42 +509,95 @@ func directionOf(agreed media.PortMedia) string {
 	return "inactive"
 }
 
-// write renders a description with the audio stream at its place; every other m-line of the far end is refused with
-// port 0 (RFC 3264 §6).
-func (d *description) write(laws []media.G711, event int, direction string) []byte {
-	d.version++
-	family := "IP4"
-	if d.local.Addr().Is6() && !d.local.Addr().Is4In6() {
-		family = "IP6"
-	}
-	addr := d.local.Addr().Unmap().String()
+// write renders the description of s and checks it before anybody sends it; every m-line of the far end that is not our
+// audio stream is refused with port 0 (RFC 3264 §6).
+func (d *description) write(s *standing, laws []media.G711, event int) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "v=0\r\no=tandem %d %d IN %s %s\r\ns=-\r\nc=IN %s %s\r\nt=0 0\r\n", d.session, d.version, family, addr, family, addr)
-	for i := range max(len(d.lines), 1) {
-		if i == d.index {
-			d.writeAudio(&b, laws, event, direction)
+	fmt.Fprintf(&b, "s=-\r\nc=IN %s %s\r\nt=0 0\r\n", familyOf(d.local.Addr()), d.local.Addr().Unmap())
+	for i := range max(len(s.lines), 1) {
+		if i == s.index {
+			d.writeAudio(&b, s, laws, event)
 			continue
 		}
-		line := d.lines[i]
+		line := s.lines[i]
 		fmt.Fprintf(&b, "m=%s 0 %s %s\r\n", line.media, line.proto, strings.Join(line.formats, " "))
 	}
-	return []byte(b.String())
+	s.text = b.String()
+	if err := d.check(d.head()+s.text, s); err != nil {
+		return fmt.Errorf("%w: %w", errOwnSDP, err)
+	}
+	return nil
 }
 
-func (d *description) writeAudio(b *strings.Builder, laws []media.G711, event int, direction string) {
-	fmt.Fprintf(b, "m=audio %d %s", d.local.Port(), rtpProfile)
+// stamp numbers a description that is about to be sent: one more than the last unless it is the same.
+func (d *description) stamp(text string) []byte {
+	if text != d.sent {
+		d.sent, d.version = text, d.version+1
+	}
+	return []byte(d.head() + text)
+}
+
+// head is what comes before text.
+func (d *description) head() string {
+	return fmt.Sprintf("v=0\r\no=tandem %d %d IN %s %s\r\n", d.session, d.version, familyOf(d.local.Addr()), d.local.Addr().Unmap())
+}
+
+func familyOf(a netip.Addr) string {
+	if a.Unmap().Is6() {
+		return "IP6"
+	}
+	return "IP4"
+}
+
+func (d *description) writeAudio(b *strings.Builder, s *standing, laws []media.G711, event int) {
+	fmt.Fprintf(b, "m=audio %d %s", d.local.Port(), s.profile)
 	for _, law := range laws {
-		fmt.Fprintf(b, " %d", law)
+		fmt.Fprintf(b, " %d", s.types[law])
 	}
 	if event >= 0 {
 		fmt.Fprintf(b, " %d", event)
 	}
 	b.WriteString("\r\n")
 	for _, law := range laws {
-		fmt.Fprintf(b, "a=rtpmap:%d %s/8000\r\n", law, nameOf(law))
+		fmt.Fprintf(b, "a=rtpmap:%d %s/8000\r\n", s.types[law], nameOf(law))
 	}
 	if event >= 0 {
-		fmt.Fprintf(b, "a=rtpmap:%d telephone-event/8000\r\na=fmtp:%d 0-16\r\n", event, event)
+		fmt.Fprintf(b, "a=rtpmap:%d telephone-event/%d\r\na=fmtp:%d 0-16\r\n", event, s.rate, event)
 	}
-	fmt.Fprintf(b, "a=ptime:%s\r\na=rtcp:%d\r\na=%s\r\n", packetTime, d.local.Port()+1, direction)
+	for _, c := range s.cryptos {
+		fmt.Fprintf(b, "a=crypto:%s\r\n", c.value())
+	}
+	fmt.Fprintf(b, "a=ptime:%d\r\n", s.packet.Milliseconds())
+	if s.mux {
+		b.WriteString("a=rtcp-mux\r\n")
+	} else {
+		fmt.Fprintf(b, "a=rtcp:%d\r\n", d.local.Port()+1)
+	}
+	fmt.Fprintf(b, "a=%s\r\n", s.said)
+}
+
+// check reads what we are about to send as the far end will.
+func (d *description) check(body string, s *standing) error {
+	parsed, lines, err := parseDescription([]byte(body))
+	if err != nil {
+		return err
+	}
+	if len(lines) != max(len(s.lines), 1) {
+		return fmt.Errorf("%d streams, not %d", len(lines), max(len(s.lines), 1))
+	}
+	m, line := parsed.MediaDescriptions[s.index], lines[s.index]
+	if m.MediaName.Port.Value != int(d.local.Port()) || line.proto != s.profile {
+		return errors.New("the audio stream is not at its place")
+	}
+	seen := make(map[string]bool)
+	for _, format := range line.formats {
+		if _, ok := rtpmap(m, format); !ok || seen[format] {
+			return fmt.Errorf("payload type %s means nothing, or two things", printable(format, 10))
+		}
+		seen[format] = true
+	}
+	if line.secure() && len(s.cryptos) == 0 {
+		return errors.New("SRTP without a key")
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,6 +22,15 @@ func remote(addr string, rtcp string, law media.G711, event int, send, receive b
 		m.Remote, m.RemoteRTCP = netip.MustParseAddrPort(addr), netip.MustParseAddrPort(rtcp)
 	}
 	return m
+}
+
+// packets is what an offer of PCMU agrees to, in packets of ms; 0: as usual.
+func packets(ms int) func() (string, media.PortMedia) {
+	return func() (string, media.PortMedia) {
+		m := remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMU, -1, true, true)
+		m.PacketTime = time.Duration(ms) * time.Millisecond
+		return "sendrecv", m
+	}
 }
 
 func TestAnswer(t *testing.T) {
@@ -49,8 +59,36 @@ func TestAnswer(t *testing.T) {
 		{"event type of another number", head + "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n", "a=fmtp:96 0-16\r\n", func() (string, media.PortMedia) {
 			return "sendrecv", remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMA, 96, true, true)
 		}},
-		{"event of a wideband codec", head + "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/16000\r\n", "", func() (string, media.PortMedia) {
+		{"event of a wideband codec", head + "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/16000\r\n", "a=rtpmap:96 telephone-event/16000\r\n", func() (string, media.PortMedia) {
+			m := remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMA, 96, true, true)
+			m.EventRate = 16000
+			return "sendrecv", m
+		}},
+		{"event of both clocks", head + "m=audio 4000 RTP/AVP 8 96 97\r\na=rtpmap:96 telephone-event/48000\r\na=rtpmap:97 telephone-event/8000/1\r\n", "m=audio 20000 RTP/AVP 8 97\r\n", func() (string, media.PortMedia) {
+			return "sendrecv", remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMA, 97, true, true)
+		}},
+		{"event of a clock that is none", head + "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/0\r\n", "", func() (string, media.PortMedia) {
 			return "sendrecv", remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMA, -1, true, true)
+		}},
+		{"G.711 by a dynamic payload type", head + "m=audio 4000 RTP/AVP 97 8\r\na=rtpmap:97 PCMU/8000\r\n", "m=audio 20000 RTP/AVP 97\r\na=rtpmap:97 PCMU/8000\r\n", func() (string, media.PortMedia) {
+			m := remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMU, -1, true, true)
+			m.PayloadType = 97
+			return "sendrecv", m
+		}},
+		{"packets of 30 ms", head + "m=audio 4000 RTP/AVP 0\r\na=ptime:30\r\n", "a=ptime:30\r\n", packets(30)},
+		{"packets of no more than 10 ms", head + "m=audio 4000 RTP/AVP 0\r\na=ptime:20\r\na=maxptime:10\r\n", "a=ptime:10\r\n", packets(10)},
+		{"packets of 120 ms", head + "m=audio 4000 RTP/AVP 0\r\na=ptime:120\r\n", "a=ptime:60\r\n", packets(60)},
+		{"packets of no sensible time", head + "m=audio 4000 RTP/AVP 0\r\na=ptime:-5\r\na=maxptime:x\r\n", "a=ptime:20\r\n", packets(0)},
+		{"RTCP on the port of RTP", head + "m=audio 4000 RTP/AVP 0\r\na=rtcp-mux\r\n", "a=rtcp-mux\r\n", func() (string, media.PortMedia) {
+			m := remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMU, -1, true, true)
+			m.RTCPMux = true
+			return "sendrecv", m
+		}},
+		{"hold of RFC 6157", lines("v=0", "o=x 1 1 IN IP4 1.2.3.4", "s=-", "c=IN IP6 hold.invalid", "t=0 0", "m=audio 4000 RTP/AVP 0", "a=sendonly"), "", func() (string, media.PortMedia) {
+			return "recvonly", remote("", "", media.PCMU, -1, false, true)
+		}},
+		{"hold of RFC 2543, and inactive", lines("v=0", "o=x 1 1 IN IP4 1.2.3.4", "s=-", "c=IN IP4 0.0.0.0", "t=0 0", "m=audio 4000 RTP/AVP 0", "a=inactive"), "", func() (string, media.PortMedia) {
+			return "inactive", remote("", "", media.PCMU, -1, false, false)
 		}},
 		{"hold of RFC 2543", lines("v=0", "o=x 1 1 IN IP4 1.2.3.4", "s=-", "c=IN IP4 0.0.0.0", "t=0 0", "m=audio 4000 RTP/AVP 0"), "", func() (string, media.PortMedia) {
 			return "recvonly", remote("", "", media.PCMU, -1, false, true)
@@ -70,15 +108,15 @@ func TestAnswer(t *testing.T) {
 		{"SRTP first, then plain", head + "m=audio 6000 RTP/SAVP 0\r\nm=audio 4000 RTP/AVP 0\r\n", "m=audio 0 RTP/SAVP 0\r\n", func() (string, media.PortMedia) {
 			return "sendrecv", remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMU, -1, true, true)
 		}},
-		{"a stream that has its own address", head + "m=audio 4000 RTP/AVP 0\r\na=ptime:20\r\nc=IN IP6 2001:db8::7\r\n", "", func() (string, media.PortMedia) {
-			return "sendrecv", remote("[2001:db8::7]:4000", "[2001:db8::7]:4001", media.PCMU, -1, true, true)
+		{"a stream that has its own address", head + "m=audio 4000 RTP/AVP 0\r\na=ptime:20\r\nc=IN IP4 198.51.100.9\r\n", "", func() (string, media.PortMedia) {
+			return "sendrecv", remote("198.51.100.9:4000", "198.51.100.9:4001", media.PCMU, -1, true, true)
 		}},
 		{"sloppy: no t=, a session id of 80 bits, bare newlines", "v=0\no=x 99999999999999999999999 1 IN IP4 h\nc=IN IP4 198.51.100.7\nm=audio 4000 RTP/AVP 0\n", "", func() (string, media.PortMedia) {
 			return "sendrecv", remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMU, -1, true, true)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			answer, agreed, err := newDescription(7, here, lawsOf(nil)).answer([]byte(c.offer))
+			answer, agreed, err := newDescription(7, here, termsOf(nil)).answer([]byte(c.offer))
 			require.NoError(t, err)
 			direction, want := c.want()
 			require.Equal(t, want, agreed)
@@ -105,32 +143,40 @@ func TestAnswerRefuses(t *testing.T) {
 		{"a host name", "v=0\r\nc=IN IP4 phone.example\r\nm=audio 4000 RTP/AVP 0\r\n", 400},
 		{"a group", "v=0\r\nc=IN IP4 224.2.1.1/127\r\nm=audio 4000 RTP/AVP 0\r\n", 400},
 		{"everyone", "v=0\r\nc=IN IP4 255.255.255.255\r\nm=audio 4000 RTP/AVP 0\r\n", 400},
+		{"the other IP family", head + "m=audio 4000 RTP/AVP 0\r\nc=IN IP6 2001:db8::7\r\n", 488},
 		{"a port that is none", head + "m=audio 70000 RTP/AVP 0\r\n", 400},
 		{"too long", head + strings.Repeat("a=x\r\n", maxDescription), 400},
 		{"too many streams", head + strings.Repeat("m=audio 4000 RTP/AVP 18\r\n", maxStreams+1), 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, _, err := newDescription(7, here, lawsOf(nil)).answer([]byte(c.offer))
+			_, _, err := newDescription(7, here, termsOf(nil)).answer([]byte(c.offer))
 			require.Error(t, err)
 			require.Equal(t, c.status, offerStatus(err), "%v", err)
 		})
 	}
 }
 
+func offerOf(t testing.TB, d *description) []byte {
+	t.Helper()
+	body, err := d.offer()
+	require.NoError(t, err)
+	return body
+}
+
 func TestOffer(t *testing.T) {
-	d := newDescription(7, here, lawsOf([]string{"opus", "pcma", "PCMU", "PCMA"}))
+	d := newDescription(7, here, terms{laws: lawsOf([]string{"opus", "pcma", "PCMU", "PCMA"})})
 	require.Equal(t, lines("v=0", "o=tandem 7 8 IN IP4 192.0.2.1", "s=-", "c=IN IP4 192.0.2.1", "t=0 0",
 		"m=audio 20000 RTP/AVP 8 0 101", "a=rtpmap:8 PCMA/8000", "a=rtpmap:0 PCMU/8000", "a=rtpmap:101 telephone-event/8000",
-		"a=fmtp:101 0-16", "a=ptime:20", "a=rtcp:20001", "a=sendrecv"), string(d.offer()))
-	six := newDescription(7, netip.MustParseAddrPort("[2001:db8::1]:20000"), lawsOf(nil))
-	require.Contains(t, string(six.offer()), "c=IN IP6 2001:db8::1\r\n")
+		"a=fmtp:101 0-16", "a=ptime:20", "a=rtcp:20001", "a=sendrecv"), string(offerOf(t, d)))
+	six := newDescription(7, netip.MustParseAddrPort("[2001:db8::1]:20000"), termsOf(nil))
+	require.Contains(t, string(offerOf(t, six)), "c=IN IP6 2001:db8::1\r\n")
 }
 
 func TestOurOfferKeepsTheirLines(t *testing.T) {
-	d := newDescription(7, here, lawsOf(nil))
+	d := newDescription(7, here, termsOf(nil))
 	_, _, err := d.answer([]byte("v=0\r\nc=IN IP4 198.51.100.7\r\nm=video 6000 RTP/AVP 31\r\nm=audio 4000 RTP/AVP 8 97\r\na=rtpmap:97 telephone-event/8000\r\n"))
 	require.NoError(t, err)
-	require.Contains(t, string(d.offer()), "m=video 0 RTP/AVP 31\r\nm=audio 20000 RTP/AVP 0 8 97\r\n")
+	require.Contains(t, string(offerOf(t, d)), "m=video 0 RTP/AVP 31\r\nm=audio 20000 RTP/AVP 8 0 97\r\n")
 }
 
 // FuzzSDP checks what must hold for whatever a peer sends: no panic; an answer can be read back, has as many m-lines as
@@ -140,7 +186,7 @@ func FuzzSDP(f *testing.F) {
 	f.Add("v=0\nc=IN IP4 0.0.0.0\nm=video 1 RTP/AVP 31\nm=audio 4000/2 RTP/AVP 8\na=rtcp:5 IN IP6 ::1\na=inactive\n")
 	f.Add("m=audio 1 RTP/AVP 0\nc=IN IP4 1.2.3.4/5/6\nm= \nm=a 1 b\n")
 	f.Fuzz(func(t *testing.T, offer string) {
-		d := newDescription(7, here, lawsOf(nil))
+		d := newDescription(7, here, termsOf(nil))
 		answer, agreed, err := d.answer([]byte(offer))
 		if err != nil {
 			return
@@ -150,7 +196,9 @@ func FuzzSDP(f *testing.F) {
 		_, theirs, err := parseDescription([]byte(offer))
 		require.NoError(t, err)
 		require.Len(t, ours, len(theirs))
-		back, err := newDescription(8, here, lawsOf(nil)).accept(answer)
+		offerer := newDescription(8, here, termsOf(nil))
+		_ = offerOf(t, offerer)
+		back, err := offerer.accept(answer)
 		require.NoError(t, err)
 		require.Equal(t, agreed.Law, back.Law)
 		require.Equal(t, agreed.EventType, back.EventType)

@@ -127,7 +127,7 @@ func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialog
 // transport error, before the callee rang.
 func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, hop string) (cause dialogs.Cause, next bool) {
 	c.trunk = t
-	c.sdp = newDescription(newSession(), c.port.Local(), lawsOf(t.Codecs))
+	c.sdp = newDescription(newSession(), c.port.Local(), termsOf(t))
 	invite, err := c.invite(d, t, network, hop)
 	if err != nil {
 		return *failed(err.Error()), false
@@ -222,7 +222,11 @@ func (c *call) invite(d dialogs.Dial, t *trunk, network, hop string) (*sip.Reque
 	req.AppendHeader(sip.NewHeader("Supported", supported))
 	req.SetBody(nil)
 	if c.offerless = t.DelayedOffer; !c.offerless {
-		setSDP(req, c.sdp.offer())
+		offer, err := c.sdp.offer()
+		if err != nil {
+			return nil, err
+		}
+		setSDP(req, offer)
 	}
 	a.remember(c, callKey{string(callID), tag})
 	return req, nil

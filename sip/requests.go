@@ -170,8 +170,13 @@ func bodyStatus(req *sip.Request) int {
 
 // offerStatus is the refusal of an offer.
 func offerStatus(err error) int {
-	if errors.Is(err, errNothingCommon) {
+	switch {
+	case errors.Is(err, errNothingCommon):
 		return sip.StatusNotAcceptableHere
+	case errors.Is(err, errGlare):
+		return sip.StatusRequestPending
+	case errors.Is(err, errOwnSDP):
+		return sip.StatusInternalServerError
 	}
 	return sip.StatusBadRequest
 }

@@ -32,11 +32,14 @@ func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dia
 		c.agent.respond(req, tx, 503, c.agent.warning(errs.MessageOf(err)))
 		return *failed(errs.MessageOf(err))
 	}
-	c.sdp = newDescription(newSession(), c.port.Local(), lawsOfTrunk(c.trunk))
+	c.sdp = newDescription(newSession(), c.port.Local(), termsOf(c.trunk))
 	r := &ringing{call: c, req: req, tx: tx, late: len(req.Body()) == 0}
 	if r.late {
-		r.body = c.sdp.offer()
-	} else if r.body, r.agreed, err = c.sdp.answer(req.Body()); err != nil {
+		r.body, err = c.sdp.offer()
+	} else {
+		r.body, r.agreed, err = c.sdp.answer(req.Body())
+	}
+	if err != nil {
 		c.agent.respond(req, tx, offerStatus(err), c.agent.warning(err.Error()))
 		return *failed(err.Error())
 	}

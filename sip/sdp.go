@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pion/sdp/v3"
 
@@ -21,20 +22,63 @@ type streamLine struct {
 }
 
 // ours says whether a stream may be one that we can take. Its attributes are read only then.
-func (l streamLine) ours() bool { return l.media == "audio" && l.proto == rtpProfile }
+func (l streamLine) ours() bool {
+	return l.media == "audio" && (l.proto == plainProfile || l.proto == secureProfile)
+}
 
-// eventType returns the payload type of telephone-event/8000, -1 if there is none.
-func eventType(m *sdp.MediaDescription) int {
+// secure says whether the stream is SRTP by its profile.
+func (l streamLine) secure() bool { return l.proto == secureProfile }
+
+// eventType returns the payload type of telephone-event, that with the clock of G.711 before any other; -1 if there is
+// none. Rate is its clock in Hz, 0 for 8000.
+func eventType(m *sdp.MediaDescription) (payload, rate int) {
+	payload = -1
 	for _, format := range m.MediaName.Formats {
 		encoding, _ := rtpmap(m, format)
-		if !strings.EqualFold(encoding, "telephone-event/8000") && !strings.EqualFold(encoding, "telephone-event/8000/1") {
+		name, clock, _ := strings.Cut(encoding, "/")
+		hz, err := strconv.ParseUint(strings.TrimSuffix(clock, "/1"), 10, 17)
+		n, e := strconv.Atoi(format)
+		if err != nil || e != nil || !strings.EqualFold(name, "telephone-event") || hz < 8000 || hz > 48000 || n < 96 || n > 127 {
 			continue
 		}
-		if n, err := strconv.Atoi(format); err == nil && n >= 96 && n <= 127 {
-			return n
+		if hz == 8000 {
+			return n, 0
+		}
+		if payload < 0 {
+			payload, rate = n, int(hz)
 		}
 	}
-	return -1
+	return payload, rate
+}
+
+// readPacketTime reads how much sound the far end wants in a packet (RFC 4566 §6): 10, 20, 30, 40 or 60 ms, the longest
+// that is not more than it says.
+func readPacketTime(m *sdp.MediaDescription, agreed *media.PortMedia) {
+	read := func(key string, otherwise int) int {
+		value, _ := m.Attribute(key)
+		if ms, err := strconv.ParseFloat(strings.TrimSpace(value), 64); err == nil && ms >= 1 && ms < 1000 {
+			return int(ms)
+		}
+		return otherwise
+	}
+	want, most := read("ptime", 20), read("maxptime", 1000)
+	packet := 10
+	for _, ms := range []int{20, 30, 40, 60} {
+		if ms <= want && ms <= most {
+			packet = ms
+		}
+	}
+	if packet != 20 { // 20 ms is what 0 means
+		agreed.PacketTime = time.Duration(packet) * time.Millisecond
+	}
+}
+
+// packetTimeOf is what we ask for in return.
+func packetTimeOf(agreed media.PortMedia) time.Duration {
+	if agreed.PacketTime == 0 {
+		return ownPacketTime
+	}
+	return agreed.PacketTime
 }
 
 func rtpmap(m *sdp.MediaDescription, format string) (encoding string, ok bool) {
@@ -58,9 +102,12 @@ func readAddresses(parsed *sdp.SessionDescription, m *sdp.MediaDescription, agre
 	if connection == nil || connection.Address == nil {
 		return errors.New("the audio stream has no c= line")
 	}
-	addr, err := readIP(connection.Address.Address)
-	if err != nil {
-		return err
+	addr := netip.IPv4Unspecified()
+	if !strings.HasSuffix(strings.ToLower(connection.Address.Address), ".invalid") { // hold, too (RFC 6157 §5.1)
+		var err error
+		if addr, err = readIP(connection.Address.Address); err != nil {
+			return err
+		}
 	}
 	port := m.MediaName.Port.Value
 	if port < 1 || port > 65535 {
