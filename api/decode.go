@@ -25,15 +25,24 @@ const maxQuoted = 64
 // decode reads the request's body into its fields through read. A body that is missing, empty or null is an empty
 // object. The error is errs.Invalid and names the first field that is wrong by its path.
 func decode(c *gin.Context, read func(object)) error {
+	raw, err := readBody(c)
+	if err != nil {
+		return err
+	}
+	return decodeBytes(raw, read)
+}
+
+// readBody reads all of the request's body within its limits of size and time.
+func readBody(c *gin.Context) ([]byte, error) {
 	raw, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return invalid("body", "must be at most %d bytes", tooLarge.Limit)
+		return nil, invalid("body", "must be at most %d bytes", tooLarge.Limit)
 	}
 	if err != nil {
-		return invalid("body", "broke off while it was read")
+		return nil, invalid("body", "broke off while it was read")
 	}
 	setReadDeadline(c, time.Time{})
-	return decodeBytes(raw, read)
+	return raw, nil
 }
 
 func decodeBytes(raw []byte, read func(object)) error {

@@ -14,6 +14,7 @@ type Config struct {
 	Accounts   []Account
 	PublicURL  string      // where clients reach this gateway, without /v1; empty: relative
 	ICEServers []ICEServer // handed on in createParticipant's answer
+	Answers    Answers     // keeps answers for Idempotency-Key; nil: the header means nothing
 
 	BodyTimeout time.Duration // 30 s: how long a request's body may take to come
 }
@@ -71,7 +72,7 @@ func (s *Server) routes() *gin.Engine {
 
 	r.GET("/v1/openapi.yml", s.document())
 
-	a := r.Group("/v1/accounts/:accountId", s.authenticate, checkIDs)
+	a := r.Group("/v1/accounts/:accountId", s.authenticate, checkIDs, s.once)
 	a.POST("/participants", handle(s.createParticipant))
 	a.GET("/participants/:participantId", handle(s.getParticipant))
 	a.DELETE("/participants/:participantId", handle(s.deleteParticipant))

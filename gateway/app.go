@@ -167,7 +167,7 @@ func (a *App) webhookConfig() webhooks.Config {
 }
 
 func (a *App) apiConfig() (api.Config, error) {
-	cfg := api.Config{PublicURL: a.url}
+	cfg := api.Config{PublicURL: a.url, Answers: a.db}
 	for i, account := range a.cfg.Accounts {
 		hash := string(account.PasswordHash)
 		if hash == "" {
