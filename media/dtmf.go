@@ -110,19 +110,23 @@ func (r *KeyReader) up(keys []Key) []Key {
 }
 
 const (
-	keyStep     = 160                   // samples in 20 ms
-	minKeySteps = 4                     // 80 ms: shorter ones are not recognised everywhere
-	maxKeySteps = fullSegment / keyStep // 8.18 s, what one event can tell; a longer key is a lost release
-	keyEnds     = 3                     // RFC 4733 §2.5.1.4
-	keyVolume   = 10                    // -10 dBm0
+	keysPerSecond = 50 // steps
+	minKeySteps   = 4  // 80 ms: shorter ones are not recognised everywhere
+	keyEnds       = 3  // RFC 4733 §2.5.1.4
+	keyVolume     = 10 // -10 dBm0
 )
 
 // KeyWriter makes telephone-event payloads (RFC 4733) for one key after the other, a payload for every 20 ms step. It
 // is pure. The zero value is ready.
 type KeyWriter struct {
+	// Rate is the clock of the durations in Hz; 0: 8000. A key keeps the one that it began with.
+	Rate uint32
+
 	active  bool
 	release bool
 	code    byte
+	step    uint32 // of the clock
+	least   int    // steps
 	steps   int
 	ends    int
 	payload [4]byte
@@ -132,19 +136,35 @@ type KeyWriter struct {
 type KeyPacket struct {
 	Payload []byte // valid until the next step
 	First   bool   // of its key: takes the marker; its timestamp is that of the whole key
+	End     bool   // the key is up: this repeats how long it was, and lasts no longer
 }
 
 // Active says whether a key is being sent.
 func (w *KeyWriter) Active() bool { return w.active }
 
-// Press begins a key that ends at Release, and at the latest after some 8 s. It is false for what is no key, and while
-// another key is being sent.
-func (w *KeyWriter) Press(digit byte) bool {
+// Press begins a key that ends at Release, and at the latest when its duration can't be told any more: after some 8 s
+// on a clock of 8 kHz. It is false for what is no key, and while another key is being sent.
+func (w *KeyWriter) Press(digit byte) bool { return w.press(digit, minKeySteps) }
+
+// Hold presses a key that is so many steps long.
+func (w *KeyWriter) Hold(digit byte, steps int) bool {
+	ok := w.press(digit, max(steps, 1))
+	if ok {
+		w.release = true
+	}
+	return ok
+}
+
+func (w *KeyWriter) press(digit byte, least int) bool {
 	code := strings.IndexByte(digits, digit)
 	if w.active || code < 0 {
 		return false
 	}
-	*w = KeyWriter{active: true, code: byte(code)}
+	rate := w.Rate
+	if rate == 0 {
+		rate = 8000
+	}
+	*w = KeyWriter{Rate: w.Rate, active: true, code: byte(code), step: max(min(rate, 192000)/keysPerSecond, 1), least: least}
 	return true
 }
 
@@ -157,16 +177,18 @@ func (w *KeyWriter) Step() (KeyPacket, bool) {
 	if !w.active {
 		return KeyPacket{}, false
 	}
-	if w.ends == 0 {
+	repeats := w.ends > 0
+	if !repeats {
 		w.steps++
 	}
 	flags := byte(keyVolume)
-	if w.release && w.steps >= minKeySteps || w.steps == maxKeySteps {
+	longest := fullSegment / int(w.step)
+	if w.release && w.steps >= w.least || w.steps >= longest {
 		flags |= 0x80
 		w.ends++
 		w.active = w.ends < keyEnds
 	}
 	w.payload = [4]byte{w.code, flags}
-	binary.BigEndian.PutUint16(w.payload[2:], uint16(w.steps*keyStep))
-	return KeyPacket{Payload: w.payload[:], First: w.steps == 1}, true
+	binary.BigEndian.PutUint16(w.payload[2:], uint16(w.steps*int(w.step)))
+	return KeyPacket{Payload: w.payload[:], First: w.steps == 1 && !repeats, End: repeats}, true
 }

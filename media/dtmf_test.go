@@ -163,7 +163,7 @@ func TestKeysSurviveLoss(t *testing.T) {
 					keys = r.Packet(keys, ts, p.Payload, now)
 				}
 				keys = r.Expire(keys, now)
-				clock += keyStep
+				clock += 160
 				now = now.Add(20 * time.Millisecond)
 			}
 			if arrived {
@@ -220,7 +220,33 @@ func TestKeyWriter(t *testing.T) {
 		require.True(t, ok)
 		steps++
 	}
-	require.Equal(t, maxKeySteps+keyEnds-1, steps)
+	require.Equal(t, fullSegment/160+keyEnds-1, steps)
+}
+
+// A key of a chosen length is that long on every clock, and its end is not a second beginning.
+func TestKeyWriterHold(t *testing.T) {
+	for _, rate := range []uint32{0, 8000, 16000, 48000} {
+		for _, steps := range []int{1, 2, 10} {
+			w, r := KeyWriter{Rate: rate}, KeyReader{Rate: rate}
+			var keys []Key
+			require.True(t, w.Hold('9', steps))
+			firsts, ends := 0, 0
+			for w.Active() {
+				p, ok := w.Step()
+				require.True(t, ok)
+				if p.First {
+					firsts++
+				}
+				if p.End {
+					ends++
+				}
+				keys = r.Packet(keys, 77, p.Payload, time.Unix(1, 0))
+			}
+			require.Equal(t, 1, firsts)
+			require.Equal(t, keyEnds-1, ends)
+			require.Equal(t, fmt.Sprintf("9v 9^%d", steps*20), tell(keys), "%d Hz", rate)
+		}
+	}
 }
 
 func FuzzKeyReader(f *testing.F) {

@@ -215,7 +215,7 @@ func peak(window *[toneWindow]float64, hz float64) float64 {
 		return 0
 	}
 	// The logarithms of a tone's powers lie nearly on a parabola.
-	a, b, c := math.Log(around[best-1]+1), math.Log(around[best]+1), math.Log(around[best+1]+1)
+	a, b, c := math.Log(around[best-1]+1), math.Log(around[best]+1), math.Log(around[best+1]+1) //nolint:gosec // best is neither first nor last
 	shift := 0.0
 	if bend := a - 2*b + c; bend < 0 {
 		shift = min(max(0.5*(a-c)/bend, -0.5), 0.5)

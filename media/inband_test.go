@@ -274,9 +274,9 @@ func voice(seed uint64, d time.Duration) []int16 {
 		for i := range length {
 			at := float64(i) / float64(length)
 			source := 0.0
-			switch {
-			case kind == 0: // a pause
-			case kind == 1: // a hiss
+			switch kind {
+			case 0: // a pause
+			case 1: // a hiss
 				source = rnd.NormFloat64() * 0.2
 			default:
 				phase += pitch * (1 + glide*at + 0.01*rnd.NormFloat64()) / toneRate

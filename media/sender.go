@@ -145,7 +145,7 @@ func (s *sender) secure(key *SRTPKey) {
 	switch {
 	case key == nil:
 		s.sealer = nil
-	case s.sealer == nil || !s.sealer.key.equal(key):
+	case s.sealer == nil || !s.sealer.key.Equal(key):
 		s.sealer = newSealer(key, s.ssrc, s.roc, s.index)
 	}
 }

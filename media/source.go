@@ -64,8 +64,10 @@ const (
 	RFC4733 KeyMethod = iota // events beside the sound
 	Info                     // SIP INFO
 	InBand                   // tones in the sound
-	keyMethods
 )
+
+// keyMethods is how many there are.
+const keyMethods = 3
 
 // String returns the word of the callbacks.
 func (m KeyMethod) String() string {

@@ -92,10 +92,6 @@ func (k *SRTPKey) Validate() error {
 	return nil
 }
 
-func (k *SRTPKey) equal(o *SRTPKey) bool {
-	return k != nil && o != nil && k.Suite == o.Suite && bytes.Equal(k.Key, o.Key)
-}
-
 func (k *SRTPKey) clone() *SRTPKey { return &SRTPKey{Suite: k.Suite, Key: slices.Clone(k.Key)} }
 
 // Equal compares two keys; nil is equal to nil.
@@ -267,10 +263,10 @@ type opening struct {
 // use makes key the one that packets come under. A key that is the same, or comes back, keeps its streams' counters.
 func (p *opening) use(key *SRTPKey, now time.Time) {
 	switch {
-	case p.now != nil && p.now.key.equal(key):
+	case p.now != nil && p.now.key.Equal(key):
 	case p.now == nil:
 		p.now = newOpener(key, nil)
-	case p.old != nil && p.old.key.equal(key):
+	case p.old != nil && p.old.key.Equal(key):
 		p.now, p.old, p.until = p.old, p.now, now.Add(oldKeyTime)
 	default:
 		p.now, p.old, p.until = newOpener(key, p.now), p.now, now.Add(oldKeyTime)

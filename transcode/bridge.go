@@ -18,6 +18,8 @@ type BridgeConfig struct {
 	// OnKey, if set, is told each step of the phone's DTMF keys, in order. It runs where packets are read: it must not
 	// block and must not call the bridge.
 	OnKey func(media.Key)
+	// SendKey sends a key as SIP INFO, for phones of which Media.KeysByInfo is set. It runs on the clock: it must only post.
+	SendKey func(digit byte, duration time.Duration)
 }
 
 // Bridge is the phone leg of a participant: an endpoint of its session (it satisfies sessions.Endpoint) and the source
@@ -78,7 +80,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	if err := b.up.init(e.cfg); err != nil {
 		return nil, err
 	}
-	b.down.phone, b.down.media = to, cfg.Media
+	b.down.phone, b.down.media, b.down.sendKey = to, cfg.Media, cfg.SendKey
 	b.down.line.out = &b.down
 	b.down.line.begin(e.now())
 
@@ -135,7 +137,7 @@ func (b *Bridge) drop(in *input) {
 
 // Update applies a new agreement with the phone: hold, another law, another address.
 func (b *Bridge) Update(m media.PortMedia) {
-	b.up.update(m)
+	b.up.update(m, b.engine.now())
 	b.down.update(m)
 	if b.port != nil {
 		b.port.Update(m)

@@ -7,12 +7,6 @@ import (
 	"tandem/media"
 )
 
-// keyQueue bounds the key steps that wait for a phone. Some room is left to the ends of keys.
-const (
-	keyQueue     = 32
-	keyQueueDown = 24
-)
-
 // phone takes the packets towards a phone. media.Port is one.
 type phone interface {
 	Send(payloadType uint8, marker bool, ts uint32, payload []byte) bool
@@ -31,7 +25,11 @@ type downlink struct {
 	mix        mixer
 	player     player
 	payload    [frameSamples]byte
+	sendKey    func(digit byte, duration time.Duration) // by SIP INFO; nil: not possible
 	keys       media.KeyWriter
+	tone       media.ToneWriter
+	tonePCM    [frameSamples]int16
+	dialled    dialled
 	key        byte  // being sent
 	keyPos     int64 // its timestamp
 	queue      [keyQueue]media.Key
@@ -50,10 +48,6 @@ func (d *downlink) update(m media.PortMedia) {
 		d.line.marked = false // a phone that was on hold may have forgotten our clock
 	}
 	d.media = m
-	if m.EventType < 0 {
-		d.keysLost += uint64(d.queued)
-		d.queued = 0
-	}
 }
 
 // add lets in be heard. With its second source the phone hears a mix.
@@ -136,52 +130,6 @@ func (d *downlink) packet(pos int64, marker bool, pcm []int16) {
 	}
 	compress(d.media.Law, d.payload[:], pcm)
 	d.phone.Send(d.media.Audio(), marker, uint32(pos), d.payload[:])
-}
-
-// queueKey takes a step of a key from a source.
-func (d *downlink) queueKey(in *input, k media.Key) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case d.closed || in.gone:
-	case d.media.EventType < 0 || d.queued >= keyQueue || !k.Ended && d.queued >= keyQueueDown:
-		d.keysLost++
-	default:
-		d.queue[d.queued] = k
-		d.queued++
-	}
-}
-
-// keyStep sends the next packet of a key, if there is one to send.
-func (d *downlink) keyStep(now time.Time) bool {
-	for d.queued > 0 {
-		k := d.queue[0]
-		if d.keys.Active() {
-			// The key's end, or the next one's beginning when the end was lost.
-			if !k.Ended || k.Digit == d.key {
-				d.keys.Release()
-			}
-			if !k.Ended {
-				break
-			}
-		} else if !k.Ended && d.keys.Press(k.Digit) {
-			d.key = k.Digit
-		}
-		d.queued--
-		copy(d.queue[:], d.queue[1:1+d.queued])
-	}
-	p, ok := d.keys.Step()
-	if !ok {
-		return false
-	}
-	pos := d.line.reserve(now)
-	if p.First {
-		d.keyPos = pos
-	}
-	if d.media.Send && d.media.EventType >= 0 {
-		d.phone.Send(uint8(d.media.EventType), p.First, uint32(d.keyPos), p.Payload)
-	}
-	return true
 }
 
 // close lets nothing be sent any more.

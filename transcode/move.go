@@ -18,7 +18,7 @@ func (deaf) ReceiveRTP(*rtp.Packet, time.Time) {}
 func (b *Bridge) Move(port *media.Port, m media.PortMedia) {
 	b.port.Start(deaf{})
 	b.port = port
-	b.up.update(m)
+	b.up.update(m, b.engine.now())
 	b.down.move(port, m)
 	port.Update(m)
 	port.Start(&b.up)

@@ -15,6 +15,9 @@ import (
 // maxPayload is more G.711 than any phone puts into a packet (120 ms); a longer one is dropped.
 const maxPayload = maxFrame
 
+// toneTimeout ends a key in the sound when no more sound comes.
+const toneTimeout = 100 * time.Millisecond
+
 // uplink makes of a phone's packets what the others hear. receive runs on the port's reading goroutine, expire on the
 // clock's. Its lock is held while sinks are written; a downlink of another bridge is the only lock taken under it.
 type uplink struct {
@@ -36,7 +39,10 @@ type uplink struct {
 	endAt  time.Time // when that came
 	lost   int       // packets missing since the last audio
 	keys   media.KeyReader
-	steps  []media.Key
+	tones  media.ToneReader
+	merge  media.KeyMerge
+	steps  []media.Key // scratch of who reads keys
+	news   []media.Key // and of tell
 	pcm    [maxPayload]int16
 
 	part    [frameSamples]int16 // beginning of a frame that is not complete
@@ -56,7 +62,8 @@ func (u *uplink) init(cfg Config) error {
 		return err
 	}
 	u.opus = enc
-	u.steps = make([]media.Key, 0, 4)
+	u.steps, u.news = make([]media.Key, 0, 8), make([]media.Key, 0, 8)
+	u.keys.Rate = uint32(max(u.media.EventRate, 0))
 	u.packet.Header = rtp.Header{
 		Version:        2,
 		PayloadType:    111,
@@ -80,7 +87,7 @@ func (u *uplink) ReceiveRTP(p *rtp.Packet, at time.Time) {
 	inOrder := u.follow(p, at, event)
 	switch {
 	case event:
-		u.tell(u.keys.Packet(u.steps[:0], p.Timestamp, p.Payload, at))
+		u.tell(u.keys.Packet(u.steps[:0], p.Timestamp, p.Payload, at), at)
 	case !inOrder:
 		u.late++
 	case len(p.Payload) == 0 || len(p.Payload) > maxPayload || !u.media.IsAudio(p.PayloadType):
@@ -97,7 +104,7 @@ func (u *uplink) follow(p *rtp.Packet, at time.Time, event bool) bool {
 	step := int(int16(p.SequenceNumber - u.seq))
 	if !u.begun || p.SSRC != u.ssrc || step < -seqJump || step > seqJump {
 		if u.begun {
-			u.tell(u.keys.Reset(u.steps[:0]))
+			u.tell(u.keys.Reset(u.steps[:0]), at)
 		}
 		u.begun, u.ssrc, u.seq, u.ts = true, p.SSRC, p.SequenceNumber, p.Timestamp
 		u.resume(at)
@@ -128,9 +135,13 @@ func (u *uplink) resume(at time.Time) {
 	}
 }
 
-// tell hands out keys.
-func (u *uplink) tell(keys []media.Key) {
+// tell hands out keys, each press once. u.mu is held.
+func (u *uplink) tell(keys []media.Key, at time.Time) {
+	u.news = u.news[:0]
 	for _, k := range keys {
+		u.news = u.merge.Key(u.news, k, at)
+	}
+	for _, k := range u.news {
 		if !u.keep.Load() {
 			u.source.WriteKey(k)
 		}
@@ -146,9 +157,36 @@ func (u *uplink) expire(now time.Time) {
 		return // a packet is being read: the clock does not wait for it, the next tick is soon enough
 	}
 	defer u.mu.Unlock()
-	if !u.closed {
-		u.tell(u.keys.Expire(u.steps[:0], now))
+	if u.closed {
+		return
 	}
+	u.tell(u.keys.Expire(u.steps[:0], now), now)
+	if u.tones.Down() && now.Sub(u.endAt) > toneTimeout {
+		u.tell(u.tones.Reset(u.steps[:0]), now)
+	}
+}
+
+// press takes a whole key that came beside the sound.
+func (u *uplink) press(k media.Key, at time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.closed {
+		down := media.Key{Digit: k.Digit, Method: k.Method}
+		u.tell(append(u.steps[:0], down, k), at)
+	}
+}
+
+// listen looks for keys in the sound and takes them out of it. gap is how many samples are missing before pcm.
+func (u *uplink) listen(pcm []int16, gap int64, at time.Time) {
+	keys := u.steps[:0]
+	if gap > 0 {
+		keys = u.tones.Lost(keys, gap)
+	}
+	keys, mute := u.tones.Sound(keys, pcm)
+	if mute {
+		clear(pcm)
+	}
+	u.tell(keys, at)
 }
 
 // audio decodes a payload at u.pos and passes it on.
@@ -165,6 +203,9 @@ func (u *uplink) audio(payload []byte, at time.Time) {
 		pcm, pos = pcm[-gap:], u.end
 	}
 	u.end, u.endAt = pos+int64(len(pcm)), at
+	if u.media.InBand {
+		u.listen(pcm, gap, at)
+	}
 	u.feed.publish(frame{pos: pos, pcm: pcm}, at)
 
 	if !u.track.Wanted() {
@@ -240,9 +281,16 @@ func (u *uplink) encode(pcm []int16, pos int64) {
 }
 
 // update applies a new agreement.
-func (u *uplink) update(m media.PortMedia) {
+func (u *uplink) update(m media.PortMedia, now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if rate := uint32(max(m.EventRate, 0)); rate != u.keys.Rate {
+		u.tell(u.keys.Reset(u.steps[:0]), now)
+		u.keys.Rate = rate
+	}
+	if !m.InBand {
+		u.tell(u.tones.Reset(u.steps[:0]), now)
+	}
 	u.media = m
 }
 
