@@ -21,6 +21,10 @@ func (a *Agent) onMessage(msg sip.Message) {
 			a.ackArrived(msg)
 			return
 		}
+		if msg.IsCancel() {
+			a.tagCancel(msg)
+			return
+		}
 		a.queueUp(msg)
 		tagRequest(msg)
 	}
@@ -28,7 +32,7 @@ func (a *Agent) onMessage(msg sip.Message) {
 
 // queueUp gives a request within a call its turn: its handler waits until those before it have reached the call.
 func (a *Agent) queueUp(req *sip.Request) {
-	if req.IsCancel() || wellFormed(req) != nil {
+	if wellFormed(req) != nil {
 		return
 	}
 	tag, ok := req.To().Params.Get("tag")

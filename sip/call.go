@@ -72,7 +72,7 @@ type call struct {
 	// An outbound call: the INVITE that was answered, whether it had no offer, and the phones that it rings.
 	invitation *sip.Request
 	offerless  bool
-	earlies    earlies
+	phones     phones
 	reliable   reliable            // an inbound call's provisional answers
 	acks       <-chan *sip.Request // ACKs that came in the transaction of the INVITE
 	unacked    *unacked
@@ -288,7 +288,7 @@ func (c *call) answeredAgain(ctx context.Context, res *sip.Response) {
 	if err != nil {
 		return
 	}
-	if e := c.earlies.with(tag); e != nil {
+	if e := c.phones.with(tag); e != nil {
 		fork.seq = e.peer.seq
 	}
 	var answer []byte

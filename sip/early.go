@@ -27,11 +27,11 @@ type early struct {
 	hungUp   bool // it did
 }
 
-// earlies are the early dialogs of one call, the one that was heard last at the end.
-type earlies []*early
+// phones are the early dialogs of one call, the one that was heard last at the end.
+type phones []*early
 
 // with returns the early dialog with a tag, nil if there is none.
-func (es earlies) with(tag string) *early {
+func (es phones) with(tag string) *early {
 	for _, e := range es {
 		if e.peer.remoteTag() == tag {
 			return e
@@ -41,7 +41,7 @@ func (es earlies) with(tag string) *early {
 }
 
 // heard returns the one whose sound is played: that of the last SDP.
-func (es earlies) heard() *early {
+func (es phones) heard() *early {
 	for _, e := range slices.Backward(es) {
 		if e.hasMedia && !e.over {
 			return e
@@ -62,10 +62,10 @@ func (t *trying) early(res *sip.Response) *early {
 	if to == nil || tagOf(to.Params) == "" {
 		return nil
 	}
-	if e := t.earlies.with(tagOf(to.Params)); e != nil {
+	if e := t.phones.with(tagOf(to.Params)); e != nil {
 		return e
 	}
-	if len(t.earlies) >= maxForks || res.StatusCode == earlyDialogTerminated {
+	if len(t.phones) >= maxForks || res.StatusCode == earlyDialogTerminated {
 		return nil
 	}
 	p, err := answeredBy(t.invite, res, t.network)
@@ -74,7 +74,7 @@ func (t *trying) early(res *sip.Response) *early {
 		return nil
 	}
 	e := &early{peer: p, sdp: t.sdp.clone()}
-	t.earlies = append(t.earlies, e)
+	t.phones = append(t.phones, e)
 	return e
 }
 
@@ -140,8 +140,8 @@ func (t *trying) described(e *early, res *sip.Response, reliably bool) (answer [
 // hear plays what an early dialog agreed, and no longer what another did.
 func (t *trying) hear(e *early, agreed media.PortMedia) {
 	e.media, e.hasMedia = agreed, true
-	if i := slices.Index(t.earlies, e); i >= 0 {
-		t.earlies = append(slices.Delete(t.earlies, i, i+1), e)
+	if i := slices.Index(t.phones, e); i >= 0 {
+		t.phones = append(slices.Delete(t.phones, i, i+1), e)
 	}
 	t.agree(agreed)
 }
@@ -149,7 +149,7 @@ func (t *trying) hear(e *early, agreed media.PortMedia) {
 // lost ends an early dialog; who was heard before is heard again.
 func (t *trying) lost(e *early) {
 	e.over = true
-	if last := t.earlies.heard(); last != nil && !t.leaving() {
+	if last := t.phones.heard(); last != nil && !t.leaving() {
 		t.agree(last.media)
 	}
 }
@@ -158,7 +158,7 @@ func (t *trying) lost(e *early) {
 func (t *trying) handleEarly(r request) {
 	defer close(r.handled)
 	t.catchUp() // what it said before made the early dialog
-	e := t.earlies.with(tagOf(r.From().Params))
+	e := t.phones.with(tagOf(r.From().Params))
 	switch {
 	case r.IsAck():
 		return

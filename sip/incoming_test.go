@@ -64,21 +64,23 @@ func TestIncomingCallIsHungUpHere(t *testing.T) {
 	for _, scenario := range []string{"uac_wait_bye", "uac_no_ack"} {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
-			in := newCallers(nil)
-			g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
-			phone := callIn(t, g, scenario, "udp", "-nr")
-			leg := in.leg(t)
-			leg.Answer()
-			want := dialogs.Cause{Details: byThisEnd}
-			if scenario == "uac_no_ack" {
-				want = dialogs.Cause{Reason: dialogs.Error, Details: "no ACK came"}
-			} else {
-				await(t, leg, dialogs.LegAnswered)
-				leg.Hangup(0)
-			}
-			require.Equal(t, want, end(t, leg))
-			phone.passed()
-			g.idle(t)
+			overBoth(t, func(t *testing.T, transport string) {
+				in := newCallers(nil)
+				g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+				phone := callIn(t, g, scenario, transport, "-nr")
+				leg := in.leg(t)
+				leg.Answer()
+				want := dialogs.Cause{Details: byThisEnd}
+				if scenario == "uac_no_ack" {
+					want = dialogs.Cause{Reason: dialogs.Error, Details: "no ACK came"}
+				} else {
+					await(t, leg, dialogs.LegAnswered)
+					leg.Hangup(0)
+				}
+				require.Equal(t, want, end(t, leg))
+				phone.passed()
+				g.idle(t)
+			})
 		})
 	}
 }
@@ -100,23 +102,29 @@ func TestIncomingCallVariants(t *testing.T) {
 	} {
 		t.Run(c.scenario, func(t *testing.T) {
 			t.Parallel()
-			in := newCallers(nil)
-			g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
-			phone := callIn(t, g, c.scenario, "udp", c.args...)
-			leg := in.leg(t)
-			leg.Answer()
-			agreed := await(t, leg, dialogs.LegMedia)
-			if c.scenario == "uac_late_offer" {
-				require.Equal(t, media.PCMA, agreed.Media.Law)
+			transports := []string{"udp", "tcp"}
+			if c.scenario == "uac_repeat" { // over TCP nothing is repeated
+				transports = transports[:1]
 			}
-			await(t, leg, dialogs.LegAnswered)
-			require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
-			phone.passed()
-			g.idle(t)
-			seen := in.calls()
-			require.Len(t, seen, 1)
-			require.Equal(t, c.to, seen[0].To)
-			require.Equal(t, c.uui, seen[0].UserToUser)
+			overEach(t, transports, func(t *testing.T, transport string) {
+				in := newCallers(nil)
+				g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+				phone := callIn(t, g, c.scenario, transport, c.args...)
+				leg := in.leg(t)
+				leg.Answer()
+				agreed := await(t, leg, dialogs.LegMedia)
+				if c.scenario == "uac_late_offer" {
+					require.Equal(t, media.PCMA, agreed.Media.Law)
+				}
+				await(t, leg, dialogs.LegAnswered)
+				require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+				phone.passed()
+				g.idle(t)
+				seen := in.calls()
+				require.Len(t, seen, 1)
+				require.Equal(t, c.to, seen[0].To)
+				require.Equal(t, c.uui, seen[0].UserToUser)
+			})
 		})
 	}
 }
@@ -147,15 +155,17 @@ func TestIncomingCallIsRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			in := newCallers(c.decide)
-			g := startAgent(t, Config{Trunks: c.trunks, TokenCalls: c.tokenCalls}, in)
-			phone := callIn(t, g, c.scenario, "udp", "-key", "status", c.status)
-			phone.passed()
-			require.Len(t, in.calls(), c.asked)
-			require.Contains(t, phone.messages(), c.contains)
-			open, resting := g.ports.InUse()
-			require.Zero(t, open+resting, "a media port was spent")
-			g.idle(t)
+			overBoth(t, func(t *testing.T, transport string) {
+				in := newCallers(c.decide)
+				g := startAgent(t, Config{Trunks: c.trunks, TokenCalls: c.tokenCalls}, in)
+				phone := callIn(t, g, c.scenario, transport, "-key", "status", c.status)
+				phone.passed()
+				require.Len(t, in.calls(), c.asked)
+				require.Contains(t, phone.messages(), c.contains)
+				open, resting := g.ports.InUse()
+				require.Zero(t, open+resting, "a media port was spent")
+				g.idle(t)
+			})
 		})
 	}
 }
@@ -188,15 +198,21 @@ func TestRingingCallEnds(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			in := newCallers(nil)
-			g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
-			phone := callIn(t, g, c.scenario, "udp", c.args...)
-			leg := in.leg(t)
-			c.act(g, leg)
-			require.Equal(t, dialogs.Cause{Details: c.want}, end(t, leg))
-			leg.Answer() // comes too late and changes nothing
-			phone.passed()
-			g.idle(t)
+			transports := []string{"udp", "tcp"}
+			if c.name == "stopping" { // it takes the connection along, before the ACK
+				transports = transports[:1]
+			}
+			overEach(t, transports, func(t *testing.T, transport string) {
+				in := newCallers(nil)
+				g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+				phone := callIn(t, g, c.scenario, transport, c.args...)
+				leg := in.leg(t)
+				c.act(g, leg)
+				require.Equal(t, dialogs.Cause{Details: c.want}, end(t, leg))
+				leg.Answer() // comes too late and changes nothing
+				phone.passed()
+				g.idle(t)
+			})
 		})
 	}
 }

@@ -144,7 +144,7 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 		if err != nil {
 			return *failed("trunk " + t.Name + ": " + describe(err)), !c.rang && ctx.Err() == nil
 		}
-		cause = causeOf(res.StatusCode, res.Reason)
+		cause = refusedBy(res)
 		if res.StatusCode != sip.StatusServiceUnavailable {
 			c.place.Worked()
 		}
@@ -163,6 +163,34 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 			return cause, false
 		}
 	}
+}
+
+// refusedBy is what a final refusal means. A redirection is told with its first choice, and not followed: a callee shall
+// not send our account's calls, at its cost, wherever it likes; the application can call that number itself.
+func refusedBy(res *sip.Response) dialogs.Cause {
+	cause := causeOf(res.StatusCode, res.Reason)
+	if res.StatusCode >= 400 {
+		return cause
+	}
+	best := -1.0
+	for _, h := range res.GetHeaders("Contact") {
+		contact, ok := h.(*sip.ContactHeader)
+		if !ok || contact.Address.Host == "" {
+			continue
+		}
+		q := 1.0
+		if value, ok := contact.Params.Get("q"); ok {
+			if n, err := strconv.ParseFloat(value, 64); err == nil {
+				q = n
+			}
+		}
+		if q > best {
+			best = q
+			target := sip.Uri{Scheme: contact.Address.Scheme, User: contact.Address.User, Host: contact.Address.Host, Port: contact.Address.Port}
+			cause.Details = printable(strconv.Itoa(res.StatusCode)+" "+reasonPhrase(res.StatusCode)+": "+target.String(), 200)
+		}
+	}
+	return cause
 }
 
 // retryAfter returns how long the sender of a 503 wants to be left alone (RFC 3261 §20.33); 0: it does not say.
@@ -257,7 +285,7 @@ func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*s
 		return nil, err
 	}
 	c.emitCalling()
-	c.earlies = nil
+	c.phones = nil
 	tx.OnRetransmission(func(res *sip.Response) {
 		select {
 		case c.answers <- res:
@@ -401,7 +429,7 @@ func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Respo
 	if err != nil {
 		return *failed("the answer cannot be used: " + err.Error())
 	}
-	e := c.earlies.with(p.remoteTag())
+	e := c.phones.with(p.remoteTag())
 	if e != nil {
 		p.seq, p.theirs, c.sdp = e.peer.seq, e.peer.theirs, e.sdp
 	}
@@ -443,7 +471,7 @@ func (c *call) finalSDP(e *early, res *sip.Response) (agreed media.PortMedia, an
 		return agreed, nil, err
 	case e != nil && e.hasMedia:
 		return e.media, nil, nil
-	case len(c.earlies) == 0 && c.hasMedia: // a far end that gave no tag before
+	case len(c.phones) == 0 && c.hasMedia: // a far end that gave no tag before
 		return c.media, nil, nil
 	}
 	return agreed, nil, errors.New("no SDP in the answer")

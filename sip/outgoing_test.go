@@ -86,12 +86,12 @@ func TestOutgoingCallIsRefused(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.scenario, func(t *testing.T) {
 			t.Parallel()
-			phone := startSIPp(t, c.scenario, "udp")
-			g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-			leg := dial(t, g)
-			require.Equal(t, c.want, end(t, leg))
-			phone.passed()
-			g.idle(t)
+			overBoth(t, func(t *testing.T, transport string) {
+				g, phone, leg := callOut(t, c.scenario, transport, nil)
+				require.Equal(t, c.want, end(t, leg))
+				phone.passed()
+				g.idle(t)
+			})
 		})
 	}
 }
@@ -109,30 +109,30 @@ func TestOutgoingCallIsCancelled(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.scenario, func(t *testing.T) {
 			t.Parallel()
-			phone := startSIPp(t, c.scenario, "udp")
-			g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-			leg := dial(t, g)
-			if c.ringing {
-				await(t, leg, dialogs.LegRinging)
-			}
-			leg.Hangup(0)
-			leg.Hangup(486)
-			require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
-			phone.passed()
-			g.idle(t)
+			overBoth(t, func(t *testing.T, transport string) {
+				g, phone, leg := callOut(t, c.scenario, transport, nil)
+				if c.ringing {
+					await(t, leg, dialogs.LegRinging)
+				}
+				leg.Hangup(0)
+				leg.Hangup(486)
+				require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+				phone.passed()
+				g.idle(t)
+			})
 		})
 	}
 }
 
 func TestOutgoingCallIsHungUpThere(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_bye", "udp")
-	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
-	phone.passed()
-	g.idle(t)
+	overBoth(t, func(t *testing.T, transport string) {
+		g, phone, leg := callOut(t, "uas_bye", transport, nil)
+		await(t, leg, dialogs.LegAnswered)
+		require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestChallengeIsAnswered(t *testing.T) {
@@ -167,45 +167,45 @@ func TestChallengeIsAnswered(t *testing.T) {
 
 func TestFarEndHoldsAndResumes(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_hold", "udp")
-	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	first := await(t, leg, dialogs.LegMedia)
-	await(t, leg, dialogs.LegAnswered)
-	held := await(t, leg, dialogs.LegMedia)
-	require.Same(t, first.Port, held.Port)
-	require.False(t, held.Media.Send)
-	require.True(t, held.Media.Receive)
-	resumed := await(t, leg, dialogs.LegMedia)
-	require.True(t, resumed.Media.Send && resumed.Media.Receive)
-	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
-	phone.passed()
-	g.idle(t)
+	overBoth(t, func(t *testing.T, transport string) {
+		g, phone, leg := callOut(t, "uas_hold", transport, nil)
+		first := await(t, leg, dialogs.LegMedia)
+		await(t, leg, dialogs.LegAnswered)
+		held := await(t, leg, dialogs.LegMedia)
+		require.Same(t, first.Port, held.Port)
+		require.False(t, held.Media.Send)
+		require.True(t, held.Media.Receive)
+		resumed := await(t, leg, dialogs.LegMedia)
+		require.True(t, resumed.Media.Send && resumed.Media.Receive)
+		require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestEarlyMediaIsHeardBeforeTheAnswer(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_early_media", "udp")
-	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	require.Equal(t, dialogs.LegMedia, next(t, leg).Kind)
-	require.Equal(t, dialogs.LegRinging, next(t, leg).Kind)
-	require.Equal(t, dialogs.LegAnswered, next(t, leg).Kind)
-	leg.Hangup(0)
-	end(t, leg)
-	phone.passed()
+	overBoth(t, func(t *testing.T, transport string) {
+		_, phone, leg := callOut(t, "uas_early_media", transport, nil)
+		require.Equal(t, dialogs.LegMedia, next(t, leg).Kind)
+		require.Equal(t, dialogs.LegRinging, next(t, leg).Kind)
+		require.Equal(t, dialogs.LegAnswered, next(t, leg).Kind)
+		leg.Hangup(0)
+		end(t, leg)
+		phone.passed()
+	})
 }
 
 func TestRepeatedAnswerIsAcknowledgedAgain(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_repeat", "udp", "-nr")
-	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	require.Eventually(t, func() bool { return strings.Count(phone.messages(), "\nACK sip:") >= 2 }, patience, 10*time.Millisecond)
-	leg.Hangup(0)
-	end(t, leg)
-	phone.passed()
+	overBoth(t, func(t *testing.T, transport string) {
+		_, phone, leg := callOut(t, "uas_repeat", transport, nil, "-nr")
+		await(t, leg, dialogs.LegAnswered)
+		require.Eventually(t, func() bool { return strings.Count(phone.messages(), "\nACK sip:") >= 2 }, patience, 10*time.Millisecond)
+		leg.Hangup(0)
+		end(t, leg)
+		phone.passed()
+	})
 }
 
 func TestSecondTrunkTakesOver(t *testing.T) {
@@ -281,38 +281,38 @@ func TestStoppingHangsUp(t *testing.T) {
 
 func TestByeWithoutAnswerEndsTheLeg(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_deaf", "udp")
-	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	phone.passed() // it is gone
-	leg.Hangup(0)
-	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
-	g.idle(t)
+	overBoth(t, func(t *testing.T, transport string) {
+		g, phone, leg := callOut(t, "uas_deaf", transport, nil)
+		await(t, leg, dialogs.LegAnswered)
+		phone.passed() // it is gone
+		leg.Hangup(0)
+		require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+		g.idle(t)
+	})
 }
 
 func TestRouteSetIsFollowed(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_route", "udp")
-	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	leg.Hangup(0)
-	end(t, leg)
-	phone.passed()
+	overBoth(t, func(t *testing.T, transport string) {
+		_, phone, leg := callOut(t, "uas_route", transport, nil)
+		await(t, leg, dialogs.LegAnswered)
+		leg.Hangup(0)
+		end(t, leg)
+		phone.passed()
+	})
 }
 
 func TestOtherForksAreHungUp(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_fork", "udp")
-	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	require.Eventually(t, func() bool { return strings.Contains(phone.messages(), "\nBYE sip:") }, patience, 10*time.Millisecond)
-	leg.Hangup(0)
-	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
-	phone.passed()
-	g.idle(t)
+	overBoth(t, func(t *testing.T, transport string) {
+		g, phone, leg := callOut(t, "uas_fork", transport, nil)
+		await(t, leg, dialogs.LegAnswered)
+		require.Eventually(t, func() bool { return strings.Contains(phone.messages(), "\nBYE sip:") }, patience, 10*time.Millisecond)
+		leg.Hangup(0)
+		require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestListenerOnEveryAddress(t *testing.T) {

@@ -109,6 +109,11 @@ func TestSameCallByTwoWaysIsOne(t *testing.T) {
 	require.NoError(t, err)
 	leg := in.leg(t)
 	require.Contains(t, p.ask(p.request("INVITE", "two")), "SIP/2.0 482 Loop Detected")
+	_, err = p.conn.Write([]byte(p.request("INVITE", "three", "CSeq: 1", "CSeq: 2"))) // another try, with credentials say
+	require.NoError(t, err)
+	other := in.leg(t)
+	other.Hangup(0)
+	require.Equal(t, byThisEnd, end(t, other).Details)
 	leg.Hangup(0)
 	require.Equal(t, byThisEnd, end(t, leg).Details)
 	g.idle(t)

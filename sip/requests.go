@@ -28,6 +28,27 @@ func tagRequest(req *sip.Request) {
 	}
 }
 
+// tagCancel gives a CANCEL the tag of the call that it ends, since the transaction layer answers it (RFC 3261 §9.2).
+func (a *Agent) tagCancel(req *sip.Request) {
+	if wellFormed(req) != nil || req.To().Params.Has("tag") {
+		return
+	}
+	key := callKey{req.CallID().Value(), mergeTag(tagOf(req.From().Params), req.CSeq().SeqNo)}
+	if tag := a.tagOfCall(key); tag != "" {
+		req.To().Params.Add("tag", tag)
+	}
+}
+
+// tagOfCall returns our tag in a call, empty if there is none under key.
+func (a *Agent) tagOfCall(key callKey) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c := a.calls[key]; c != nil && len(c.keys) > 0 {
+		return c.keys[0].tag
+	}
+	return ""
+}
+
 // onRequest is what the library calls, in a goroutine of its own, for every new transaction.
 func (a *Agent) onRequest(req *sip.Request, tx *sip.ServerTx) {
 	defer tx.TerminateGracefully()

@@ -21,6 +21,18 @@ func reasonPhrase(status int) string {
 		return "Queued"
 	case 183:
 		return "Session Progress"
+	case 199:
+		return "Early Dialog Terminated"
+	case 300:
+		return "Multiple Choices"
+	case 301:
+		return "Moved Permanently"
+	case 302:
+		return "Moved Temporarily"
+	case 305:
+		return "Use Proxy"
+	case 380:
+		return "Alternative Service"
 	case 480:
 		return "Temporarily Unavailable"
 	case 481:
