@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -76,6 +77,9 @@ type call struct {
 	reliable   reliable            // an inbound call's provisional answers
 	acks       <-chan *sip.Request // ACKs that came in the transaction of the INVITE
 	unacked    *unacked
+	transfers  transfers
+
+	known atomic.Pointer[reference] // what others may know of the call; written by its goroutine
 }
 
 // callKey finds a call: our tag is random, and the call checks the far end's tag itself.
@@ -125,12 +129,6 @@ func (c *call) Hold(bool) {}
 // SendKey is part of dialogs.Leg.
 func (c *call) SendKey(byte, time.Duration) {}
 
-// Refer is part of dialogs.Leg.
-func (c *call) Refer(dialogs.Refer) {}
-
-// Referred is part of dialogs.Leg.
-func (c *call) Referred(int) {}
-
 // live runs the whole life of the call and reports its end, whatever happens in it. It is false when that was a panic.
 func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
 	cause, ok := c.guard(life)
@@ -139,6 +137,7 @@ func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
 	}
 	c.agent.forget(c)
 	c.place.Release()
+	c.transfers.alarm.stop()
 	close(c.done)
 	c.unhold()
 	c.log.Info("sip: call ended", "reason", string(cause.Reason), "details", cause.Details)
@@ -177,6 +176,8 @@ func (c *call) leaving() bool {
 // talk is the call from its 2xx to its BYE.
 func (c *call) talk(ctx context.Context) dialogs.Cause {
 	c.up = true
+	before := c.known.Load()
+	c.introduce(&c.peer, false, before != nil && before.inbound)
 	hung, draining := c.hung.ch, c.agent.draining.ch
 	for {
 		if c.leaving() {
@@ -245,6 +246,9 @@ func (c *call) handle(r request) (over bool) {
 		return true
 	}
 	c.serve(r)
+	if c.up && (r.Method == sip.INVITE || r.Method == sip.UPDATE) { // its Contact may have changed
+		c.introduce(&c.peer, false, c.known.Load().inbound)
+	}
 	return false
 }
 
@@ -253,6 +257,10 @@ func (c *call) serve(r request) {
 	switch r.Method {
 	case sip.INVITE:
 		c.reinvited(r)
+	case sip.REFER:
+		c.referred(r)
+	case sip.NOTIFY:
+		c.notified(r)
 	case sip.OPTIONS:
 		c.agent.respond(r.Request, r.tx, 200)
 	case sip.PRACK:

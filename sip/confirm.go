@@ -95,6 +95,7 @@ func (c *call) acknowledged(ack *sip.Request) {
 	}
 	u.again.Stop()
 	c.unacked = nil
+	c.inbox.post(c.referWaiting)
 	if u.offered {
 		agreed, err := c.sdp.accept(ack.Body())
 		if err != nil {

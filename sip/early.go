@@ -94,6 +94,9 @@ func (t *trying) progressed(res *sip.Response) {
 	case reliably && e.rseq != 0 && rseq != e.rseq+1:
 		return // a repetition, or one before it was lost and comes again (RFC 3262 §4)
 	}
+	if e != nil {
+		t.introduce(&e.peer, true, false)
+	}
 	var answer []byte
 	if len(res.Body()) > 0 && !t.leaving() {
 		answer = t.described(e, res, reliably)

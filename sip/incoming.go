@@ -91,11 +91,20 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 		a.refuse(c, req, tx, errs.New(errs.Forbidden, "the sender belongs to no trunk"))
 		return nil
 	}
-	in := dialogs.Incoming{Source: source, To: userOf(req.Recipient), From: callerOf(req, t), UserToUser: userToUserOf(req)}
+	replaces, status, why := a.replaced(req, t)
+	if status != 0 {
+		a.reject(c, req, tx, status, why)
+		return nil
+	}
+	in := dialogs.Incoming{Replaces: replaces, Source: source, To: userOf(req.Recipient), From: callerOf(req, t), UserToUser: userToUserOf(req)}
 	if t != nil {
 		in.Trunk, in.Account = t.Name, t.Account
 	}
 	accept, err := a.callers.Incoming(ctx, in)
+	if err != nil && replaces != nil && errs.CodeOf(err) == errs.NotFound {
+		a.reject(c, req, tx, sip.StatusCallTransactionDoesNotExists, errs.MessageOf(err)) // RFC 3891 §3
+		return nil
+	}
 	if err != nil {
 		a.refuse(c, req, tx, err)
 		return nil

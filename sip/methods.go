@@ -10,9 +10,9 @@ import (
 // What this agent does, told in Allow and Supported: exactly this, and nowhere else.
 const (
 	// allowed lists the methods that call.serve and Agent.dispatch know.
-	allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK"
+	allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, REFER, NOTIFY"
 	// supported lists the option tags that a peer may require of us.
-	supported = "100rel, 199"
+	supported = "100rel, 199, replaces"
 )
 
 // unsupported lists what a request requires and we do not know; empty: nothing.
@@ -33,4 +33,4 @@ func unsupported(req *sip.Request) string {
 // withinOnly are the methods that mean something only within a call: outside they are answered 481.
 //
 //nolint:gochecknoglobals // a constant table
-var withinOnly = []sip.RequestMethod{sip.BYE, sip.INFO, sip.PRACK, sip.UPDATE}
+var withinOnly = []sip.RequestMethod{sip.BYE, sip.INFO, sip.NOTIFY, sip.PRACK, sip.UPDATE}

@@ -69,6 +69,8 @@ func checkDial(d dialogs.Dial) error {
 		return errs.New(errs.Invalid, "to: control characters are not allowed")
 	case !isE164(d.From) && d.From != dialogs.FromUnknown && d.From != dialogs.FromRestricted:
 		return errs.New(errs.Invalid, "from: %q is neither E.164 nor UNKNOWN or RESTRICTED", printable(d.From, 60))
+	case hasControl(d.Replaces) || hasControl(d.ReferredBy):
+		return errs.New(errs.Invalid, "replaces: control characters are not allowed")
 	case hasControl(d.UserToUser):
 		return errs.New(errs.Invalid, "userToUser: control characters are not allowed")
 	}
@@ -246,6 +248,13 @@ func (c *call) invite(d dialogs.Dial, t *trunk, network, hop string) (*sip.Reque
 	req.AppendHeader(sip.NewHeader("Accept", sdpType))
 	if d.UserToUser != "" {
 		req.AppendHeader(sip.NewHeader(headerUUI, d.UserToUser))
+	}
+	if d.Replaces != "" { // without Require, who does not know it takes the call beside the one that it is to replace
+		req.AppendHeader(sip.NewHeader(headerReplaces, d.Replaces))
+		req.AppendHeader(sip.NewHeader("Require", "replaces"))
+	}
+	if d.ReferredBy != "" {
+		req.AppendHeader(sip.NewHeader(headerReferredBy, d.ReferredBy))
 	}
 	req.AppendHeader(sip.NewHeader("Supported", supported))
 	req.SetBody(nil)

@@ -90,6 +90,8 @@ func (a *Agent) dispatch(ctx context.Context, req *sip.Request, tx *sip.ServerTx
 		a.respond(req, tx, status)
 	case slices.Contains(withinOnly, req.Method):
 		a.respond(req, tx, 481)
+	case req.Method == sip.REFER:
+		a.respond(req, tx, sip.StatusForbidden, a.warning("a transfer is asked for within its call"))
 	default:
 		a.respond(req, tx, 405)
 	}

@@ -43,6 +43,7 @@ func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dia
 		c.agent.respond(req, tx, offerStatus(err), c.agent.warning(err.Error()))
 		return *failed(err.Error())
 	}
+	c.introduce(&c.peer, true, true)
 	cause := r.wait(ctx)
 	c.reliable.stop()
 	if cause != nil {
