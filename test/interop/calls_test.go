@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"tandem/gateway"
 	"tandem/test/audio"
 	"tandem/test/harness"
 )
@@ -49,15 +50,33 @@ func requireTone(t *testing.T, samples []int16, rate int, hz float64) {
 	require.Greater(t, audio.MedianSNR(last, rate, hz), 20.0)
 }
 
+// way is how a softphone is reached.
+type way struct{ name, transport, srtp string }
+
+func ways() []way {
+	return []way{{"UDP", "udp", ""}, {"TCP", "tcp", ""}, {"TLS", "tls", ""}}
+}
+
+// config is a gateway's configuration with one trunk to the softphone, which may call in over it.
+func (w way) config(t *testing.T, ca authority, phone *baresip) gateway.Config {
+	t.Helper()
+	cfg := harness.Config(t)
+	cfg.SIP.Listen = append(cfg.SIP.Listen, "tls://127.0.0.1:0")
+	cfg.SIP.TLSCert = ca.issue(t, t.TempDir(), "127.0.0.1")
+	cfg.SIP.TLSKey = cfg.SIP.TLSCert
+	cfg.SIP.TLSCA = ca.file
+	trunk := harness.Trunk("desk", phone.uri(w.transport))
+	cfg.Trunks = append(cfg.Trunks, trunk)
+	return cfg
+}
+
 // TestBaresipIsCalled calls the softphone and measures both directions.
 func TestBaresipIsCalled(t *testing.T) {
 	ca := newAuthority(t)
-	for _, transport := range []string{"udp", "tcp"} {
-		t.Run(transport, func(t *testing.T) {
-			phone := startBaresip(t, softphone{transport: transport, hz: phoneHz, ca: ca})
-			cfg := harness.Config(t)
-			cfg.Trunks = append(cfg.Trunks, harness.Trunk("desk", phone.uri(transport)))
-			r := openRoom(t, harness.Start(t, cfg))
+	for _, w := range ways() {
+		t.Run(w.name, func(t *testing.T) {
+			phone := startBaresip(t, softphone{transport: w.transport, srtp: w.srtp, hz: phoneHz, ca: ca})
+			r := openRoom(t, harness.Start(t, w.config(t, ca, phone)))
 
 			dialog := r.Call(t, r.phone, deskNumber)
 			r.WaitState(t, r.phone, dialog, "ANSWERED")
