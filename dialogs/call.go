@@ -2,6 +2,7 @@ package dialogs
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tandem/media"
@@ -24,7 +25,8 @@ type call struct {
 
 	closeOnce, stopOnce sync.Once
 
-	owned []Leg // all legs that it ever had; guarded by Service.mu
+	line  atomic.Pointer[Leg] // where keys go by SIP INFO
+	owned []Leg               // all legs that it ever had; guarded by Service.mu
 
 	// owned by run
 	d                 Dialog
@@ -35,8 +37,8 @@ type call struct {
 	old               Leg             // a leg that was replaced and is to end soon; nil: none
 	wait, part        *time.Timer     // of the transfer; of old
 	wishesHold        bool            // what the application asked for last
-	backlog           []change // saves that the database did not take yet, in order
-	lastTries         int      // attempts to save after the end
+	backlog           []change        // saves that the database did not take yet, in order
+	lastTries         int             // attempts to save after the end
 	ring, talk, retry *time.Timer
 
 	// the media side; subscriptions that come before there is a bridge wait for it
@@ -56,9 +58,6 @@ type answer struct {
 	d   Dialog
 	err error
 }
-
-// keysWaiting bounds how many pressed keys may wait for the database.
-const keysWaiting = 64
 
 func (s *Service) newCall(p sessions.Participant, d Dialog) *call {
 	return &call{
@@ -143,16 +142,5 @@ func (c *call) setApart(apart bool) {
 		} else {
 			c.bridge.Subscribe(src)
 		}
-	}
-}
-
-// pressed takes a key from the phone's packets, on their goroutine: it must not block.
-func (c *call) pressed(k media.Key) {
-	if !k.Ended {
-		return
-	}
-	select {
-	case c.keys <- k:
-	default: // nobody presses 64 keys while one is saved
 	}
 }

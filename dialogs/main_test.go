@@ -240,8 +240,7 @@ func (l *leg) Events() <-chan dialogs.LegEvent { return l.events }
 
 func (l *leg) Answer() { l.answers <- struct{}{} }
 
-func (l *leg) Progress(bool)               {}
-func (l *leg) SendKey(byte, time.Duration) {}
+func (l *leg) Progress(bool) {}
 
 func (l *leg) Hangup(status int) {
 	l.hangups <- status

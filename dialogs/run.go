@@ -181,7 +181,7 @@ func (c *call) onLeg(e LegEvent) {
 	case LegHold:
 		c.onHold(e)
 	case LegKey:
-		c.service.log.Debug("a leg's news that nobody follows", "dialog", c.d.ID, "kind", int(e.Kind))
+		c.onInfo(e.Key)
 	case LegRefer:
 		c.onRefer(e.Refer)
 	case LegReferred:
@@ -198,12 +198,13 @@ func (c *call) onMedia(port *media.Port, agreed media.PortMedia) {
 	if c.d.State == Terminated {
 		return
 	}
+	c.lineIs(c.leg)
 	if c.bridge != nil { // written by this goroutine only
 		c.bridge.Update(agreed)
 		return
 	}
 	bridge, err := c.service.engine.NewBridge(transcode.BridgeConfig{
-		Participant: c.d.Participant, Stream: c.d.ID, Port: port, Media: agreed, OnKey: c.pressed,
+		Participant: c.d.Participant, Stream: c.d.ID, Port: port, Media: agreed, OnKey: c.pressed, SendKey: c.sendInfo,
 	})
 	if err != nil {
 		c.service.log.Error("a phone has no sound", "dialog", c.d.ID, "error", err)
@@ -224,29 +225,6 @@ func (c *call) update(want State) (Dialog, error) {
 		return Dialog{}, refused(c.d, want)
 	}
 	return c.d, nil
-}
-
-func (c *call) onKey(k media.Key) {
-	if c.d.State == Terminated {
-		return // pressed after the end
-	}
-	e := webhooks.Event{
-		ID: eventID(), Account: c.d.Account, Name: webhooks.OnDtmf, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
-		Key: &webhooks.Key{Digit: string(rune(k.Digit)), Duration: k.Duration, Method: "rfc4733"},
-	}
-	c.save(change{key: &e})
-}
-
-// drainKeys takes up the keys that wait, so that they are reported before the end.
-func (c *call) drainKeys() {
-	for {
-		select {
-		case k := <-c.keys:
-			c.onKey(k)
-		default:
-			return
-		}
-	}
 }
 
 // step takes one input through the machine and performs its effects. It returns false when the state has no such

@@ -499,7 +499,7 @@ func (c *call) join() {
 		return
 	}
 	bridge, err := c.service.engine.NewBridge(transcode.BridgeConfig{
-		Participant: c.d.Participant, Stream: c.d.ID + "-target", Port: a.port, Media: a.media,
+		Participant: c.d.Participant, Stream: c.d.ID + "-target", Port: a.port, Media: a.media, SendKey: a.leg.SendKey,
 	})
 	if err != nil {
 		c.service.log.Error("a phone has no sound", "dialog", c.d.ID, "error", err)
@@ -554,6 +554,7 @@ func (c *call) replace() {
 	a, t := c.aim, c.d.Transfer
 	old := c.leg
 	c.leg, c.events = a.leg, a.events
+	c.lineIs(a.leg)
 	held := c.d.Hold
 	c.d.Hold = Hold{}
 	if c.bridge != nil {

@@ -9,6 +9,9 @@ import (
 // digits are the events of RFC 4733 §3.2 that are keys; the index is the event code. Codes above are no digits.
 const digits = "0123456789*#ABCD"
 
+// IsDigit says whether r is a key: 0-9, *, #, A-D.
+func IsDigit(r rune) bool { return r > 0 && strings.ContainsRune(digits, r) }
+
 const (
 	// keyTimeout ends a key whose end packets were all lost: five of the usual 50 ms updates did not come.
 	keyTimeout = 250 * time.Millisecond
