@@ -134,6 +134,7 @@ func (a *App) sipConfig() sip.Config {
 	cfg := sip.Config{
 		Listen: a.cfg.SIP.Listen, Advertise: a.cfg.SIP.Advertise, TokenCalls: a.cfg.SIP.TokenCalls,
 		TLSCert: a.cfg.SIP.TLSCert, TLSKey: a.cfg.SIP.TLSKey, TLSCA: a.cfg.SIP.TLSCA,
+		SessionExpires: a.cfg.SIP.SessionExpires,
 	}
 	for _, t := range a.cfg.Trunks {
 		trunk := sip.Trunk{

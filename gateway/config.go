@@ -48,6 +48,8 @@ type SIPConfig struct {
 	TLSCA       string        `name:"tls-ca" yaml:"tlsCA" default:"" placeholder:"FILE" help:"Authorities that are trusted beside the system's; set: who connects over TLS must show a certificate of one of them."`
 	TokenCalls  string        `name:"token-calls" yaml:"tokenCalls" default:"any" placeholder:"any|trunks" help:"May a caller with a valid token come from outside every trunk."`
 	RingTimeout time.Duration `name:"ring-timeout" yaml:"ringTimeout" default:"60s" help:"How long an outbound call may ring."`
+	// SessionExpires is the session interval of RFC 4028.
+	SessionExpires time.Duration `name:"session-expires" yaml:"sessionExpires" default:"30m" help:"How long a call goes on without a refresh by either end (session timer, RFC 4028); at least 90s."`
 }
 
 // MediaConfig is where RTP and WebRTC flow.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"tandem/api"
 	"tandem/webhooks"
@@ -140,6 +141,9 @@ func (c *Config) validateSIP() error {
 	}
 	if c.SIP.TokenCalls != "any" && c.SIP.TokenCalls != "trunks" {
 		return fmt.Errorf("sip.tokenCalls: %q should be any or trunks", c.SIP.TokenCalls)
+	}
+	if c.SIP.SessionExpires < 90*time.Second {
+		return fmt.Errorf("sip.sessionExpires: %s should be at least 90s, such as 30m", c.SIP.SessionExpires)
 	}
 	if c.SIP.RingTimeout <= 0 {
 		return fmt.Errorf("sip.ringTimeout: %s should be longer than 0, such as 60s", c.SIP.RingTimeout)

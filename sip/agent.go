@@ -72,6 +72,12 @@ func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = defaultDrain
 	}
+	if cfg.SessionExpires == 0 {
+		cfg.SessionExpires = defaultSessionExpires
+	}
+	if cfg.minSession == 0 {
+		cfg.minSession = minSessionExpires
+	}
 	realm := cfg.Domain
 	if realm == "" {
 		realm = "tandem"

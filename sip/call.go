@@ -79,7 +79,11 @@ type call struct {
 	unacked    *unacked
 	transfers  transfers
 
-	known atomic.Pointer[reference] // what others may know of the call; written by its goroutine
+	known   atomic.Pointer[reference] // what others may know of the call; written by its goroutine
+	change  change
+	timer   sessionTimer
+	told    dialogs.Hold // by LegHold
+	keysOut []media.Key  // to be sent by INFO; the first is on its way
 }
 
 // callKey finds a call: our tag is random, and the call checks the far end's tag itself.
@@ -93,7 +97,7 @@ func mergeTag(theirs string, seq uint32) string {
 
 func (a *Agent) newCall(log *slog.Logger) *call {
 	return &call{
-		agent: a, log: log, accepted: newLatch(), hung: newLatch(), cancelled: newLatch(),
+		agent: a, log: log, timer: sessionTimer{wanted: a.cfg.SessionExpires, least: a.cfg.minSession}, accepted: newLatch(), hung: newLatch(), cancelled: newLatch(),
 		requests: make(chan request, requestBuffer), answers: make(chan *sip.Response, requestBuffer), progress: make(chan bool, 1),
 		events: make(chan dialogs.LegEvent, eventBuffer), done: make(chan struct{}), inbox: newInbox(),
 	}
@@ -123,12 +127,6 @@ func (c *call) Progress(early bool) {
 	}
 }
 
-// Hold is part of dialogs.Leg.
-func (c *call) Hold(bool) {}
-
-// SendKey is part of dialogs.Leg.
-func (c *call) SendKey(byte, time.Duration) {}
-
 // live runs the whole life of the call and reports its end, whatever happens in it. It is false when that was a panic.
 func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
 	cause, ok := c.guard(life)
@@ -139,6 +137,7 @@ func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
 	c.place.Release()
 	c.transfers.alarm.stop()
 	close(c.done)
+	c.untimed()
 	c.unhold()
 	c.log.Info("sip: call ended", "reason", string(cause.Reason), "details", cause.Details)
 	c.events <- dialogs.LegEvent{Kind: dialogs.LegEnded, Cause: cause} // eventReserve holds its place
@@ -178,6 +177,7 @@ func (c *call) talk(ctx context.Context) dialogs.Cause {
 	c.up = true
 	before := c.known.Load()
 	c.introduce(&c.peer, false, before != nil && before.inbound)
+	c.timed()
 	hung, draining := c.hung.ch, c.agent.draining.ch
 	for {
 		if c.leaving() {
@@ -190,6 +190,7 @@ func (c *call) talk(ctx context.Context) dialogs.Cause {
 			}
 			return dialogs.Cause{Details: byThisEnd}
 		}
+		c.pursue()
 		var again, deadline <-chan time.Time
 		if c.unacked != nil {
 			again, deadline = c.unacked.again.C, c.unacked.deadline
@@ -256,7 +257,7 @@ func (c *call) handle(r request) (over bool) {
 func (c *call) serve(r request) {
 	switch r.Method {
 	case sip.INVITE:
-		c.reinvited(r)
+		c.changed(r)
 	case sip.REFER:
 		c.referred(r)
 	case sip.NOTIFY:
@@ -265,9 +266,11 @@ func (c *call) serve(r request) {
 		c.agent.respond(r.Request, r.tx, 200)
 	case sip.PRACK:
 		c.pracked(r)
+	case sip.INFO:
+		c.informed(r)
 	case sip.UPDATE:
 		if c.up {
-			c.agent.respond(r.Request, r.tx, 405)
+			c.changed(r)
 		} else {
 			c.updated(r)
 		}

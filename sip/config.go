@@ -43,6 +43,10 @@ type Config struct {
 	Book       *trunks.Book // where the trunks are looked up, as they are at that time
 	// DrainTimeout is how long Serve waits for calls to hang up; 0: 5 s.
 	DrainTimeout time.Duration
+	// SessionExpires is how long a call may go on without a refresh by either end (RFC 4028); 0: 30 min. At least 90 s.
+	SessionExpires time.Duration
+
+	minSession time.Duration // the least that others may ask for; 0: 90 s
 
 	nameservers []string // host:port, instead of those of this machine: for tests
 }
@@ -54,6 +58,9 @@ func (c *Config) validate() error {
 	}
 	if !slices.Contains([]string{"", TokenCallsAny, TokenCallsTrunks}, c.TokenCalls) {
 		return fmt.Errorf("sip.tokenCalls: %q is neither any nor trunks", c.TokenCalls)
+	}
+	if c.SessionExpires != 0 && c.minSession == 0 && c.SessionExpires < minSessionExpires {
+		return fmt.Errorf("sip.sessionExpires: %s should be at least 90s", c.SessionExpires)
 	}
 	secure := slices.ContainsFunc(c.Listen, func(uri string) bool {
 		return strings.HasPrefix(uri, "tls:") || strings.HasPrefix(uri, "wss:")

@@ -20,52 +20,9 @@ type unacked struct {
 	deadline <-chan time.Time
 }
 
-// reinvited answers a change of the session (RFC 3261 §14.2). When it cannot be made, the session stays as it was.
-func (c *call) reinvited(r request) {
-	if c.unacked != nil {
-		c.agent.respond(r.Request, r.tx, 491)
-		return
-	}
-	if extensions := unsupported(r.Request); extensions != "" {
-		c.agent.respond(r.Request, r.tx, 420, sip.NewHeader("Unsupported", extensions))
-		return
-	}
-	if status := bodyStatus(r.Request); status != 0 {
-		c.agent.respond(r.Request, r.tx, status)
-		return
-	}
-	var body []byte
-	agreed, late := c.media, len(r.Body()) == 0
-	var err error
-	if late {
-		body, err = c.sdp.offer()
-	} else {
-		body, agreed, err = c.sdp.answer(r.Body())
-	}
-	if err != nil {
-		c.log.Info("sip: re-INVITE refused", "error", err)
-		c.agent.respond(r.Request, r.tx, offerStatus(err), c.agent.warning(err.Error()))
-		return
-	}
-	if err := c.peer.retarget(r.Contact()); err != nil {
-		c.agent.respond(r.Request, r.tx, 400, c.agent.warning(err.Error()))
-		return
-	}
-	if err := c.confirm(r.Request, r.tx, body, late, false); err != nil {
-		c.log.Info("sip: answering the re-INVITE failed", "error", err)
-		return
-	}
-	if !late {
-		c.agree(agreed)
-	}
-}
-
 // confirm sends a 2xx to an INVITE and starts to wait for the ACK.
 func (c *call) confirm(req *sip.Request, tx *sip.ServerTx, body []byte, offered, first bool) error {
-	res := response(req, 200, body)
-	res.AppendHeader(c.agent.contact(c.peer.network, req.Source()))
-	res.AppendHeader(sip.NewHeader("Allow", allowed))
-	res.AppendHeader(sip.NewHeader("Supported", supported))
+	res := c.accepted2xx(req, body)
 	if err := tx.Respond(res); err != nil {
 		return err
 	}

@@ -79,11 +79,14 @@ func (c *call) unhold() {
 	}
 }
 
-// agree takes what was negotiated and tells it when it is new.
+// agree takes what was negotiated and tells it when it is new, and so who keeps whom waiting.
 func (c *call) agree(m media.PortMedia) {
-	if c.hasMedia && m.Equal(c.media) {
-		return
+	if !c.hasMedia || !m.Equal(c.media) {
+		c.media, c.hasMedia = m, true
+		c.emit(dialogs.LegEvent{Kind: dialogs.LegMedia, Port: c.port, Media: m})
 	}
-	c.media, c.hasMedia = m, true
-	c.emit(dialogs.LegEvent{Kind: dialogs.LegMedia, Port: c.port, Media: m})
+	if hold := c.holding(); hold != c.told {
+		c.told = hold
+		c.emit(dialogs.LegEvent{Kind: dialogs.LegHold, Hold: hold})
+	}
 }

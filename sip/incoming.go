@@ -122,6 +122,9 @@ func (a *Agent) unacceptable(c *call, req *sip.Request) (status int, why string)
 	if extensions := unsupported(req); extensions != "" {
 		return sip.StatusBadExtension, extensions
 	}
+	if c.timer.tooShort(req) {
+		return statusIntervalTooSmall, "the session interval is too short"
+	}
 	if status := bodyStatus(req); status != 0 {
 		return status, "the body is no " + sdpType
 	}
@@ -155,5 +158,9 @@ func (a *Agent) reject(c *call, req *sip.Request, tx *sip.ServerTx, status int, 
 		a.respond(req, tx, status, sip.NewHeader("Unsupported", why))
 		return
 	}
-	a.respond(req, tx, status, a.warning(why))
+	headers := []sip.Header{a.warning(why)}
+	if status == statusIntervalTooSmall {
+		headers = append(headers, c.timer.minSE())
+	}
+	a.respond(req, tx, status, headers...)
 }

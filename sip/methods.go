@@ -10,9 +10,9 @@ import (
 // What this agent does, told in Allow and Supported: exactly this, and nowhere else.
 const (
 	// allowed lists the methods that call.serve and Agent.dispatch know.
-	allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, REFER, NOTIFY"
+	allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY"
 	// supported lists the option tags that a peer may require of us.
-	supported = "100rel, 199, replaces"
+	supported = "100rel, 199, replaces, timer"
 )
 
 // unsupported lists what a request requires and we do not know; empty: nothing.

@@ -154,6 +154,11 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 		case sip.StatusServiceUnavailable:
 			c.rest = retryAfter(res)
 			return cause, !c.rang
+		case statusIntervalTooSmall:
+			if !c.timer.refused(res) {
+				return cause, false
+			}
+			invite = c.slower(invite, network, hop)
 		case sip.StatusUnauthorized, sip.StatusProxyAuthRequired:
 			authorization, err := creds.answer(invite, res)
 			if err != nil {
@@ -257,6 +262,7 @@ func (c *call) invite(d dialogs.Dial, t *trunk, network, hop string) (*sip.Reque
 		req.AppendHeader(sip.NewHeader(headerReferredBy, d.ReferredBy))
 	}
 	req.AppendHeader(sip.NewHeader("Supported", supported))
+	c.timer.ask(req)
 	req.SetBody(nil)
 	if c.offerless = t.DelayedOffer; !c.offerless {
 		offer, err := c.sdp.offer()
@@ -267,6 +273,19 @@ func (c *call) invite(d dialogs.Dial, t *trunk, network, hop string) (*sip.Reque
 	}
 	a.remember(c, callKey{string(callID), tag})
 	return req, nil
+}
+
+// slower repeats an INVITE with the session interval that the far end wants (RFC 4028 §7.3).
+func (c *call) slower(invite *sip.Request, network, hop string) *sip.Request {
+	again := invite.Clone()
+	for _, name := range []string{"Via", "Session-Expires", "Min-SE"} {
+		for again.RemoveHeader(name) {
+		}
+	}
+	again.CSeq().SeqNo++
+	c.timer.ask(again)
+	c.agent.direct(again, network, hop)
+	return again
 }
 
 // authorize repeats an INVITE with credentials: another transaction of the same call (RFC 3261 §22.2).
@@ -443,6 +462,7 @@ func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Respo
 		p.seq, p.theirs, c.sdp = e.peer.seq, e.peer.theirs, e.sdp
 	}
 	c.peer = p
+	c.timer.answered(res)
 	agreed, answer, sdpErr := c.finalSDP(e, res)
 	ack, err := c.ackTo(&c.peer, invite, answer)
 	if err != nil {

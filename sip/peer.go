@@ -22,10 +22,25 @@ type peer struct {
 	remote  sip.ToHeader   // its, with its tag
 	target  sip.Uri        // its Contact
 	routes  []sip.Uri
-	network string // udp, tcp, tls, ws or wss
-	source  string // where its messages come from
-	seq     uint32 // CSeq of our last request
-	theirs  uint32 // CSeq of its last request
+	network string   // udp, tcp, tls, ws or wss
+	source  string   // where its messages come from
+	seq     uint32   // CSeq of our last request
+	theirs  uint32   // CSeq of its last request
+	placed  bool     // the call is ours, and so its Call-ID
+	allows  []string // the methods that it takes; nil: it did not say
+}
+
+// learn notes what a message of the far end says about it.
+func (p *peer) learn(msg sip.Message) {
+	var allows []string
+	for _, h := range msg.GetHeaders("Allow") {
+		for _, method := range splitList(h.Value()) {
+			allows = append(allows, strings.ToUpper(method))
+		}
+	}
+	if allows != nil {
+		p.allows = allows
+	}
 }
 
 var errNoContact = errors.New("no usable Contact")
@@ -34,8 +49,9 @@ var errNoContact = errors.New("no usable Contact")
 func answeredBy(invite *sip.Request, res *sip.Response, network string) (peer, error) {
 	p := peer{
 		callID: invite.CallID().Value(), local: *invite.From(), target: invite.Recipient, network: network,
-		source: res.Source(), seq: invite.CSeq().SeqNo,
+		source: res.Source(), seq: invite.CSeq().SeqNo, placed: true,
 	}
+	p.learn(res)
 	to := res.To()
 	if to == nil {
 		return p, errors.New("no To in the answer")
@@ -56,6 +72,7 @@ func calledBy(invite *sip.Request, network string) (peer, error) {
 		callID: invite.CallID().Value(), local: invite.To().AsFrom(), remote: invite.From().AsTo(), network: network,
 		source: invite.Source(), theirs: invite.CSeq().SeqNo,
 	}
+	p.learn(invite)
 	for _, h := range invite.GetHeaders("Record-Route") {
 		if r, ok := h.(*sip.RecordRouteHeader); ok {
 			p.routes = append(p.routes, r.Address)

@@ -39,11 +39,13 @@ func TestReferOfOurs(t *testing.T) {
 		{"refused with 403", "uas_refer_403", "x", "x", dialogs.Cause{Reason: dialogs.FarEndDeclined, Details: "403 Forbidden", SIPCode: 403}, nil},
 		{
 			"reports nothing, and says so", "uas_refer_no_report", "x", "x",
-			dialogs.Cause{Details: "202 Accepted; the far end reports no outcome", SIPCode: 202}, nil,
+			dialogs.Cause{Details: "202 Accepted; the far end reports no outcome", SIPCode: 202},
+			nil,
 		},
 		{
 			"ends its report", "uas_refer_ends_report", "x", "x",
-			dialogs.Cause{Reason: dialogs.Error, Details: "the far end ended its report without an outcome (timeout)"}, []int{202},
+			dialogs.Cause{Reason: dialogs.Error, Details: "the far end ended its report without an outcome (timeout)"},
+			[]int{202},
 		},
 	}
 	for _, c := range cases {
@@ -179,7 +181,8 @@ func TestReferOfTheFarEnd(t *testing.T) {
 		{"uac_refer_fails", "sip:205@127.0.0.1", dialogs.Refer{To: "sip:205@pbx.example", Trunk: "office"}, []int{486}},
 		{
 			"uac_refer_fails", "<sip:205@192.0.2.7:5070?Replaces=a%40b%3Bto-tag%3Dt%3Bfrom-tag%3Df>",
-			dialogs.Refer{To: "sip:205@192.0.2.7:5070", Trunk: "office", Replaces: "a@b;to-tag=t;from-tag=f"}, []int{486},
+			dialogs.Refer{To: "sip:205@192.0.2.7:5070", Trunk: "office", Replaces: "a@b;to-tag=t;from-tag=f"},
+			[]int{486},
 		},
 		{"uac_refer_bye", "<tel:+1-555-0105>", dialogs.Refer{To: "+15550105"}, nil},
 	}

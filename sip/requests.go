@@ -154,7 +154,11 @@ func (a *Agent) respond(req *sip.Request, tx *sip.ServerTx, status int, headers 
 		res.AppendHeader(sip.NewHeader("Supported", supported))
 	}
 	if status == sip.StatusUnsupportedMediaType || req.Method == sip.OPTIONS {
-		res.AppendHeader(sip.NewHeader("Accept", sdpType))
+		accept := sdpType
+		if req.Method == sip.INFO {
+			accept = relayType + ", " + keyType
+		}
+		res.AppendHeader(sip.NewHeader("Accept", accept))
 	}
 	if status == sip.StatusServiceUnavailable && res.GetHeader("Retry-After") == nil {
 		res.AppendHeader(sip.NewHeader("Retry-After", "10"))

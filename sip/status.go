@@ -33,6 +33,8 @@ func reasonPhrase(status int) string {
 		return "Use Proxy"
 	case 380:
 		return "Alternative Service"
+	case 422:
+		return "Session Interval Too Small"
 	case 480:
 		return "Temporarily Unavailable"
 	case 481:
