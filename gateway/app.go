@@ -140,8 +140,9 @@ func (a *App) sipConfig() sip.Config {
 		trunk := sip.Trunk{
 			Name: t.Name, Account: t.Account, URI: t.URI, TLSCert: t.TLSCert, TLSKey: t.TLSKey, Username: t.Username, Password: sip.Secret(t.Password),
 			InboundUsername: t.InboundUsername, InboundPassword: sip.Secret(t.InboundPassword),
-			Identity: t.Identity, Prefixes: t.Prefixes, Priority: t.Priority, Weight: t.Weight,
+			Identity: t.Identity, Prefixes: t.Prefixes, Priority: t.Priority, Weight: t.Weight, Register: t.Register,
 		}
+		trunk.Probe, _ = duration(t.Probe)
 		for _, codec := range t.Codecs {
 			if codec == "PCMU" || codec == "PCMA" {
 				trunk.Codecs = append(trunk.Codecs, codec)

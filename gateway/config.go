@@ -105,6 +105,7 @@ type TrunkConfig struct {
 	Username          string   `yaml:"username"`
 	Password          Secret   `yaml:"password"`
 	Register          bool     `yaml:"register"`
+	Probe             string   `yaml:"probe"` // a duration, how often it is asked whether it takes calls; empty or 0: never
 	Allow             []string `yaml:"allow"`
 	InboundUsername   string   `yaml:"inboundUsername"`
 	InboundPassword   Secret   `yaml:"inboundPassword"`

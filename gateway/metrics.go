@@ -18,5 +18,6 @@ func (a *App) metrics() http.Handler {
 	gauge("dialogs_live", "Dialogs that are not terminated.", func() float64 { return float64(a.calls.Live()) })
 	gauge("participants_live", "Participants with a device or a phone leg.", func() float64 { return float64(a.people.Live()) })
 	gauge("rtp_ports_open", "RTP ports that phone legs hold.", func() float64 { open, _ := a.ports.InUse(); return float64(open) })
+	registry.MustRegister(newTrunkMetrics(a.phone))
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }

@@ -268,6 +268,12 @@ func (c *Config) validateTrunks() error {
 		if t.URI != "" && !strings.HasPrefix(t.URI, "sip:") && !strings.HasPrefix(t.URI, "sips:") {
 			return fmt.Errorf("%s.uri: %q should be a SIP URI, such as sip:carrier.example.com;transport=udp, or empty", key, t.URI)
 		}
+		if probe, err := duration(t.Probe); err != nil || (probe != 0 && probe < time.Second) {
+			return fmt.Errorf("%s.probe: %q should be 0 (never) or a duration of at least 1s, such as 30s", key, t.Probe)
+		}
+		if t.Register && (t.URI == "" || t.Username == "") {
+			return fmt.Errorf("%s.register: needs %s.uri and %s.username", key, key, key)
+		}
 		if (t.TLSCert == "") != (t.TLSKey == "") {
 			return fmt.Errorf("%s.tlsCert and %s.tlsKey: both should be set, or neither", key, key)
 		}
@@ -326,8 +332,6 @@ func (t *TrunkConfig) validateUnsupported(key string) error {
 		return fmt.Errorf("%s.srtp: %q should be off; SRTP on trunks is not supported by this version", key, t.SRTP)
 	case t.DTMF != "" && t.DTMF != "rfc4733":
 		return fmt.Errorf("%s.dtmf: %q should be rfc4733; SIP INFO is not supported by this version", key, t.DTMF)
-	case t.Register:
-		return fmt.Errorf("%s.register: should be false; registration is not supported by this version", key)
 	case t.CountryCode != "":
 		return fmt.Errorf("%s.countryCode: should be empty; numbers are E.164 in this version", key)
 	case len(t.Headers) > 0:
@@ -347,6 +351,14 @@ func (c *Config) validateNumbers() error {
 		}
 	}
 	return nil
+}
+
+// duration reads a duration where none is 0.
+func duration(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	return time.ParseDuration(s)
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {

@@ -34,6 +34,7 @@ type Agent struct {
 	streams    *streams
 	certs      *certificates
 	resolver   *resolver
+	lines      contactLines
 	log        *slog.Logger
 	ports      *media.Ports
 	book       *trunks.Book
@@ -173,11 +174,21 @@ func (a *Agent) Serve(ctx context.Context, callers dialogs.Callers) error {
 		reading.Go(func() error { return l.serve(closing, a) })
 	}
 	reading.Go(func() error { return a.serveStreams(closing) })
+	minded := make(chan struct{})
+	go func() {
+		defer close(minded)
+		a.mindTrunks(hard, a.draining.ch)
+	}()
 	<-failed.Done()
 
 	a.draining.set(func() {})
 	a.waitForCalls(a.cfg.DrainTimeout)
+	select {
+	case <-minded:
+	case <-time.After(unregisterLimit):
+	}
 	cancel()
+	<-minded
 	a.mu.Lock()
 	a.running = nil
 	a.mu.Unlock()

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -19,21 +20,27 @@ func (a *Agent) start(ctx context.Context, req *sip.Request) (*sip.ClientTx, err
 
 // exchange sends a request other than INVITE and returns its final answer, nil if none came.
 func (a *Agent) exchange(ctx context.Context, req *sip.Request) *sip.Response {
+	res, _ := a.ask(ctx, req)
+	return res
+}
+
+// ask is exchange with the reason why no answer came.
+func (a *Agent) ask(ctx context.Context, req *sip.Request) (*sip.Response, error) {
 	tx, err := a.start(ctx, req)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer tx.Terminate()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return nil, ctx.Err()
 		case <-tx.Done():
 			a.mistrust(req, tx.Err())
-			return nil
+			return nil, cmp.Or(tx.Err(), sip.ErrTransactionTerminated)
 		case res := <-tx.Responses():
 			if !res.IsProvisional() {
-				return res
+				return res, nil
 			}
 		}
 	}
@@ -42,11 +49,12 @@ func (a *Agent) exchange(ctx context.Context, req *sip.Request) *sip.Response {
 // authorized repeats a request with credentials: another transaction, one CSeq later (RFC 3261 §22.2).
 func (a *Agent) authorized(req *sip.Request, authorization sip.Header) *sip.Request {
 	again := req.Clone()
+	network := strings.ToLower(again.Via().Transport) // to the library every stream is one over TCP
 	for again.RemoveHeader("Via") {
 	}
 	again.CSeq().SeqNo++
 	again.AppendHeader(authorization)
-	a.direct(again, strings.ToLower(req.Transport()), req.Destination())
+	a.direct(again, network, req.Destination())
 	return again
 }
 

@@ -22,6 +22,9 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 	if err != nil {
 		a.log.Error("sip: the trunk of a call", "source", req.Source(), "error", err)
 	}
+	if registered := a.lines.trunk(req.Recipient, source.Addr()); registered != nil {
+		t = registered
+	}
 	c := a.newCall(a.callLog(req, t))
 	if !tx.OnCancel(func(*sip.Request) { c.cancelled.set(func() {}) }) {
 		return
@@ -96,7 +99,7 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 		a.reject(c, req, tx, status, why)
 		return nil
 	}
-	in := dialogs.Incoming{Replaces: replaces, Source: source, To: userOf(req.Recipient), From: callerOf(req, t), UserToUser: userToUserOf(req)}
+	in := dialogs.Incoming{Replaces: replaces, Source: source, To: calledOf(req, t), From: callerOf(req, t), UserToUser: userToUserOf(req)}
 	if t != nil {
 		in.Trunk, in.Account = t.Name, t.Account
 	}
@@ -110,6 +113,18 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 		return nil
 	}
 	return accept
+}
+
+// calledOf returns whom a call is for. Where the Request-URI is the Contact that we registered, and so names only us, To
+// says whom the caller dialled.
+func calledOf(req *sip.Request, t *trunk) string {
+	called := userOf(req.Recipient)
+	if t != nil && t.Register && called == t.Username && req.Recipient.UriParams.Has(lineParam) {
+		if dialled := userOf(req.To().Address); dialled != "" {
+			return dialled
+		}
+	}
+	return called
 }
 
 // unacceptable judges the message itself; 0 means that it is fine.

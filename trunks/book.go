@@ -16,6 +16,8 @@ type Book struct {
 	now  atomic.Pointer[edition]
 	draw func(n int) int
 
+	registrations registrations
+
 	mu       sync.Mutex // guards what follows
 	trunks   map[Key]*usage
 	accounts map[string]*usage

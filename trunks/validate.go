@@ -112,8 +112,6 @@ func (t *Trunk) validateMedia() error {
 		return invalid("dtmf: %q should be rfc4733; SIP INFO is not supported by this version", clip(t.DTMF))
 	case t.DTMFInBand:
 		return invalid("dtmfInBand: should be false; keys in the sound are not supported by this version")
-	case t.Register:
-		return invalid("register: should be false; registration is not supported by this version")
 	}
 	return nil
 }
