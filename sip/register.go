@@ -213,7 +213,7 @@ func (r *registration) registerAt(ctx context.Context, h hop) (granted time.Dura
 			req = r.agent.authorized(req, authorization)
 			r.seq = req.CSeq().SeqNo
 		case status == 423:
-			least, ok := seconds(res, "Min-Expires")
+			least, ok := secondsOf(res, "Min-Expires")
 			if !ok || least <= r.wanted || least > maxExpiry {
 				return 0, false, refused
 			}
@@ -222,7 +222,7 @@ func (r *registration) registerAt(ctx context.Context, h hop) (granted time.Dura
 		case status >= 300 && status < 400:
 			return 0, true, fmt.Errorf("%w; a registrar elsewhere is not followed", refused)
 		default:
-			wait, ok := seconds(res, "Retry-After")
+			wait, ok := secondsOf(res, "Retry-After")
 			if ok {
 				refused = refusedFor{refused, wait}
 			}
@@ -270,7 +270,7 @@ func (r *registration) leave(ctx context.Context) {
 // grantedBy reads for how long the registrar keeps our Contact (RFC 3261 §10.2.4).
 func grantedBy(res *sip.Response, contact *sip.Uri, asked time.Duration) time.Duration {
 	granted := asked
-	if d, ok := seconds(res, "Expires"); ok {
+	if d, ok := secondsOf(res, "Expires"); ok {
 		granted = d
 	}
 	line, _ := contact.UriParams.Get(lineParam)
@@ -290,8 +290,8 @@ func grantedBy(res *sip.Response, contact *sip.Uri, asked time.Duration) time.Du
 	return min(max(granted, time.Second), maxExpiry)
 }
 
-// seconds reads a header that is a number of seconds, perhaps with a comment or parameters behind it.
-func seconds(res *sip.Response, name string) (time.Duration, bool) {
+// secondsOf reads a header that is a number of seconds, perhaps with a comment or parameters behind it.
+func secondsOf(res *sip.Response, name string) (time.Duration, bool) {
 	h := res.GetHeader(name)
 	if h == nil {
 		return 0, false
