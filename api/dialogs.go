@@ -16,6 +16,8 @@ type Dialogs interface {
 	List(ctx context.Context, ref dialogs.Ref) ([]dialogs.Dialog, error)
 	Update(ctx context.Context, ref dialogs.Ref, to dialogs.State) (dialogs.Dialog, error)
 	Delete(ctx context.Context, ref dialogs.Ref) error
+	Transfer(ctx context.Context, ref dialogs.Ref, req dialogs.TransferRequest) (dialogs.Dialog, error)
+	Hold(ctx context.Context, ref dialogs.Ref, on bool) (dialogs.Dialog, error)
 }
 
 const (

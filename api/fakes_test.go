@@ -181,11 +181,16 @@ func (m *memory) DeleteDialog(_ context.Context, _, _, id string, _ time.Time) e
 
 func (m *memory) Unfinished(context.Context) ([]dialogs.Dialog, error) { return nil, nil }
 
-// phone is a telephone network in which every number is silent until it is hung up.
+// phone is a telephone network in which +15550105 answers at once, and every other number is silent until it is hung up.
 type phone struct{}
 
-func (phone) Dial(context.Context, dialogs.Dial) (dialogs.Leg, error) {
-	return &leg{events: make(chan dialogs.LegEvent, 1)}, nil
+func (phone) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
+	l := &leg{events: make(chan dialogs.LegEvent, 8)}
+	if d.To == "+15550105" {
+		l.events <- dialogs.LegEvent{Kind: dialogs.LegCalling}
+		l.events <- dialogs.LegEvent{Kind: dialogs.LegAnswered}
+	}
+	return l, nil
 }
 
 type leg struct {
@@ -196,10 +201,12 @@ type leg struct {
 func (l *leg) Events() <-chan dialogs.LegEvent { return l.events }
 func (l *leg) Answer()                         {}
 func (l *leg) Progress(bool)                   {}
-func (l *leg) Hold(bool)                       {}
-func (l *leg) SendKey(byte, time.Duration)     {}
-func (l *leg) Refer(dialogs.Refer)             {}
-func (l *leg) Referred(int)                    {}
+func (l *leg) Hold(on bool) {
+	l.events <- dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: on}}
+}
+func (l *leg) SendKey(byte, time.Duration) {}
+func (l *leg) Refer(dialogs.Refer)         {}
+func (l *leg) Referred(int)                {}
 func (l *leg) Hangup(int) {
 	l.once.Do(func() {
 		l.events <- dialogs.LegEvent{Kind: dialogs.LegEnded}

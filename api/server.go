@@ -97,6 +97,9 @@ func (s *Server) routes() *gin.Engine {
 		a.GET(path+"/:dialogId", handle(s.getDialog))
 		a.PATCH(path+"/:dialogId", handle(s.updateDialog))
 		a.DELETE(path+"/:dialogId", handle(s.deleteDialog))
+		a.POST(path+"/:dialogId/transfer", accept(s.transferDialog))
+		a.POST(path+"/:dialogId/hold", accept(s.holdDialog))
+		a.POST(path+"/:dialogId/resume", accept(s.resumeDialog))
 	}
 	return r
 }

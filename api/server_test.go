@@ -175,7 +175,7 @@ func TestDescriptionIsComplete(t *testing.T) {
 		}
 	}
 	require.Equal(t, slices.Sorted(maps.Keys(described)), slices.Sorted(maps.Keys(routed)))
-	require.Len(t, routed, 21) // 11 and, on two paths, the 3 of dialogs and our 2
+	require.Len(t, routed, 27) // 11 and, on two paths, the 3 of dialogs and our 5
 }
 
 func TestAnswerThatCantBeEncoded(t *testing.T) {
@@ -264,7 +264,8 @@ func TestViewOfInboundDialog(t *testing.T) {
 	at := time.Date(2026, 3, 4, 5, 6, 7, 8e6, time.FixedZone("CET", 3600))
 	raw, err := json.Marshal(viewDialog(dialogs.Dialog{
 		ID: "d", Account: "A", Participant: "p", Inbound: true, State: dialogs.Answered, To: "", From: "UNKNOWN",
-		Cause:   dialogs.Cause{Reason: dialogs.FarEndBusy, Details: "486 Busy Here", SIPCode: 486},
+		Cause: dialogs.Cause{Reason: dialogs.FarEndBusy, Details: "486 Busy Here", SIPCode: 486},
+		Hold:  dialogs.Hold{ByFarEnd: true}, Transfer: dialogs.Transfer{To: "+15550105", Mode: dialogs.ModeBridge, ByFarEnd: true},
 		Created: at, Answered: at.Add(time.Second), Ended: at.Add(time.Minute),
 	}))
 	require.NoError(t, err)
@@ -272,6 +273,7 @@ func TestViewOfInboundDialog(t *testing.T) {
 		"dialogId": "d", "id": "d", "dialogType": "SIP", "type": "SIP", "state": "ANSWERED", "direction": "inbound", "participantId": "p",
 		"dialogStateData": {"state": "ANSWERED", "to": "", "from": "UNKNOWN"}, "data": {"to": "", "from": "UNKNOWN"},
 		"eventData": {"reason": "FAR END BUSY", "details": "486 Busy Here", "sipCode": 486},
+		"hold": {"byUs": false, "byFarEnd": true}, "transfer": {"to": "+15550105", "mode": "bridge", "by": "FAR END"},
 		"createdTime": "2026-03-04T04:06:07.008Z", "answeredTime": "2026-03-04T04:06:08.008Z", "endedTime": "2026-03-04T04:07:07.008Z"
 	}`, string(raw))
 }

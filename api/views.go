@@ -79,6 +79,8 @@ type dialogView struct {
 	DialogStateData dialogStateView `json:"dialogStateData"`
 	Data            dialogDataView  `json:"data"`
 	EventData       *causeView      `json:"eventData,omitempty"`
+	Hold            holdView        `json:"hold"`
+	Transfer        *transferView   `json:"transfer,omitempty"`
 	CreatedTime     string          `json:"createdTime"`
 	AnsweredTime    string          `json:"answeredTime,omitempty"`
 	EndedTime       string          `json:"endedTime,omitempty"`
@@ -122,6 +124,8 @@ func viewDialog(d dialogs.Dialog) dialogView {
 			RingTimeout: d.RingTimeout.Seconds(),
 			MaxDuration: d.MaxDuration.Seconds(),
 		},
+		Hold:         holdView{ByUs: d.Hold.ByUs, ByFarEnd: d.Hold.ByFarEnd},
+		Transfer:     viewTransfer(d.Transfer),
 		CreatedTime:  viewTime(d.Created),
 		AnsweredTime: viewTime(d.Answered),
 		EndedTime:    viewTime(d.Ended),

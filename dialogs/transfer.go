@@ -32,6 +32,14 @@ type Transfer struct {
 	ByFarEnd bool // it was the far end's wish, not the application's
 }
 
+// By says whose wish it was, as callbacks and the API do.
+func (t Transfer) By() string {
+	if t.ByFarEnd {
+		return "FAR END"
+	}
+	return "APPLICATION"
+}
+
 // The outcomes of a transfer.
 const (
 	transferSucceeded = "SUCCEEDED"
@@ -476,13 +484,10 @@ func (c *call) settle(ok bool, cause Cause) {
 
 func transferEvent(d Dialog, t Transfer, cause Cause, ok bool) webhooks.Event {
 	report := webhooks.Transfer{
-		State: transferFailed, To: t.To, Mode: string(t.Mode), By: "APPLICATION", SIPCode: cause.SIPCode, Details: cause.Details,
+		State: transferFailed, To: t.To, Mode: string(t.Mode), By: t.By(), SIPCode: cause.SIPCode, Details: cause.Details,
 	}
 	if ok {
 		report.State = transferSucceeded
-	}
-	if t.ByFarEnd {
-		report.By = "FAR END"
 	}
 	return webhooks.Event{
 		ID: eventID(), Account: d.Account, Name: webhooks.OnTransfer, Time: time.Now(), Participant: d.Participant, DialogID: d.ID,

@@ -82,7 +82,7 @@ func (a *App) open(ctx context.Context) error {
 	if err := a.openMedia(); err != nil { //nolint:contextcheck // sockets are bound at once
 		return err
 	}
-	a.calls = dialogs.New(dialogs.Config{RingTimeout: a.cfg.SIP.RingTimeout}, a.people, a.phone, a.engine, db, a.log)
+	a.calls = dialogs.New(dialogs.Config{RingTimeout: a.cfg.SIP.RingTimeout, TransferTimeout: a.cfg.SIP.TransferTimeout}, a.people, a.phone, a.engine, db, a.log)
 	if err := a.calls.Recover(ctx); err != nil {
 		return fmt.Errorf("end the calls of the last run: %w", err)
 	}

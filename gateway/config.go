@@ -50,6 +50,8 @@ type SIPConfig struct {
 	RingTimeout time.Duration `name:"ring-timeout" yaml:"ringTimeout" default:"60s" help:"How long an outbound call may ring."`
 	// SessionExpires is the session interval of RFC 4028.
 	SessionExpires time.Duration `name:"session-expires" yaml:"sessionExpires" default:"30m" help:"How long a call goes on without a refresh by either end (session timer, RFC 4028); at least 90s."`
+	// TransferTimeout is renewed by every report of the far end, for ten minutes at most.
+	TransferTimeout time.Duration `name:"transfer-timeout" yaml:"transferTimeout" default:"60s" help:"How long the far end may be silent about a transfer before that has failed."`
 }
 
 // MediaConfig is where RTP and WebRTC flow.

@@ -74,6 +74,7 @@ func TestMistakes(t *testing.T) {
 		{"advertised address", account + "sip: {advertise: 'a b'}", "sip.advertise", "host"},
 		{"calls", account + trunk + "maxCalls: -1}]", "trunks[0].maxCalls", "0 or more"},
 		{"number", account + "numbers: [{number: '555', account: a}]", "numbers[0].number", "E.164"},
+		{"no time for a transfer", account + "sip: {transferTimeout: 0s}", "sip.transferTimeout", "longer than 0"},
 		{"token calls", account + "sip: {tokenCalls: all}", "sip.tokenCalls", "any or trunks"},
 		{"media address", account + "media: {listen: localhost}", "media.listen", "IP address"},
 		{"everywhere and nowhere", account + "media: {listen: 0.0.0.0}", "media.publicIP", "phones and browsers reach"},

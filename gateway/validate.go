@@ -148,6 +148,9 @@ func (c *Config) validateSIP() error {
 	if c.SIP.RingTimeout <= 0 {
 		return fmt.Errorf("sip.ringTimeout: %s should be longer than 0, such as 60s", c.SIP.RingTimeout)
 	}
+	if c.SIP.TransferTimeout <= 0 {
+		return fmt.Errorf("sip.transferTimeout: %s should be longer than 0, such as 60s", c.SIP.TransferTimeout)
+	}
 	return nil
 }
 
