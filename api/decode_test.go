@@ -174,11 +174,11 @@ func TestReadState(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			var got dialogs.State
-			err := decodeBytes([]byte(tc.body), func(body object) { got = readState(body) })
+			var got dialogs.Instruction
+			err := decodeBytes([]byte(tc.body), func(body object) { got = readInstruction(body) })
 			checkRefusal(t, tc.refusal, err)
 			if err == nil {
-				require.Equal(t, tc.want, got)
+				require.Equal(t, tc.want, got.State)
 			}
 		})
 	}
@@ -202,7 +202,7 @@ func FuzzBodies(f *testing.F) {
 		`{"sessionId":"s","participants":[{"participantId":"p","streamAliases":["mic"]}]}`,
 		`{"dialogType":"SIP","dialogStateData":{"to":"+16136211234","from":"UNKNOWN","ringTimeout":1e-9}}`,
 		`{"type":"SIP","data":{"to":"+16136211234","from":"+1","userToUser":"x","maxDuration":60}}`,
-		`{"state":"TERMINATED"}`, `{"dialogStateData":{"state":"ANSWERED"}}`, `{"tag":"\ud800"}`, `{"a":{"a":{"a":[[[]]]}}}`,
+		`{"state":"TERMINATED","sipCode":486}`, `{"gather":{"digits":6,"timeout":1e9}}`, `{"play":"x","loop":1}`, `{"dialogStateData":{"state":"ANSWERED"}}`, `{"tag":"\ud800"}`, `{"a":{"a":{"a":[[[]]]}}}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -230,9 +230,10 @@ func FuzzBodies(f *testing.F) {
 			require.LessOrEqual(t, d.RingTimeout, maxRingTimeout)
 			require.LessOrEqual(t, d.MaxDuration, maxMaxDuration)
 		}
-		var s dialogs.State
-		if let(decodeBytes(raw, func(body object) { s = readState(body) })) {
-			require.Contains(t, dialogs.States(), s)
+		var i dialogs.Instruction
+		if let(decodeBytes(raw, func(body object) { i = readInstruction(body) })) {
+			require.False(t, i.Empty())
+			require.Contains(t, append(dialogs.States(), ""), i.State)
 		}
 		let(decodeBytes(raw, func(body object) { readSubscriptions(body) }))
 	})

@@ -14,7 +14,7 @@ type Dialogs interface {
 	Create(ctx context.Context, n dialogs.Create) (dialogs.Dialog, error)
 	Get(ctx context.Context, ref dialogs.Ref) (dialogs.Dialog, error)
 	List(ctx context.Context, ref dialogs.Ref) ([]dialogs.Dialog, error)
-	Update(ctx context.Context, ref dialogs.Ref, to dialogs.State) (dialogs.Dialog, error)
+	Instruct(ctx context.Context, ref dialogs.Ref, i dialogs.Instruction) (dialogs.Dialog, error)
 	Delete(ctx context.Context, ref dialogs.Ref) error
 	Transfer(ctx context.Context, ref dialogs.Ref, req dialogs.TransferRequest) (dialogs.Dialog, error)
 	Hold(ctx context.Context, ref dialogs.Ref, on bool) (dialogs.Dialog, error)
@@ -54,13 +54,16 @@ func readDialog(body object) dialogs.Create {
 	}
 }
 
-// readState takes the state from where either vocabulary has it.
-func readState(body object) dialogs.State {
-	if inner := body.object("dialogStateData"); !body.has("state") && inner.has("state") {
-		body = inner
+// readInstruction reads what a call is to do. The dialogs package knows the words: answers to callbacks have them too.
+func readInstruction(body object) dialogs.Instruction {
+	i, err := dialogs.ReadInstruction(body.fields)
+	if err != nil && *body.err == nil {
+		*body.err = err
 	}
-	body.require("the state to go to", "state")
-	return oneOf(body, body.at("state"), body.text("state"), dialogs.States())
+	if i.Empty() {
+		body.require("the state to go to", "state")
+	}
+	return i
 }
 
 // ref names a dialog, or all of a participant's; on the path without a session, Session is empty.
@@ -94,11 +97,11 @@ func (s *Server) getDialog(c *gin.Context) (dialogView, error) {
 }
 
 func (s *Server) updateDialog(c *gin.Context) (dialogView, error) {
-	var to dialogs.State
-	if err := decode(c, func(body object) { to = readState(body) }); err != nil {
+	var i dialogs.Instruction
+	if err := decode(c, func(body object) { i = readInstruction(body) }); err != nil {
 		return dialogView{}, err
 	}
-	d, err := s.dialogs.Update(c.Request.Context(), ref(c), to)
+	d, err := s.dialogs.Instruct(c.Request.Context(), ref(c), i)
 	return viewDialog(d), err
 }
 

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -177,6 +178,14 @@ func (m *memory) DeleteDialog(_ context.Context, _, _, id string, _ time.Time) e
 	defer m.mu.Unlock()
 	m.dialogs = slices.DeleteFunc(m.dialogs, func(d dialogs.Dialog) bool { return d.ID == id })
 	return nil
+}
+
+func (m *memory) CreateCaller(ctx context.Context, p sessions.Participant, d dialogs.Dialog, events ...webhooks.Event) error {
+	return errors.Join(m.CreateParticipant(ctx, p), m.CreateDialog(ctx, d, events...))
+}
+
+func (m *memory) IdleCallers(context.Context, time.Time, int) ([]sessions.Participant, error) {
+	return nil, nil
 }
 
 func (m *memory) Unfinished(context.Context) ([]dialogs.Dialog, error) { return nil, nil }

@@ -238,7 +238,7 @@ func TestRefusals(t *testing.T) {
 		},
 		{
 			name: "back to NEW", method: "PATCH", path: home + "/participants/" + called + "/dialogs/" + dialog, body: `{"state":"NEW"}`, status: 409,
-			message: `state: a dialog can be set to ANSWERED or TERMINATED, not to NEW`,
+			message: `state: a dialog can be set to RINGING, ANSWERED or TERMINATED, not to NEW`,
 		},
 		{
 			name: "answering our own call", method: "PATCH", path: home + "/participants/" + called + "/dialogs/" + dialog, body: `{"state":"ANSWERED"}`,

@@ -1,6 +1,7 @@
 package dialogs
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,11 +18,18 @@ type call struct {
 	id         string
 	attachment *sessions.Attachment // set before run, or by run for an inbound call
 
-	asks    chan ask
-	keys    chan media.Key
-	closing chan struct{} // closed once by Close: the participant is gone
-	stops   chan struct{} // closed once by stop: the gateway stops
-	done    chan struct{} // closed by forget: nobody is asked any more
+	asks       chan ask
+	keys       chan media.Key
+	inbox      chan func()   // what others found out for the call; its goroutine does it
+	nudged     chan struct{} // has a value when played or room may have changed
+	played     atomic.Int64  // the number of the sound that was played to its end last
+	loads      sync.WaitGroup
+	loading    context.Context //nolint:containedctx // of what loads; ended by run
+	endLoading context.CancelFunc
+	awaits     []string      // events that the application may answer; guarded by Service.mu
+	closing    chan struct{} // closed once by Close: the participant is gone
+	stops      chan struct{} // closed once by stop: the gateway stops
+	done       chan struct{} // closed by forget: nobody is asked any more
 
 	closeOnce, stopOnce sync.Once
 
@@ -37,6 +45,18 @@ type call struct {
 	old               Leg             // a leg that was replaced and is to end soon; nil: none
 	wait, part        *time.Timer     // of the transfer; of old
 	wishesHold        bool            // what the application asked for last
+	trunk             string          // over which it came, by name; empty: not known
+	caller            *caller         // it came in to a number; nil: it did not
+	refusal           int             // the status with which it is refused while it rings; 0: 603
+	early             bool            // the caller was told to listen before the answer
+	waits             time.Duration   // how long the application may take
+	patience, typing  *time.Timer     // with the application; with who types
+	gather            *gathering      // several keys that the application asked for; nil: none
+	fore              *playing        // what the phone is to hear instead of its session; nil: nothing
+	music             *playing        // what it is to hear while it waits; nil: not looked for yet
+	heard             *playing        // what the bridge plays; nil: nothing
+	sounds            int64           // counts what was played
+	later             []func()        // what is to be done next
 	backlog           []change        // saves that the database did not take yet, in order
 	lastTries         int             // attempts to save after the end
 	ring, talk, retry *time.Timer
@@ -45,7 +65,9 @@ type call struct {
 	mu     sync.Mutex
 	bridge *transcode.Bridge
 	hears  []*media.Source
-	apart  bool // the phone hears nothing of its session: it is on hold, or joined with somebody else
+	room   string // the session that the participant is in; empty: none
+	wasIn  bool   // it was in one
+	apart  bool   // the phone hears nothing of its session: it is on hold, or joined with somebody else
 }
 
 // ask is a request, of the application or of another call, that the call's goroutine does and answers.
@@ -59,20 +81,29 @@ type answer struct {
 	err error
 }
 
+// inboxWaiting is how much may wait for a call's goroutine before those who bring it wait too.
+const inboxWaiting = 4
+
 func (s *Service) newCall(p sessions.Participant, d Dialog) *call {
-	return &call{
+	c := &call{
 		service: s, who: p, id: d.ID, d: d,
-		asks:    make(chan ask),
-		keys:    make(chan media.Key, keysWaiting),
-		closing: make(chan struct{}),
-		stops:   make(chan struct{}),
-		done:    make(chan struct{}),
-		ring:    stoppedTimer(),
-		talk:    stoppedTimer(),
-		wait:    stoppedTimer(),
-		part:    stoppedTimer(),
-		retry:   stoppedTimer(),
+		inbox:    make(chan func(), inboxWaiting),
+		nudged:   make(chan struct{}, 1),
+		patience: stoppedTimer(),
+		typing:   stoppedTimer(),
+		asks:     make(chan ask),
+		keys:     make(chan media.Key, keysWaiting),
+		closing:  make(chan struct{}),
+		stops:    make(chan struct{}),
+		done:     make(chan struct{}),
+		ring:     stoppedTimer(),
+		talk:     stoppedTimer(),
+		wait:     stoppedTimer(),
+		part:     stoppedTimer(),
+		retry:    stoppedTimer(),
 	}
+	c.loading, c.endLoading = newLoading()
+	return c
 }
 
 func stoppedTimer() *time.Timer {

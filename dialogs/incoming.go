@@ -9,8 +9,8 @@ import (
 	"tandem/errs"
 )
 
-// Incoming decides about a call that comes in. It must carry a participant's token in its User-to-User header:
-// errs.NotFound without one, errs.Forbidden for a forged one or one of another account than the trunk's,
+// Incoming decides about a call that comes in. It must call a number of its trunk's account, or carry a participant's
+// token in its User-to-User header: errs.NotFound without either, errs.Forbidden for a forged one or one of another account than the trunk's,
 // errs.Unauthenticated for an expired one, errs.NotFound for a participant that is gone, errs.Conflict when the
 // participant has a call already. Nothing is spent on a call that is refused.
 func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) {
@@ -19,7 +19,7 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 	}
 	token, ok := Token(in.UserToUser)
 	if !ok {
-		return nil, errs.New(errs.NotFound, "nobody answers %q: the call has no participant token in User-to-User", in.To)
+		return s.dialledIn(in)
 	}
 	p, err := s.people.Authenticate(ctx, token)
 	if err != nil {
@@ -36,7 +36,13 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 		To: in.To, From: in.From, Created: time.Now(),
 		Cause: Cause{Reason: RingingReason},
 	})
-	return func(leg Leg) { //nolint:contextcheck // a call outlives the request that began it
+	c.trunk = in.Trunk
+	return s.take(c), nil
+}
+
+// take lets a call that may come in begin as soon as its leg is there.
+func (s *Service) take(c *call) func(Leg) {
+	return func(leg Leg) {
 		c.leg = leg
 		s.own(c, leg)
 		if !s.enlist(c) {
@@ -44,5 +50,5 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 			return
 		}
 		s.start(c)
-	}, nil
+	}
 }

@@ -118,6 +118,9 @@ func (c *call) onKey(k media.Key) {
 	if c.d.State == Terminated {
 		return // pressed after the end
 	}
+	if c.collect(k) {
+		return
+	}
 	e := webhooks.Event{
 		ID: eventID(), Account: c.d.Account, Name: webhooks.OnDtmf, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
 		Key: &webhooks.Key{Digit: string(rune(k.Digit)), Duration: k.Duration, Method: k.Method.String()},

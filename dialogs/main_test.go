@@ -38,21 +38,25 @@ type house struct {
 	stop   context.CancelFunc // ends Run
 	done   chan error         // what Run returned
 	events map[string][]event
+	dir    *directory
+	sounds *library
+	log    *logbook
 }
 
 // open makes a house whose Run has begun. The test must call close.
 func open(t *testing.T) *house {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
+	book := &logbook{}
+	log := slog.New(slog.NewTextHandler(book, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	db, err := store.Open(t.Context(), "sqlite::memory:", nil, log)
 	require.NoError(t, err)
 	h := &house{
 		db: &flaky{DB: db}, phone: &network{legs: make(chan *leg, 16)}, engine: transcode.NewEngine(transcode.Config{}, log),
-		done: make(chan error, 1), events: map[string][]event{},
+		done: make(chan error, 1), events: map[string][]event{}, dir: newDirectory(), sounds: newLibrary(), log: book,
 	}
 	key := []byte(strings.Repeat("k", 32))
 	h.people = sessions.New(sessions.Config{}, db, sessions.NewSigner(key, time.Hour), log)
-	h.Service = dialogs.New(dialogs.Config{}, h.people, h.phone, h.engine, h.db, log)
+	h.Service = dialogs.New(dialogs.Config{Directory: h.dir, Sounds: h.sounds}, h.people, h.phone, h.engine, h.db, log)
 	ctx, cancel := context.WithCancel(t.Context())
 	h.stop = cancel
 	go func() { h.done <- h.Run(ctx) }()
@@ -134,7 +138,10 @@ func (h *house) patch(t *testing.T, ref dialogs.Ref, want dialogs.State) {
 
 // event is what a test looks at of a callback.
 type event struct {
+	ID                                                        string `json:"-"`
 	Event, ParticipantID, DialogID, Tag, State, Digit, Method string
+	Digits, TerminatedBy                                      string
+	Data                                                      map[string]any
 
 	Duration  int64
 	EventData struct {
@@ -154,10 +161,11 @@ func (h *house) drain(t *testing.T, participant string) []event {
 		}
 		var e event
 		require.NoError(t, json.Unmarshal(d.Body, &e))
+		e.ID = d.ID
 		h.events[participant] = append(h.events[participant], e)
 		require.EqualValues(t, len(h.events[participant]), d.Sequence)
 		require.Equal(t, participant, e.ParticipantID)
-		require.Equal(t, "tag", e.Tag)
+		require.Contains(t, []string{"tag", line, quiet, says}, e.Tag)
 		require.NoError(t, h.db.Delivered(t.Context(), d.ID, time.Now()))
 	}
 }
@@ -171,6 +179,10 @@ func (h *house) words(t *testing.T, participant string) string {
 		case string(webhooks.OnSipDialogStateChange):
 			words = append(words, e.State)
 		case string(webhooks.OnDtmf):
+			if e.TerminatedBy != "" {
+				words = append(words, "typed "+e.Digits+" by "+e.TerminatedBy)
+				continue
+			}
 			words = append(words, "key "+e.Digit)
 		default:
 			words = append(words, e.Event)
@@ -223,9 +235,10 @@ func (n *network) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
 type leg struct {
 	wishes
 
-	events  chan dialogs.LegEvent
-	answers chan struct{}
-	hangups chan int
+	events   chan dialogs.LegEvent
+	answers  chan struct{}
+	hangups  chan int
+	progress chan bool
 
 	mu       sync.Mutex
 	stubborn bool
@@ -233,14 +246,14 @@ type leg struct {
 }
 
 func newLeg() *leg {
-	return &leg{wishes: newWishes(), events: make(chan dialogs.LegEvent, 16), answers: make(chan struct{}, 16), hangups: make(chan int, 16)}
+	return &leg{wishes: newWishes(), events: make(chan dialogs.LegEvent, 16), answers: make(chan struct{}, 16), hangups: make(chan int, 16), progress: make(chan bool, 16)}
 }
 
 func (l *leg) Events() <-chan dialogs.LegEvent { return l.events }
 
 func (l *leg) Answer() { l.answers <- struct{}{} }
 
-func (l *leg) Progress(bool) {}
+func (l *leg) Progress(early bool) { l.progress <- early }
 
 func (l *leg) Hangup(status int) {
 	l.hangups <- status
@@ -289,6 +302,7 @@ type flaky struct {
 
 	mu                  sync.Mutex
 	fails, loses, tries int
+	caller              dialogs.Dialog // that dialled in last
 }
 
 func (f *flaky) set(fails, loses int) {
@@ -321,6 +335,19 @@ func (f *flaky) write(do func() error) error {
 
 func (f *flaky) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) error {
 	return f.write(func() error { return f.DB.CreateDialog(ctx, d, events...) })
+}
+
+func (f *flaky) CreateCaller(ctx context.Context, p sessions.Participant, d dialogs.Dialog, events ...webhooks.Event) error {
+	return f.write(func() error {
+		f.caller = d
+		return f.DB.CreateCaller(ctx, p, d, events...)
+	})
+}
+
+func (f *flaky) lastCaller() dialogs.Dialog {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.caller
 }
 
 func (f *flaky) SaveDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) error {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tandem/media"
+	"tandem/sessions"
 	"tandem/webhooks"
 )
 
@@ -124,6 +125,11 @@ type Store interface {
 	// CreateDialog saves a new dialog with its events. It is errs.NotFound when the participant is gone and
 	// errs.Conflict when it has another dialog that is not TERMINATED.
 	CreateDialog(ctx context.Context, d Dialog, events ...webhooks.Event) error
+	// CreateCaller saves who dialled in, its dialog, and their events, all or nothing.
+	CreateCaller(ctx context.Context, p sessions.Participant, d Dialog, events ...webhooks.Event) error
+	// IdleCallers lists at most limit participants that CreateCaller made, that are not deleted and whose dialogs were all
+	// over before a time.
+	IdleCallers(ctx context.Context, before time.Time, limit int) ([]sessions.Participant, error)
 	// SaveDialog writes a dialog's state, cause and times with the events that report them. It is errs.Conflict, and
 	// changes nothing, when an event of that ID stands already: an earlier attempt was saved, but its answer was lost.
 	SaveDialog(ctx context.Context, d Dialog, events ...webhooks.Event) error

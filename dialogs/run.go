@@ -39,6 +39,9 @@ func (c *call) run() {
 	defer c.retry.Stop()
 	defer c.wait.Stop()
 	defer c.part.Stop()
+	defer c.patience.Stop()
+	defer c.typing.Stop()
+	defer c.endSounds()
 
 	c.begin()
 	if c.leg != nil {
@@ -76,6 +79,14 @@ func (c *call) run() {
 			stops = nil
 			c.lastTries = max(c.lastTries, lastSaves-stopSaves)
 			c.step(fault, Cause{Reason: Error, Details: "the gateway was stopped"})
+		case do := <-c.inbox:
+			do()
+		case <-c.nudged:
+			c.onNudge()
+		case <-c.patience.C:
+			c.impatient()
+		case <-c.typing.C:
+			c.endGather(gatherTimeout)
 		case <-c.wait.C:
 			c.onWait()
 		case <-c.part.C:
@@ -83,6 +94,7 @@ func (c *call) run() {
 		case <-c.retry.C:
 			c.flush()
 		}
+		c.settleSound()
 	}
 	c.letGo()
 }
@@ -96,6 +108,10 @@ func ended() LegEvent {
 func (c *call) begin() {
 	if c.d.State == Terminated {
 		c.flush()
+		return
+	}
+	if c.caller != nil {
+		c.receive()
 		return
 	}
 	if c.d.Inbound {
@@ -237,6 +253,7 @@ func (c *call) step(in input, cause Cause) bool {
 	up := c.d.State == Answered
 	if to == Terminated {
 		c.drainKeys()
+		c.endGather(gatherHangup)
 		c.endTransfer(cause)
 	}
 	if to != c.d.State {
@@ -259,7 +276,7 @@ func (c *call) step(in input, cause Cause) bool {
 			c.leg.Answer()
 		case endLeg:
 			if c.leg != nil {
-				c.leg.Hangup(0)
+				c.leg.Hangup(c.refusal)
 			}
 		case releaseAll:
 			c.release()
@@ -349,6 +366,7 @@ func (c *call) release() {
 	if c.attachment != nil {
 		c.attachment.Detach()
 	}
+	c.seeOut()
 	c.seeOff()
 	if bridge != nil {
 		bridge.Close(errors.New("the call is over"))

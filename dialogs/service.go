@@ -3,7 +3,6 @@ package dialogs
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -22,6 +21,9 @@ type Config struct {
 	RingTimeout time.Duration // 60 s: how long an outbound call may ring
 	// TransferTimeout is how long the far end may be silent about a transfer that it was asked for; 60 s.
 	TransferTimeout time.Duration
+
+	Directory Directory // nil: there are no numbers, and no hold music
+	Sounds    Sounds    // nil: nothing can be played
 }
 
 // Service creates dialogs, answers what the application asks of them, and owns the goroutines of those that live.
@@ -35,10 +37,11 @@ type Service struct {
 
 	calls sync.WaitGroup // one for each call's goroutine
 
-	mu      sync.Mutex // guards what follows
-	live    map[string]*call
-	legs    map[Leg]*call // whose leg is whose
-	stopped bool
+	mu       sync.Mutex // guards what follows
+	live     map[string]*call
+	legs     map[Leg]*call    // whose leg is whose
+	awaiting map[string]*call // by event, those whose application may answer it
+	stopped  bool
 }
 
 // New makes the service. Recover must have run before calls are made or taken.
@@ -51,7 +54,7 @@ func New(cfg Config, people *sessions.Service, phone Phone, engine *transcode.En
 	}
 	return &Service{
 		cfg: cfg, people: people, phone: phone, engine: engine, store: store, log: log,
-		live: map[string]*call{}, legs: map[Leg]*call{},
+		live: map[string]*call{}, legs: map[Leg]*call{}, awaiting: map[string]*call{},
 	}
 }
 
@@ -128,27 +131,15 @@ func (s *Service) List(ctx context.Context, ref Ref) ([]Dialog, error) {
 // Update takes a dialog to a state: ANSWERED for an inbound call that rings, TERMINATED for any that lives. Every
 // other wish is errs.Conflict. It returns at once; the SIP side follows.
 func (s *Service) Update(ctx context.Context, ref Ref, want State) (Dialog, error) {
-	d, err := s.Get(ctx, ref)
-	if err != nil {
-		return Dialog{}, err
-	}
-	if want != Answered && want != Terminated {
-		return Dialog{}, errs.New(errs.Conflict, "state: a dialog can be set to ANSWERED or TERMINATED, not to %s", want)
-	}
-	c := s.find(d.ID)
-	if c == nil {
-		return Dialog{}, refused(d, want)
-	}
-	d, err = c.ask(ctx, func() (Dialog, error) { return c.update(want) })
-	if errors.Is(err, errOver) {
-		return Dialog{}, refused(Dialog{State: Terminated, Inbound: true}, want)
-	}
-	return d, err
+	return s.Instruct(ctx, ref, Instruction{State: want})
 }
 
 func refused(d Dialog, want State) error {
 	if want == Answered && !d.Inbound {
 		return errs.New(errs.Conflict, "state: this dialog is outbound; only its far end can answer it")
+	}
+	if want == "" {
+		return errs.New(errs.Conflict, "state: the dialog is %s", d.State)
 	}
 	return errs.New(errs.Conflict, "state: the dialog is %s and can't become %s", d.State, want)
 }
@@ -203,9 +194,17 @@ func (s *Service) Recover(ctx context.Context) error {
 	return nil
 }
 
-// Run waits for ctx to end and then ends every call, with its callbacks.
+// Run deletes what callers leave behind until ctx ends, and then ends every call, with its callbacks.
 func (s *Service) Run(ctx context.Context) error {
-	<-ctx.Done()
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			s.sweep(ctx)
+		}
+	}
 	s.mu.Lock()
 	s.stopped = true
 	for _, c := range s.live {
@@ -243,6 +242,9 @@ func (s *Service) forget(c *call) {
 	delete(s.live, c.id)
 	for _, leg := range c.owned {
 		delete(s.legs, leg)
+	}
+	for _, event := range c.awaits {
+		delete(s.awaiting, event)
 	}
 	s.mu.Unlock()
 	s.calls.Done()

@@ -12,6 +12,12 @@ type Endpoint interface {
 	Close(cause error)
 }
 
+// Mover is an endpoint that wants to know which session its participant is in. Moved must not block, like the rest.
+type Mover interface {
+	// Moved tells the session that the participant came into; empty: it is in none any more.
+	Moved(session string)
+}
+
 // Slot is the place that an endpoint takes at its participant: at most one device and one phone leg.
 type Slot int
 

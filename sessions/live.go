@@ -53,6 +53,9 @@ func (s *Service) place(a *Attachment) bool {
 		return false
 	}
 	l.slots[a.slot] = a
+	if l.row.Session != "" {
+		a.moved(l.row.Session)
+	}
 	s.settleRoomOf(a.who.ID)
 	return true
 }
@@ -161,6 +164,19 @@ func (s *Service) update(l *presence, row Participant) {
 	s.settle(old)
 	s.settle(row.Session)
 	s.settleOne(l)
+	for _, a := range l.slots {
+		a.moved(row.Session)
+	}
+}
+
+// moved tells the endpoint, if there is one and it wants to know. s.mu is held.
+func (a *Attachment) moved(session string) {
+	if a == nil {
+		return
+	}
+	if m, ok := a.endpoint.(Mover); ok {
+		m.Moved(session)
+	}
 }
 
 // deleted takes a deleted participant off the air and closes what it has here.

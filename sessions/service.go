@@ -96,6 +96,15 @@ func (s *Service) CreateParticipant(ctx context.Context, account string, n NewPa
 	return p, token, nil
 }
 
+// NewCaller makes the participant of a phone that dials in: it may publish audio. It is not saved, and no token for it
+// is given to anybody.
+func (s *Service) NewCaller(account, callbackURL, tag string) Participant {
+	return Participant{
+		ID: uuid.NewString(), Account: account, CallbackURL: callbackURL, Tag: tag,
+		Permissions: []Permission{PublishAudio}, DeviceAPIVersion: "V3", Created: time.Now(),
+	}
+}
+
 // Participant returns one of the account's participants.
 func (s *Service) Participant(ctx context.Context, account, id string) (Participant, error) {
 	return s.store.Participant(ctx, account, id)

@@ -29,21 +29,26 @@ func (db *DB) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webh
 		if busy {
 			return errs.New(errs.Conflict, "participant %s has dialog %s, which is not TERMINATED", d.Participant, other)
 		}
-		transfer, err := encodeTransfer(d.Transfer)
-		if err != nil {
-			return err
-		}
-		if _, err := t.exec(ctx, `INSERT INTO dialogs (`+dialogColumns+`, position)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
-			d.ID, d.Account, d.Participant, flag(d.Inbound), string(d.State), d.To, d.From, d.UserToUser,
-			d.RingTimeout.Milliseconds(), d.MaxDuration.Milliseconds(),
-			string(d.Cause.Reason), d.Cause.Details, int64(d.Cause.SIPCode),
-			millis(d.Created), millis(d.Answered), millis(d.Ended),
-			flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, db.nextPosition()); err != nil {
-			return err
-		}
-		return t.writeEvents(ctx, events...)
+		return t.createDialog(ctx, d, events...)
 	})
+}
+
+// createDialog inserts a row and its events.
+func (t *tx) createDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) error {
+	transfer, err := encodeTransfer(d.Transfer)
+	if err != nil {
+		return err
+	}
+	if _, err := t.exec(ctx, `INSERT INTO dialogs (`+dialogColumns+`, position)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
+		d.ID, d.Account, d.Participant, flag(d.Inbound), string(d.State), d.To, d.From, d.UserToUser,
+		d.RingTimeout.Milliseconds(), d.MaxDuration.Milliseconds(),
+		string(d.Cause.Reason), d.Cause.Details, int64(d.Cause.SIPCode),
+		millis(d.Created), millis(d.Answered), millis(d.Ended),
+		flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, t.db.nextPosition()); err != nil {
+		return err
+	}
+	return t.writeEvents(ctx, events...)
 }
 
 // SaveDialog writes a dialog's state, cause, times, hold and transfer with the events that report them. A hidden dialog is saved too:

@@ -24,17 +24,20 @@ func (db *DB) Members(ctx context.Context, session string) ([]sessions.Participa
 
 // CreateParticipant keeps a new participant; one with the same id, deleted or not, is errs.Conflict.
 func (db *DB) CreateParticipant(ctx context.Context, p sessions.Participant) error {
+	return db.change(ctx, "create participant "+p.ID, func(t *tx) error { return t.createParticipant(ctx, p, false) })
+}
+
+// createParticipant inserts a row; caller says that the gateway made it for who dialled in, and clears it away.
+func (t *tx) createParticipant(ctx context.Context, p sessions.Participant, caller bool) error {
 	permissions, subscriptions, err := documents(p)
 	if err != nil {
 		return err
 	}
-	return db.change(ctx, "create participant "+p.ID, func(t *tx) error {
-		_, err := t.exec(ctx, `INSERT INTO participants (`+participantColumns+`, position)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-			p.ID, p.Account, p.CallbackURL, p.Tag, permissions, p.DeviceAPIVersion, p.Session, subscriptions,
-			millis(p.Created), p.Version, db.nextPosition())
-		return err
-	})
+	_, err = t.exec(ctx, `INSERT INTO participants (`+participantColumns+`, caller, position)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		p.ID, p.Account, p.CallbackURL, p.Tag, permissions, p.DeviceAPIVersion, p.Session, subscriptions,
+		millis(p.Created), p.Version, flag(caller), t.db.nextPosition())
+	return err
 }
 
 // Participant returns one of the account's participants that is not deleted.

@@ -1,0 +1,15 @@
+package dialogs
+
+import (
+	"time"
+
+	"tandem/media"
+)
+
+// Press lets a phone press keys, as its packets would.
+func (s *Service) Press(dialog, keys string) {
+	c := s.find(dialog)
+	for _, digit := range []byte(keys) {
+		c.pressed(media.Key{Digit: digit, Ended: true, Duration: 100 * time.Millisecond})
+	}
+}
