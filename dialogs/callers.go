@@ -252,7 +252,7 @@ func (s *Service) Answered(ctx context.Context, a webhooks.Answer) {
 	}
 	i, err := parseAnswer(a)
 	select {
-	case c.inbox <- func() { c.onAnswer(a.Name, i, err) }:
+	case c.inbox <- func() { c.onAnswer(a.Name, i, err) }: //nolint:contextcheck // what it does outlives the answer
 	case <-c.done:
 	case <-ctx.Done():
 		s.log.Error("an application's answer came to nothing: the call is too busy", "dialog", c.id, "event", string(a.Name))

@@ -47,7 +47,7 @@ func (s *Service) Instruct(ctx context.Context, ref Ref, i Instruction) (Dialog,
 	if c == nil {
 		return Dialog{}, refused(d, i.State)
 	}
-	d, err = c.ask(ctx, func() (Dialog, error) { return c.instruct(i) })
+	d, err = c.ask(ctx, func() (Dialog, error) { return c.instruct(i) }) //nolint:contextcheck // what it does outlives the request
 	if errors.Is(err, errOver) {
 		return Dialog{}, refused(Dialog{State: Terminated, Inbound: true}, i.State)
 	}

@@ -19,7 +19,7 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 	}
 	token, ok := Token(in.UserToUser)
 	if !ok {
-		return s.dialledIn(in)
+		return s.dialledIn(in) //nolint:contextcheck // a call outlives the request that began it
 	}
 	p, err := s.people.Authenticate(ctx, token)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 		Cause: Cause{Reason: RingingReason},
 	})
 	c.trunk = in.Trunk
-	return s.take(c), nil
+	return s.take(c), nil //nolint:contextcheck // a call outlives the request that began it
 }
 
 // take lets a call that may come in begin as soon as its leg is there.
