@@ -41,8 +41,9 @@ type uplink struct {
 	keys   media.KeyReader
 	tones  media.ToneReader
 	merge  media.KeyMerge
-	steps  []media.Key // scratch of who reads keys
-	news   []media.Key // and of tell
+	ears   *machineEars // nil: nobody wants to know who answered
+	steps  []media.Key  // scratch of who reads keys
+	news   []media.Key  // and of tell
 	pcm    [maxPayload]int16
 
 	part    [frameSamples]int16 // beginning of a frame that is not complete
@@ -205,6 +206,9 @@ func (u *uplink) audio(payload []byte, at time.Time) {
 	u.end, u.endAt = pos+int64(len(pcm)), at
 	if u.media.InBand {
 		u.listen(pcm, gap, at)
+	}
+	if u.ears != nil && !u.ears.hear(pcm, gap) {
+		u.ears = nil
 	}
 	u.feed.publish(frame{pos: pos, pcm: pcm}, at)
 

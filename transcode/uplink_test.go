@@ -326,3 +326,26 @@ func FuzzPhoneToOpus(f *testing.F) {
 		}
 	})
 }
+
+// TestDetectMachine has a bridge listen to a phone that sends a long voice, with packets missing.
+func TestDetectMachine(t *testing.T) {
+	c := newClock()
+	b, err := testEngine(c, Config{}).newBridge(BridgeConfig{Media: media.PortMedia{EventType: -1}}, &phoneEar{t: t, c: c})
+	require.NoError(t, err)
+	defer b.Close(nil)
+	var found []media.Answerer
+	b.DetectMachine(func(a media.Answerer) { found = append(found, a) })
+	voice, voiceOf := newPhoneVoice(media.PCMU), make([]int16, frameSamples)
+	for i := range voiceOf {
+		voiceOf[i] = int16(4000 * (i%20 - 10) / 10)
+	}
+	for n := range 150 {
+		p := voice.make(voiceOf)
+		c.add(20 * time.Millisecond)
+		if n%10 != 9 {
+			b.up.ReceiveRTP(p, c.now())
+		}
+	}
+	require.Equal(t, []media.Answerer{media.Machine}, found)
+	require.NotNil(t, b.up.ears, "it waits for the beep")
+}
