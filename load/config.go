@@ -71,19 +71,19 @@ func (c *Config) defaults() error {
 	return nil
 }
 
-// gatewayConfig writes the file of the gateway under test into dir, and says where its HTTP will be.
-func gatewayConfig(ctx context.Context, dir, trunk string, calls int) (path, httpAddr string, err error) {
+// gatewayConfig writes the file of the gateway under test into dir, and says where its HTTP and its SIP will be.
+func gatewayConfig(ctx context.Context, dir, trunk string, calls int) (path, httpAddr, sipAddr string, err error) {
 	http, err := freePort(ctx)
 	if err != nil {
-		return "", "", err
+		return "", "", "", err
 	}
 	sipPort, err := freePort(ctx)
 	if err != nil {
-		return "", "", err
+		return "", "", "", err
 	}
 	webrtcPort, err := freePort(ctx)
 	if err != nil {
-		return "", "", err
+		return "", "", "", err
 	}
 	width := 4*calls + 100
 	rtp := firstRTPPort + 2*rand.IntN((lastRTPPort-firstRTPPort-width)/2)
@@ -115,9 +115,9 @@ trunks:
 		account, username, password, account, trunk)
 	path = filepath.Join(dir, "tandem.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		return "", "", fmt.Errorf("load: configuration of the gateway: %w", err)
+		return "", "", "", fmt.Errorf("load: configuration of the gateway: %w", err)
 	}
-	return path, httpAddr, nil
+	return path, httpAddr, "127.0.0.1:" + strconv.Itoa(sipPort), nil
 }
 
 // freePort finds a loopback port that is free for TCP and UDP.

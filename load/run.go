@@ -83,7 +83,7 @@ func (b *bench) say(format string, args ...any) {
 }
 
 func (b *bench) startGateway(ctx context.Context, dir string) error {
-	path, addr, err := gatewayConfig(ctx, dir, "sip:"+b.far.addr.String()+";transport=udp", b.cfg.Calls)
+	path, addr, _, err := gatewayConfig(ctx, dir, "sip:"+b.far.addr.String()+";transport=udp", b.cfg.Calls)
 	if err != nil {
 		return err
 	}

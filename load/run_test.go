@@ -49,7 +49,7 @@ func TestConfigIsBounded(t *testing.T) {
 
 func TestGatewayConfigFile(t *testing.T) {
 	dir := t.TempDir()
-	path, addr, err := gatewayConfig(t.Context(), dir, "sip:127.0.0.1:5999;transport=udp", 500)
+	path, addr, _, err := gatewayConfig(t.Context(), dir, "sip:127.0.0.1:5999;transport=udp", 500)
 	require.NoError(t, err)
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -55,6 +56,36 @@ func (c *hashCommand) Run(env *environment) error {
 }
 
 type benchCommand struct {
+	Media mediaCommand `cmd:"" default:"withargs" help:"Hold bridged calls and print what they cost (default)."`
+	Calls callsCommand `cmd:"" help:"Set calls up and end them, as many per second as go well."`
+	Bare  bareCommand  `cmd:"" hidden:"" help:"Answer calls with the SIP library alone, for bench calls."`
+}
+
+type callsCommand struct {
+	Step    time.Duration `default:"4s" help:"How long each rate is tried."`
+	JSON    bool          `name:"json" help:"Print the result as JSON."`
+	Verbose bool          `help:"Log each rate that is tried."`
+}
+
+// Run measures set-up and end of calls beside the SIP library alone.
+func (c *callsCommand) Run(env *environment) error {
+	cfg := load.SignalConfig{Step: c.Step, JSON: c.JSON}
+	if c.Verbose {
+		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	_, err := load.RunSignalling(env.ctx, cfg, env.stdout)
+	return err
+}
+
+type bareCommand struct {
+	SIP  string `name:"sip" required:"" help:"UDP address."`
+	HTTP string `name:"http" required:"" help:"Address of /readyz."`
+}
+
+// Run is the far end that the gateway is measured against.
+func (c *bareCommand) Run(env *environment) error { return load.ServeBare(env.ctx, c.SIP, c.HTTP) }
+
+type mediaCommand struct {
 	Calls    int           `default:"50" help:"How many bridged calls are held at once."`
 	Duration time.Duration `default:"60s" help:"How long they are held."`
 	Drop     float64       `default:"0" placeholder:"PERCENT" help:"Packets that are dropped on purpose in each direction: what is then reported as lost must be this."`
@@ -63,7 +94,7 @@ type benchCommand struct {
 }
 
 // Run loads a gateway of its own and prints what it cost.
-func (c *benchCommand) Run(env *environment) error {
+func (c *mediaCommand) Run(env *environment) error {
 	_, err := load.Run(env.ctx, load.Config{
 		Calls: c.Calls, Duration: c.Duration, DropPercent: c.Drop, RampPerSecond: c.Ramp, JSON: c.JSON,
 	}, env.stdout)

@@ -1,0 +1,362 @@
+package load
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	firstRate    = 100.0 // calls per second
+	lastRate     = 6000.0
+	rateStep     = 1.5
+	bisections   = 3
+	ringingLimit = 50 * time.Millisecond // p99 from INVITE to 180
+	tryingLimit  = 20 * time.Millisecond // from INVITE to 100
+	burstCalls   = 200
+	callerPool   = 1000 // participants that call, in turn
+	callerPorts  = 2000 // calls for which the gateway has media ports, those that rest counted
+	signalSteps  = 4 * time.Second
+)
+
+// SignalConfig is a run that measures set-up and end of calls. The zero value is a run.
+type SignalConfig struct {
+	Gateway []string      // how the gateway is started, --config FILE is appended; empty: this program with serve
+	Bare    []string      // how ServeBare is started, --sip and --http are appended; empty: this program with bench bare
+	Step    time.Duration // of each rate; 0: four seconds
+	JSON    bool          // print the SignalResult instead of a table
+	Log     *slog.Logger  // nil: nothing is logged
+}
+
+// RateResult is what one far end reached.
+type RateResult struct {
+	CallsPerSecond float64 `json:"callsPerSecond"` // without a retransmission, each answered, and p99 to 180 below 50 ms
+	RingingP50Ms   float64 `json:"ringingP50Ms"`   // INVITE to 180, at that rate
+	RingingP99Ms   float64 `json:"ringingP99Ms"`
+	CPUUsPerCall   float64 `json:"cpuUsPerCall"` // of its process, at that rate
+}
+
+// SignalResult is what RunSignalling found.
+type SignalResult struct {
+	Bare    RateResult `json:"bare"`
+	Gateway RateResult `json:"gateway"`
+	Ratio   float64    `json:"ratio"`
+
+	HalfCalls       int     `json:"halfCalls"`       // at half of the gateway's rate
+	HalfLateTrying  int     `json:"halfLateTrying"`  // first answers later than 20 ms
+	HalfTryingMaxMs float64 `json:"halfTryingMaxMs"` // the latest
+
+	Calls    int `json:"calls"`    // that the gateway answered, over all
+	Recorded int `json:"recorded"` // dialogs that it has as TERMINATED
+
+	BurstAnswered int     `json:"burstAnswered"` // of 200 in the first second after the start
+	BurstRefused  int     `json:"burstRefused"`  // with 503
+	BurstLost     int     `json:"burstLost"`
+	BurstP99Ms    float64 `json:"burstP99Ms"` // INVITE to 180, or to the refusal
+}
+
+// target is a far end under load.
+type target struct {
+	child  *child
+	caller *caller
+}
+
+func (t *target) stop() {
+	t.caller.close()
+	t.child.stop()
+}
+
+// RunSignalling measures how many calls per second the gateway sets up and ends, beside the SIP library alone in the same
+// run, and what becomes of 200 calls in the second after its start.
+func RunSignalling(ctx context.Context, cfg SignalConfig, out io.Writer) (SignalResult, error) {
+	var r SignalResult
+	if err := cfg.defaults(); err != nil {
+		return r, err
+	}
+	dir, err := os.MkdirTemp("", "tandem-bench-")
+	if err != nil {
+		return r, fmt.Errorf("load: temporary directory: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := errors.Join(cfg.measureBare(ctx, dir, &r), cfg.measureGateway(ctx, dir, &r), cfg.measureBurst(ctx, dir, &r)); err != nil {
+		return r, err
+	}
+	if r.Bare.CallsPerSecond > 0 {
+		r.Ratio = r.Gateway.CallsPerSecond / r.Bare.CallsPerSecond
+	}
+	return r, r.print(out, cfg.JSON)
+}
+
+func (c *SignalConfig) defaults() error {
+	c.Step = cmp.Or(c.Step, signalSteps)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("load: this program's path: %w", err)
+	}
+	if len(c.Gateway) == 0 {
+		c.Gateway = []string{self, "serve"}
+	}
+	if len(c.Bare) == 0 {
+		c.Bare = []string{self, "bench", "bare"}
+	}
+	return nil
+}
+
+func (c *SignalConfig) measureBare(ctx context.Context, dir string, r *SignalResult) error {
+	sipPort, err := freePort(ctx)
+	if err != nil {
+		return err
+	}
+	httpPort, err := freePort(ctx)
+	if err != nil {
+		return err
+	}
+	sipAddr, httpAddr := fmt.Sprintf("127.0.0.1:%d", sipPort), fmt.Sprintf("127.0.0.1:%d", httpPort)
+	argv := append(slices.Clone(c.Bare), "--sip", sipAddr, "--http", httpAddr)
+	child, err := startChild(ctx, argv, "http://"+httpAddr, filepath.Join(dir, "bare.log"))
+	if err != nil {
+		return err
+	}
+	caller, err := newCaller(ctx, sipAddr, nil)
+	if err != nil {
+		child.stop()
+		return err
+	}
+	t := &target{child, caller}
+	defer t.stop()
+	r.Bare, err = c.search(ctx, t)
+	return err
+}
+
+// startGateway starts a gateway of its own with so many participants that may call in.
+func (c *SignalConfig) startGateway(ctx context.Context, dir, name string, pool int) (*target, *rest, []string, error) {
+	dir = filepath.Join(dir, name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, nil, nil, fmt.Errorf("load: %w", err)
+	}
+	path, httpAddr, sipAddr, err := gatewayConfig(ctx, dir, "sip:127.0.0.1:9;transport=udp", callerPorts)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	child, err := startChild(ctx, append(slices.Clone(c.Gateway), "--config", path), "http://"+httpAddr, filepath.Join(dir, "gateway.log"))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	api := newREST("http://" + httpAddr)
+	ids, tokens, err := callersOf(ctx, api, pool)
+	if err == nil {
+		var caller *caller
+		if caller, err = newCaller(ctx, sipAddr, tokens); err == nil {
+			return &target{child, caller}, api, ids, nil
+		}
+	}
+	err = fmt.Errorf("%w\nthe gateway's log ends with:\n%s", err, child.tail())
+	child.stop()
+	return nil, nil, nil, err
+}
+
+// callersOf makes participants that may call in.
+func callersOf(ctx context.Context, api *rest, n int) (ids, tokens []string, err error) {
+	ids, tokens = make([]string, n), make([]string, n)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(setupAtOnce)
+	for i := range n {
+		group.Go(func() (err error) {
+			ids[i], tokens[i], err = api.createParticipant(ctx, "bench")
+			return err
+		})
+	}
+	return ids, tokens, group.Wait()
+}
+
+func (c *SignalConfig) measureGateway(ctx context.Context, dir string, r *SignalResult) error {
+	t, api, ids, err := c.startGateway(ctx, dir, "rate", callerPool)
+	if err != nil {
+		return err
+	}
+	defer t.stop()
+	defer api.client.CloseIdleConnections()
+	if r.Gateway, err = c.search(ctx, t); err != nil {
+		return err
+	}
+	half, err := t.caller.place(ctx, r.Gateway.CallsPerSecond/2, c.Step)
+	if err != nil {
+		return err
+	}
+	r.HalfCalls = len(half)
+	for _, a := range half {
+		if a.trying.IsZero() {
+			r.HalfLateTrying++
+			continue
+		}
+		waited := a.trying.Sub(a.invited)
+		r.HalfTryingMaxMs = max(r.HalfTryingMaxMs, ms(waited))
+		if waited > tryingLimit {
+			r.HalfLateTrying++
+		}
+	}
+	if err := sleep(ctx, settleTime); err != nil {
+		return err
+	}
+	r.Calls, r.Recorded, err = recorded(ctx, api, ids)
+	return err
+}
+
+// recorded counts the dialogs that the gateway has, and those of them that are over.
+func recorded(ctx context.Context, api *rest, ids []string) (dialogs, over int, err error) {
+	for _, id := range ids {
+		var list []struct {
+			State string `json:"state"`
+		}
+		if err := api.do(ctx, http.MethodGet, "/participants/"+id+"/dialogs", nil, &list); err != nil {
+			return 0, 0, err
+		}
+		for _, d := range list {
+			dialogs++
+			if d.State == "TERMINATED" {
+				over++
+			}
+		}
+	}
+	return dialogs, over, nil
+}
+
+// search finds the highest rate at which all goes well: by steps of a half, then between the last two. A rate that
+// fails is tried once more, since machines stall.
+func (c *SignalConfig) search(ctx context.Context, t *target) (RateResult, error) {
+	var best RateResult
+	low, high := 0.0, 0.0
+	rate := firstRate
+	for n := 0; n < bisections && rate <= lastRate; {
+		got, good, err := c.rate(ctx, t, rate)
+		if err == nil && !good {
+			got, good, err = c.rate(ctx, t, rate)
+		}
+		if err != nil {
+			return best, err
+		}
+		if good {
+			low, best = rate, got
+		} else {
+			high = rate
+		}
+		if high == 0 {
+			rate *= rateStep
+			continue
+		}
+		n++
+		rate = (low + high) / 2
+	}
+	if low == 0 {
+		return best, fmt.Errorf("load: not even %g calls per second go well", firstRate)
+	}
+	return best, nil
+}
+
+// rate tries one rate.
+func (c *SignalConfig) rate(ctx context.Context, t *target, rate float64) (RateResult, bool, error) {
+	before, err := processUsage(t.child.pid())
+	if err != nil {
+		return RateResult{}, false, err
+	}
+	calls, err := t.caller.place(ctx, rate, c.Step)
+	if err != nil {
+		return RateResult{}, false, err
+	}
+	after, err := processUsage(t.child.pid())
+	if err != nil {
+		return RateResult{}, false, err
+	}
+	ringing := make([]time.Duration, 0, len(calls))
+	repeats, failed := 0, 0
+	for _, a := range calls {
+		repeats += a.repeats
+		if a.over.IsZero() || a.status != http.StatusOK || a.ringing.IsZero() {
+			failed++
+			continue
+		}
+		ringing = append(ringing, a.ringing.Sub(a.invited))
+	}
+	slices.Sort(ringing)
+	r := RateResult{
+		CallsPerSecond: rate, RingingP50Ms: ms(percentile(ringing, 50)), RingingP99Ms: ms(percentile(ringing, 99)),
+		CPUUsPerCall: float64((after.cpu - before.cpu).Microseconds()) / float64(len(calls)),
+	}
+	good := repeats == 0 && failed == 0 && r.RingingP99Ms < ms(ringingLimit)
+	c.Log.Info("load: rate", "callsPerSecond", rate, "repeats", repeats, "failed", failed, "p99ms", r.RingingP99Ms, "good", good)
+	return r, good, sleep(ctx, settleTime)
+}
+
+// measureBurst calls a gateway that has just started.
+func (c *SignalConfig) measureBurst(ctx context.Context, dir string, r *SignalResult) error {
+	t, api, _, err := c.startGateway(ctx, dir, "burst", burstCalls)
+	if err != nil {
+		return err
+	}
+	defer t.stop()
+	defer api.client.CloseIdleConnections()
+	calls, err := t.caller.place(ctx, burstCalls, time.Second)
+	if err != nil {
+		return err
+	}
+	var waits []time.Duration
+	for _, a := range calls {
+		switch {
+		case a.status == http.StatusOK && !a.over.IsZero():
+			r.BurstAnswered++
+			waits = append(waits, a.ringing.Sub(a.invited))
+		case a.status == http.StatusServiceUnavailable:
+			r.BurstRefused++
+			waits = append(waits, a.over.Sub(a.invited))
+		default:
+			r.BurstLost++
+		}
+	}
+	slices.Sort(waits)
+	r.BurstP99Ms = ms(percentile(waits, 99))
+	return nil
+}
+
+// print writes the result as a table, or as JSON.
+func (r *SignalResult) print(out io.Writer, asJSON bool) error {
+	if asJSON {
+		enc := json.NewEncoder(out)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(r); err != nil {
+			return fmt.Errorf("load: print: %w", err)
+		}
+		return nil
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) {
+		_, _ = fmt.Fprintf(w, name+"\t"+format+"\n", args...) // Flush tells
+	}
+	line("calls per second", "%.0f without a retransmission (to reach: 300, and a ratio of 0.2)", r.Gateway.CallsPerSecond)
+	line("the SIP library alone", "%.0f, ratio %.2f", r.Bare.CallsPerSecond, r.Ratio)
+	line("INVITE to 180 p50, p99", "%.1f ms, %.1f ms (to reach: p99 below 50); alone %.1f ms, %.1f ms",
+		r.Gateway.RingingP50Ms, r.Gateway.RingingP99Ms, r.Bare.RingingP50Ms, r.Bare.RingingP99Ms)
+	line("CPU of a call", "%.0f µs; alone %.0f µs", r.Gateway.CPUUsPerCall, r.Bare.CPUUsPerCall)
+	line("100 later than 20 ms", "%d of %d at half that rate, the latest after %.1f ms (to reach: 0)", r.HalfLateTrying, r.HalfCalls, r.HalfTryingMaxMs)
+	line("recorded as over", "%d of %d calls", r.Recorded, r.Calls)
+	line("200 calls in one second", "%d answered, %d refused with 503, %d lost (to reach: 0 lost) after a cold start; p99 %.1f ms",
+		r.BurstAnswered, r.BurstRefused, r.BurstLost, r.BurstP99Ms)
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("load: print: %w", err)
+	}
+	return nil
+}
