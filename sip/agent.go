@@ -39,6 +39,8 @@ type Agent struct {
 	ports      *media.Ports
 	book       *trunks.Book
 	challenger *challenger
+	guard      *guard
+	front      *front
 	listeners  []*listener
 	tp         *sip.TransportLayer
 	txl        *sip.TransactionLayer
@@ -84,7 +86,7 @@ func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
 		realm = "tandem"
 	}
 	a := &Agent{
-		cfg: cfg, advertise: advertise, log: log, ports: ports, book: book, challenger: newChallenger(realm),
+		cfg: cfg, advertise: advertise, log: log, ports: ports, book: book, challenger: newChallenger(realm, cfg.NonceKey),
 		draining: newLatch(), stopped: newLatch(), undecided: make(chan struct{}, maxUndecided), calls: make(map[callKey]*call),
 	}
 	certs := &certificates{certFile: cfg.TLSCert, keyFile: cfg.TLSKey, caFile: cfg.TLSCA, book: book}
@@ -96,10 +98,15 @@ func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
 	if len(cfg.nameservers) > 0 {
 		a.resolver = newResolver(&dnsClient{servers: cfg.nameservers})
 	}
+	a.guard = newGuard(cfg.Guard, (&allowList{book: book}).has, log)
+	a.front = newFront(a.guard, log)
 	for _, uri := range cfg.Listen {
 		l, err := listen(uri)
 		if err != nil {
 			return nil, errors.Join(err, a.Close())
+		}
+		if l.packet != nil {
+			l.packet = a.front.packet(l.packet)
 		}
 		a.listeners = append(a.listeners, l)
 	}
@@ -118,7 +125,7 @@ func (a *Agent) build() {
 			DialerCreate: func(net.Addr) net.Dialer { return net.Dialer{Control: dialNothing} },
 		}}),
 	)
-	a.streams = newStreams(a.certs, net.TCPAddrFromAddrPort(a.listeners[0].addr), a.log)
+	a.streams = newStreams(a.certs, net.TCPAddrFromAddrPort(a.listeners[0].addr), a.front, a.log)
 	a.tp.OnMessage(a.onMessage) // before the transaction layer, which registers itself
 	a.txl = sip.NewTransactionLayer(a.tp,
 		sip.WithTransactionLayerLogger(quiet),

@@ -41,6 +41,8 @@ type Config struct {
 	TokenCalls string       // TokenCallsAny (default) or TokenCallsTrunks: who may call without a trunk
 	Trunks     []Trunk      // those of the Book that is made when Book is nil
 	Book       *trunks.Book // where the trunks are looked up, as they are at that time
+	NonceKey   []byte       // signs the nonces of our challenges; nodes that share it take each other's; empty: made at random
+	Guard      GuardConfig
 	// DrainTimeout is how long Serve waits for calls to hang up; 0: 5 s.
 	DrainTimeout time.Duration
 	// SessionExpires is how long a call may go on without a refresh by either end (RFC 4028); 0: 30 min. At least 90 s.

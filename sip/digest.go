@@ -1,27 +1,17 @@
 package sip
 
 import (
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/icholy/digest"
 )
 
-const (
-	nonceLifetime = time.Minute
-	// maxChallenges is how many challenges one request answers: the first, and the stale ones after it.
-	maxChallenges = 3
-)
+// maxChallenges is how many challenges one request answers: the first, and the stale ones after it.
+const maxChallenges = 3
 
 // credentials answers the challenges of one trunk for one request and its retries.
 type credentials struct {
@@ -83,82 +73,4 @@ func (c *credentials) mayAnswer(challenge *digest.Challenge) error {
 		return errors.New("the trunk challenges again and again")
 	}
 	return nil
-}
-
-// challenger asks those who call in for a password (RFC 3261 §22). Its nonces carry their own expiry under an HMAC,
-// so that it remembers nothing of a sender that never comes back.
-type challenger struct {
-	realm string
-	key   [32]byte
-	now   func() time.Time
-}
-
-func newChallenger(realm string) *challenger {
-	c := &challenger{realm: realm, now: time.Now}
-	_, _ = rand.Read(c.key[:]) // never fails (crypto/rand)
-	return c
-}
-
-// nonce is bound to the call, so that a nonce that was overheard opens no other.
-func (c *challenger) nonce(call string, expiry time.Time) string {
-	raw := binary.BigEndian.AppendUint64(nil, uint64(expiry.Unix()))
-	mac := hmac.New(sha256.New, c.key[:])
-	mac.Write(raw)
-	mac.Write([]byte(call))
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(raw))
-}
-
-// fresh says whether a nonce is ours, for this call, and in its time.
-func (c *challenger) fresh(nonce, call string) bool {
-	raw, err := base64.RawURLEncoding.DecodeString(nonce)
-	if err != nil || len(raw) != 8+sha256.Size {
-		return false
-	}
-	expiry := time.Unix(int64(binary.BigEndian.Uint64(raw)), 0)
-	return c.now().Before(expiry) && hmac.Equal([]byte(nonce), []byte(c.nonce(call, expiry)))
-}
-
-// check returns an empty challenge when req carries the trunk's username and password, and otherwise the value of the
-// WWW-Authenticate header to refuse it with. Failed says that credentials came and were wrong.
-func (c *challenger) check(req *sip.Request, t *trunk) (challenge string, failed bool) {
-	call := req.CallID().Value()
-	stale := false
-	for _, h := range req.GetHeaders("Authorization") {
-		given, err := digest.ParseCredentials(h.Value())
-		if err != nil || given.Realm != c.realm {
-			continue
-		}
-		failed = true
-		if !matches(given, req.Method.String(), t) {
-			continue
-		}
-		if c.fresh(given.Nonce, call) {
-			return "", false
-		}
-		failed, stale = false, true // the password is right, only the nonce is not (RFC 7616 §3.3)
-	}
-	made := digest.Challenge{
-		Realm: c.realm, Nonce: c.nonce(call, c.now().Add(nonceLifetime)), Stale: stale, Algorithm: "MD5", QOP: []string{"auth"},
-	}
-	return made.String(), failed
-}
-
-// matches says whether given was made with the trunk's password.
-func matches(given *digest.Credentials, method string, t *trunk) bool {
-	if given.Username != t.InboundUsername || (given.QOP != "auth" && given.QOP != "") || given.Userhash {
-		return false
-	}
-	if given.Algorithm != "" && !strings.EqualFold(given.Algorithm, "MD5") {
-		return false
-	}
-	asked := &digest.Challenge{Realm: given.Realm, Nonce: given.Nonce, Algorithm: given.Algorithm}
-	if given.QOP != "" {
-		asked.QOP = []string{given.QOP}
-	}
-	want, err := digest.Digest(asked, digest.Options{
-		Method: method, URI: given.URI, Username: t.InboundUsername, Password: string(t.InboundPassword),
-		Count: given.Nc, Cnonce: given.Cnonce,
-	})
-	return err == nil && given.Cnonce != "" == (given.QOP != "") &&
-		subtle.ConstantTimeCompare([]byte(want.Response), []byte(strings.ToLower(given.Response))) == 1
 }

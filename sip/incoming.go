@@ -29,7 +29,9 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 	if !tx.OnCancel(func(*sip.Request) { c.cancelled.set(func() {}) }) {
 		return
 	}
-	a.respond(req, tx, sip.StatusTrying)
+	if !a.guard.stranger(source.Addr()) { // others get nothing that is not needed
+		a.respond(req, tx, sip.StatusTrying)
+	}
 	callID := req.CallID().Value()
 	ours, _ := req.To().Params.Get("tag")
 	theirs, _ := req.From().Params.Get("tag")
@@ -65,7 +67,6 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 // decide runs everything that can refuse an INVITE, the cheap things first and before any port is spent. Accept is nil
 // when it is refused.
 func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.ServerTx, source netip.AddrPort) (accept func(dialogs.Leg)) {
-	t := c.trunk
 	select {
 	case a.undecided <- struct{}{}:
 		defer func() { <-a.undecided }()
@@ -81,15 +82,10 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 		a.reject(c, req, tx, status, why)
 		return nil
 	}
-	if t != nil && t.InboundUsername != "" {
-		if challenge, failed := a.challenger.check(req, t); challenge != "" {
-			if failed {
-				c.log.Warn("sip: call refused", "status", 401, "why", "wrong username or password for the trunk")
-			}
-			a.respond(req, tx, sip.StatusUnauthorized, sip.NewHeader("WWW-Authenticate", challenge))
-			return nil
-		}
+	if !a.authenticated(c, req, tx, source) {
+		return nil
 	}
+	t := c.trunk
 	if t == nil && a.cfg.TokenCalls == TokenCallsTrunks {
 		a.refuse(c, req, tx, errs.New(errs.Forbidden, "the sender belongs to no trunk"))
 		return nil
@@ -112,6 +108,7 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 		a.refuse(c, req, tx, err)
 		return nil
 	}
+	a.guard.befriend(source.Addr(), false)
 	return accept
 }
 
@@ -143,6 +140,9 @@ func (a *Agent) unacceptable(c *call, req *sip.Request) (status int, why string)
 	if status := bodyStatus(req); status != 0 {
 		return status, "the body is no " + sdpType
 	}
+	if !takesSDP(req) {
+		return sip.StatusNotAcceptable, "the answer to an INVITE is " + sdpType + ", which Accept does not list"
+	}
 	if len(req.Body()) == 0 {
 		return 0, ""
 	}
@@ -163,7 +163,18 @@ func (a *Agent) refuse(c *call, req *sip.Request, tx *sip.ServerTx, err error) {
 			fmt.Sprintf("Bearer realm=%s, error=\"invalid_token\", error_description=%s", quoted(a.challenger.realm), quoted(words))))
 	}
 	c.log.Warn("sip: call refused", "status", status, "why", err.Error())
+	switch status {
+	case sip.StatusUnauthorized, sip.StatusForbidden, sip.StatusNotFound:
+		a.failedBy(req, "refused calls")
+	}
 	a.respond(req, tx, status, headers...)
+}
+
+// failedBy counts a failure of whoever sent req.
+func (a *Agent) failedBy(req *sip.Request, reason string) {
+	if source, err := netip.ParseAddrPort(req.Source()); err == nil {
+		a.guard.failed(source.Addr(), reason)
+	}
 }
 
 // reject refuses for what the message is.

@@ -79,7 +79,10 @@ func calledBy(invite *sip.Request, network string) (peer, error) {
 		}
 	}
 	if invite.Contact() == nil {
-		return p, errNoContact
+		if invite.From().Params.Has("tag") {
+			return p, errNoContact
+		}
+		return p, p.retarget(&sip.ContactHeader{Address: invite.From().Address}) // a sender of RFC 2543, which names none
 	}
 	return p, p.retarget(invite.Contact())
 }

@@ -3,15 +3,13 @@ package sip
 import (
 	"encoding/json"
 	"fmt"
+	"github.com/emiago/sipgo/sip"
+	"github.com/icholy/digest"
+	"github.com/stretchr/testify/require"
 	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/emiago/sipgo/sip"
-	"github.com/icholy/digest"
-	"github.com/stretchr/testify/require"
 
 	"tandem/dialogs"
 	"tandem/errs"
@@ -130,49 +128,6 @@ func TestWriteCaller(t *testing.T) {
 		writeCaller(req, &trunk{Trunk: Trunk{Identity: c.identity}}, c.number, "d", "t")
 		require.Equal(t, "INVITE sip:h SIP/2.0\r\n"+c.want+"\r\n", req.String())
 	}
-}
-
-func TestChallenger(t *testing.T) {
-	now := time.Unix(1000, 0)
-	c := newChallenger("tandem")
-	c.now = func() time.Time { return now }
-	tr := &trunk{Trunk: Trunk{InboundUsername: "pbx", InboundPassword: "secret"}}
-	req := parse(t, "<sip:a@x>;tag=1")
-	first, failed := c.check(req, tr)
-	require.False(t, failed)
-	challenge, err := digest.ParseChallenge(first)
-	require.NoError(t, err)
-	answer := func(user, password string, edit func(*digest.Credentials)) *sip.Request {
-		made, err := digest.Digest(challenge, digest.Options{Method: "INVITE", URI: "sip:x", Username: user, Password: password, Count: 1})
-		require.NoError(t, err)
-		if edit != nil {
-			edit(made)
-		}
-		return parse(t, "<sip:a@x>;tag=1", "Authorization: "+made.String())
-	}
-	refused := func(req *sip.Request) (stale, failed bool) {
-		value, failed := c.check(req, tr)
-		require.NotEmpty(t, value)
-		again, err := digest.ParseChallenge(value)
-		require.NoError(t, err)
-		return again.Stale, failed
-	}
-
-	good, _ := c.check(answer("pbx", "secret", nil), tr)
-	require.Empty(t, good)
-	for name, wrong := range map[string]*sip.Request{
-		"password": answer("pbx", "guess", nil),
-		"user":     answer("root", "secret", nil),
-		"nonce":    answer("pbx", "secret", func(d *digest.Credentials) { d.Nonce = "AAAA" }),
-		"response": answer("pbx", "secret", func(d *digest.Credentials) { d.Response = "" }),
-		"cnonce":   answer("pbx", "secret", func(d *digest.Credentials) { d.Cnonce = "" }),
-	} {
-		stale, failed := refused(wrong)
-		require.True(t, failed && !stale, name)
-	}
-	now = now.Add(nonceLifetime)
-	stale, failed := refused(answer("pbx", "secret", nil))
-	require.True(t, stale && !failed, "an expired nonce is stale, not wrong")
 }
 
 func TestCredentialsAnswerOncePerNonce(t *testing.T) {

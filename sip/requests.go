@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"mime"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -83,18 +84,30 @@ func (a *Agent) dispatch(ctx context.Context, req *sip.Request, tx *sip.ServerTx
 	case req.Method == sip.INVITE:
 		a.invited(ctx, req, tx)
 	case req.Method == sip.OPTIONS:
-		status := 200
-		if a.draining.isSet() {
-			status = 503
-		}
-		a.respond(req, tx, status)
+		a.pinged(req, tx)
 	case slices.Contains(withinOnly, req.Method):
 		a.respond(req, tx, 481)
 	case req.Method == sip.REFER:
 		a.respond(req, tx, sip.StatusForbidden, a.warning("a transfer is asked for within its call"))
 	default:
+		if req.Method == sip.REGISTER {
+			a.failedBy(req, "refused registrations")
+		}
 		a.respond(req, tx, 405)
 	}
+}
+
+// pinged answers an OPTIONS outside every call as an INVITE would be answered (RFC 3261 §11.2).
+func (a *Agent) pinged(req *sip.Request, tx *sip.ServerTx) {
+	if extensions := unsupported(req); extensions != "" {
+		a.respond(req, tx, sip.StatusBadExtension, sip.NewHeader("Unsupported", extensions))
+		return
+	}
+	if a.draining.isSet() {
+		a.respond(req, tx, 503)
+		return
+	}
+	a.respond(req, tx, 200)
 }
 
 // within hands a request to its call and waits until that has dealt with it.
@@ -104,6 +117,9 @@ func (a *Agent) within(req *sip.Request, tx *sip.ServerTx) {
 	if c == nil || req.IsCancel() {
 		a.respond(req, tx, 481)
 		return
+	}
+	if source, err := netip.ParseAddrPort(req.Source()); err == nil {
+		a.guard.befriend(source.Addr(), false) // it knows both tags of a call
 	}
 	r := request{Request: req, tx: tx, handled: make(chan struct{})}
 	mine := c.order.take(req)
@@ -129,16 +145,31 @@ func (a *Agent) within(req *sip.Request, tx *sip.ServerTx) {
 
 // wellFormed checks what every request must have (RFC 3261 §8.1.1); the library accepts more.
 func wellFormed(req *sip.Request) error {
-	from := req.From()
 	switch {
-	case from == nil || req.To() == nil || req.CallID() == nil || req.CSeq() == nil || req.Via() == nil:
+	case req.From() == nil || req.To() == nil || req.CallID() == nil || req.CSeq() == nil || req.Via() == nil:
 		return errors.New("a request needs From, To, Call-ID, CSeq and Via")
 	case req.CSeq().MethodName != req.Method:
 		return errors.New("the CSeq names another method")
-	case !from.Params.Has("tag"):
-		return errors.New("the From has no tag")
 	}
 	return nil
+}
+
+// takesSDP says whether the sender of an INVITE takes SDP in the answer (RFC 3261 §20.1); without Accept it does.
+func takesSDP(req *sip.Request) bool {
+	headers := req.GetHeaders("Accept")
+	if len(headers) == 0 {
+		return true
+	}
+	for _, h := range headers {
+		for _, value := range splitList(h.Value()) {
+			kind, _, _ := strings.Cut(value, ";")
+			switch strings.ToLower(strings.TrimSpace(kind)) {
+			case sdpType, "application/*", "*/*":
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // respond answers a request without a body; with what a refusal or an OPTIONS tells about us.
@@ -163,8 +194,28 @@ func (a *Agent) respond(req *sip.Request, tx *sip.ServerTx, status int, headers 
 	if status == sip.StatusServiceUnavailable && res.GetHeader("Retry-After") == nil {
 		res.AppendHeader(sip.NewHeader("Retry-After", "10"))
 	}
+	a.shorten(req, res)
 	if err := tx.Respond(res); err != nil {
 		a.log.Debug("sip: answering failed", "method", req.Method.String(), "status", status, "error", err)
+	}
+}
+
+// shorten leaves out of an answer over UDP to a stranger, whose address may be forged, what would make it larger than
+// the request. One that is still larger is not sent (guard.mayAnswer).
+func (a *Agent) shorten(req *sip.Request, res *sip.Response) {
+	source, err := netip.ParseAddrPort(req.Source())
+	if err != nil || a.networkOf(req) != networkUDP || !a.guard.stranger(source.Addr()) {
+		return
+	}
+	limit := len(req.String())
+	for _, name := range []string{"Warning", "Supported", "Accept", "Allow", "WWW-Authenticate"} {
+		if len(res.String()) <= limit {
+			return
+		}
+		if name == "WWW-Authenticate" && len(res.GetHeaders(name)) < 2 {
+			return // the last of them is what the answer is for
+		}
+		res.RemoveHeader(name)
 	}
 }
 

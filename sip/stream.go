@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -35,6 +36,7 @@ type stream struct {
 	name       string        // whom the certificate was checked for, when dialled
 	registered chan struct{} // closed when the library has it in its pool
 	onClose    func(*stream)
+	front      *front // judges what comes
 	closing    sync.Once
 
 	// Owned by the reader.
@@ -62,11 +64,15 @@ func (s *stream) Read(b []byte) (int, error) {
 		}
 		n, what, err := frame(s.buf)
 		if err != nil {
+			s.give(s.front.broken(s.buf[:n], err.Error(), s.remote))
 			return 0, io.EOF // nothing to go on from
 		}
 		switch what {
 		case pieceMessage:
-			s.ready, s.heard, s.half, s.begun = n, true, false, time.Time{}
+			s.heard, s.half, s.begun = true, false, time.Time{}
+			if err := s.judge(n); err != nil {
+				return 0, err
+			}
 		case pieceBlank:
 			s.buf = s.buf[:copy(s.buf, s.buf[n:])]
 			if err := s.blank(); err != nil {
@@ -78,6 +84,33 @@ func (s *stream) Read(b []byte) (int, error) {
 			}
 		}
 	}
+}
+
+// judge puts what the library may read of the message of n bytes in its place, and answers what is to be answered.
+func (s *stream) judge(n int) error {
+	if guard := s.front.guard; !s.dialled && !guard.admit(s.remote.Addr(), n, !isResponse(s.buf)) {
+		s.buf = s.buf[:copy(s.buf, s.buf[n:])]
+		if guard.isBanned(s.remote.Addr()) {
+			return io.EOF
+		}
+		return nil
+	}
+	v := s.front.judge(s.buf[:n], s.remote)
+	if len(v.pass) == n {
+		copy(s.buf, v.pass)
+	} else {
+		s.buf = slices.Replace(s.buf, 0, n, v.pass...)
+	}
+	s.ready = len(v.pass)
+	return s.give(v)
+}
+
+// give sends the answer of the front, if there is one.
+func (s *stream) give(v verdict) error {
+	if v.answer == nil {
+		return nil
+	}
+	return s.send(string(v.answer))
 }
 
 // fill waits for more bytes, no longer than the rest of the message may take.

@@ -16,6 +16,7 @@ import (
 const (
 	maxAccepted = 4096 // connections of others, at once
 	maxOfSource = 1024 // of them from one address
+	maxStranger = 64   // of them from one address that no trunk names
 	maxDialled  = 1024 // connections of ours
 	keepTick    = 5 * time.Second
 )
@@ -27,6 +28,7 @@ var errTooManyStreams = errors.New("too many connections")
 type streams struct {
 	log   *slog.Logger
 	certs *certificates
+	front *front
 	feed  chan *stream
 	addr  net.Addr
 
@@ -58,10 +60,10 @@ type dialled struct {
 	err    error
 }
 
-func newStreams(certs *certificates, addr net.Addr, log *slog.Logger) *streams {
+func newStreams(certs *certificates, addr net.Addr, front *front, log *slog.Logger) *streams {
 	ending, end := context.WithCancel(context.Background())
 	return &streams{
-		log: log, certs: certs, addr: addr, feed: make(chan *stream), ending: ending, end: end,
+		log: log, certs: certs, front: front, addr: addr, feed: make(chan *stream), ending: ending, end: end,
 		all: make(map[*stream]struct{}), peers: make(map[netip.AddrPort][]*stream), sources: make(map[netip.Addr]int), dialling: make(map[target]*dialled),
 	}
 }
@@ -117,9 +119,17 @@ func (s *streams) spawn(work func()) bool {
 
 // admit takes a place for a connection from a source. Who got it calls release, or lets the stream do so.
 func (s *streams) admit(source netip.Addr) bool {
+	if s.front.guard.isBanned(source) {
+		s.front.guard.count(func(c *GuardStats) { c.Banned++ })
+		return false
+	}
+	most := maxOfSource
+	if s.front.guard.stranger(source) {
+		most = maxStranger
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.accepted >= maxAccepted || s.sources[source] >= maxOfSource {
+	if s.closed || s.accepted >= maxAccepted || s.sources[source] >= most {
 		return false
 	}
 	s.accepted++
@@ -183,7 +193,10 @@ func (s *streams) welcome(conn net.Conn, network string, source netip.AddrPort) 
 
 // enter hands a connection to the library and returns when its reader runs.
 func (s *streams) enter(st *stream) error {
-	st.registered, st.onClose, st.spoken = make(chan struct{}), s.forget, time.Now()
+	st.registered, st.onClose, st.spoken, st.front = make(chan struct{}), s.forget, time.Now(), s.front
+	if st.dialled {
+		s.front.guard.befriend(st.remote.Addr(), true)
+	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
