@@ -65,9 +65,10 @@ type call struct {
 	mu     sync.Mutex
 	bridge *transcode.Bridge
 	hears  []*media.Source
-	room   string // the session that the participant is in; empty: none
-	wasIn  bool   // it was in one
-	apart  bool   // the phone hears nothing of its session: it is on hold, or joined with somebody else
+	silent map[*media.Source]bool // those without sound
+	room   string                 // the session that the participant is in; empty: none
+	wasIn  bool                   // it was in one
+	apart  bool                   // the phone hears nothing of its session: it is on hold, or joined with somebody else
 }
 
 // ask is a request, of the application or of another call, that the call's goroutine does and answers.
@@ -118,7 +119,32 @@ func (c *call) Subscribe(src *media.Source) {
 	defer c.mu.Unlock()
 	c.hears = append(c.hears, src)
 	if c.bridge != nil && !c.apart {
-		c.bridge.Subscribe(src)
+		c.hear(src)
+	}
+}
+
+// hear lets the bridge hear src. c.mu is held.
+func (c *call) hear(src *media.Source) {
+	if c.silent[src] {
+		c.bridge.Mute(src, true)
+	}
+	c.bridge.Subscribe(src)
+}
+
+// Mute keeps the sound of src from the phone, or lets it through again.
+func (c *call) Mute(src *media.Source, muted bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if muted {
+		if c.silent == nil {
+			c.silent = make(map[*media.Source]bool)
+		}
+		c.silent[src] = true
+	} else {
+		delete(c.silent, src)
+	}
+	if c.bridge != nil && !c.apart {
+		c.bridge.Mute(src, muted)
 	}
 }
 
@@ -132,6 +158,7 @@ func (c *call) Unsubscribe(src *media.Source) {
 			break
 		}
 	}
+	delete(c.silent, src)
 	if c.bridge != nil {
 		c.bridge.Unsubscribe(src)
 	}
@@ -152,7 +179,7 @@ func (c *call) setBridge(b *transcode.Bridge) {
 		return
 	}
 	for _, src := range c.hears {
-		b.Subscribe(src)
+		c.hear(src)
 	}
 }
 
@@ -171,7 +198,7 @@ func (c *call) setApart(apart bool) {
 		if apart {
 			c.bridge.Unsubscribe(src)
 		} else {
-			c.bridge.Subscribe(src)
+			c.hear(src)
 		}
 	}
 }

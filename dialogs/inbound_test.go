@@ -255,5 +255,7 @@ type watcher struct{ changes chan sessions.DialogChange }
 
 func (w *watcher) Subscribe(*media.Source)               {}
 func (w *watcher) Unsubscribe(*media.Source)             {}
+func (w *watcher) Mute(*media.Source, bool)              {}
+func (w *watcher) StreamMuted(sessions.MuteChange)       {}
 func (w *watcher) Close(error)                           {}
 func (w *watcher) DialogChanged(c sessions.DialogChange) { w.changes <- c }

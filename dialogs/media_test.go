@@ -85,6 +85,7 @@ func newEar() *ear {
 
 func (e *ear) Subscribe(src *media.Source)   { e.given <- src }
 func (e *ear) Unsubscribe(src *media.Source) { e.taken <- src }
+func (e *ear) Mute(*media.Source, bool)      {}
 func (e *ear) Close(error)                   {}
 
 // next waits for what must come.

@@ -24,6 +24,7 @@ type Attachment struct {
 	// guarded by Service.mu
 	published []*media.Source
 	hears     []*media.Source
+	silent    map[*media.Source]bool // of hears: those without sound
 	ended     bool
 }
 

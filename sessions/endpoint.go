@@ -8,6 +8,9 @@ type Endpoint interface {
 	// Subscribe lets the endpoint receive src until Unsubscribe with the same value.
 	Subscribe(src *media.Source)
 	Unsubscribe(src *media.Source)
+	// Mute keeps the sound of src from the endpoint, or lets it through again; video and keys go on, and nothing is
+	// negotiated anew. It may come before Subscribe, so that nothing is heard; Unsubscribe forgets it.
+	Mute(src *media.Source, muted bool)
 	// Close ends the endpoint; the cause says why in words. It may be called more than once.
 	Close(cause error)
 }

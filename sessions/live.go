@@ -99,7 +99,7 @@ func (a *Attachment) silence() {
 	for _, src := range a.hears {
 		a.endpoint.Unsubscribe(src)
 	}
-	a.hears = nil
+	a.hears, a.silent = nil, nil
 }
 
 // remove takes the endpoint out of the live media.
@@ -153,9 +153,15 @@ func (s *Service) apply(rows ...Participant) {
 // update replaces a row and lets everybody whom that concerns follow. s.mu is held.
 func (s *Service) update(l *presence, row Participant) {
 	old := l.row.Session
+	before := l.row
 	if row.Session == old {
 		l.row = row
-		s.settleOne(l)
+		if sameMute(before, row) {
+			s.settleOne(l)
+		} else {
+			s.settleRoomOf(row.ID)
+			s.tellMutes(l, before)
+		}
 		return
 	}
 	s.live.exit(l)
@@ -164,6 +170,7 @@ func (s *Service) update(l *presence, row Participant) {
 	s.settle(old)
 	s.settle(row.Session)
 	s.settleOne(l)
+	s.tellMutes(l, before)
 	for _, a := range l.slots {
 		a.moved(row.Session)
 	}
@@ -217,6 +224,7 @@ func (s *Service) settle(session string) {
 // settleOne posts the difference between what a listener hears and what it should. s.mu is held.
 func (s *Service) settleOne(listener *presence) {
 	var want []*media.Source
+	var silent map[*media.Source]bool
 	if listener.row.Session != "" {
 		for _, speaker := range s.live.rooms[listener.row.Session] {
 			for _, a := range speaker.slots {
@@ -226,6 +234,9 @@ func (s *Service) settleOne(listener *presence) {
 				for _, src := range a.published {
 					if hears(listener.row, speaker.row, src.Alias) {
 						want = append(want, src)
+						if muted(listener.row, speaker.row) {
+							silent = with(silent, src)
+						}
 					}
 				}
 			}
@@ -239,9 +250,19 @@ func (s *Service) settleOne(listener *presence) {
 		for _, src := range gone {
 			a.endpoint.Unsubscribe(src)
 		}
+		for _, src := range a.hears {
+			if silent[src] != a.silent[src] && slices.Contains(want, src) {
+				a.endpoint.Mute(src, silent[src])
+			}
+		}
 		for _, src := range added {
+			if silent[src] { // before anything of it is heard
+				a.endpoint.Mute(src, true)
+				s.tellMuted(a, listener, src.Participant)
+			}
 			a.endpoint.Subscribe(src)
 		}
+		a.silent = silent
 		if len(gone)+len(added) > 0 {
 			a.hears = want
 		}
@@ -253,9 +274,10 @@ type DialogChange struct {
 	Dialog, Participant, State, To, From, Reason, Details string
 }
 
-// Observer is an endpoint that wants to know of dialogs too. DialogChanged must not block.
+// Observer is an endpoint that wants to know of dialogs and mutes too. Its methods must not block.
 type Observer interface {
 	DialogChanged(change DialogChange)
+	StreamMuted(change MuteChange)
 }
 
 // Announce tells the devices that follow change.Participant, and its own, what became of its dialog.

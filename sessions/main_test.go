@@ -130,10 +130,12 @@ type recorder struct {
 	faults  []string
 	cause   error
 	dialogs []sessions.DialogChange
+	muted   map[*media.Source]bool
+	mutes   []sessions.MuteChange
 }
 
 func newRecorder() *recorder {
-	return &recorder{closed: make(chan struct{}), has: map[*media.Source]bool{}}
+	return &recorder{closed: make(chan struct{}), has: map[*media.Source]bool{}, muted: map[*media.Source]bool{}}
 }
 
 func (r *recorder) Subscribe(src *media.Source) {
@@ -153,6 +155,40 @@ func (r *recorder) Unsubscribe(src *media.Source) {
 		r.faults = append(r.faults, "unsubscribed what it had not: "+src.Stream)
 	}
 	delete(r.has, src)
+	delete(r.muted, src)
+}
+
+func (r *recorder) Mute(src *media.Source, muted bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.muted[src] == muted {
+		r.faults = append(r.faults, "muted or not already: "+src.Stream)
+	}
+	if muted {
+		r.muted[src] = true
+	} else {
+		delete(r.muted, src)
+	}
+}
+
+// silent lists the streams that the endpoint has without their sound.
+func (r *recorder) silent() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := []string{}
+	for src := range r.muted {
+		names = append(names, src.Stream)
+	}
+	return names
+}
+
+// toldMutes returns the mutes that the endpoint was told of since the last call.
+func (r *recorder) toldMutes() []sessions.MuteChange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	mutes := r.mutes
+	r.mutes = nil
+	return mutes
 }
 
 func (r *recorder) Close(cause error) {
@@ -162,6 +198,12 @@ func (r *recorder) Close(cause error) {
 		r.cause = cause
 		close(r.closed)
 	}
+}
+
+func (r *recorder) StreamMuted(change sessions.MuteChange) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mutes = append(r.mutes, change)
 }
 
 func (r *recorder) DialogChanged(change sessions.DialogChange) {

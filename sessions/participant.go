@@ -26,6 +26,8 @@ type Participant struct {
 	DeviceAPIVersion string // always "V3"
 	Session          string // the session that it is in; empty: none
 	Subscriptions    Subscriptions
+	Muted            bool     // nobody hears its voice
+	MutedFor         []string // these participants don't; sorted
 	Created          time.Time
 	Version          int64 // rises with every saved change; a writer with an old one loses
 }

@@ -27,6 +27,11 @@ func hears(listener, speaker Participant, alias string) bool {
 	return false
 }
 
+// muted says whether the listener gets no sound of what it hears of the speaker.
+func muted(listener, speaker Participant) bool {
+	return speaker.Muted || slices.Contains(speaker.MutedFor, listener.ID)
+}
+
 // follows says whether the listener subscribes to anything of the speaker, whatever it publishes.
 func follows(listener, speaker Participant) bool {
 	if listener.ID == speaker.ID || listener.Session == "" || listener.Session != speaker.Session {

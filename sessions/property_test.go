@@ -67,7 +67,7 @@ func requirePolicy(t *testing.T, h *house, actors []*actor, why string) {
 	t.Helper()
 	truth := rows(t, h, actors)
 	for _, listener := range actors {
-		want := []string{}
+		want, silent := []string{}, []string{}
 		for _, speaker := range actors {
 			for slot := range speaker.legs {
 				for _, src := range speaker.published[slot] {
@@ -75,6 +75,9 @@ func requirePolicy(t *testing.T, h *house, actors []*actor, why string) {
 					s, alive := truth[speaker]
 					if ok && alive && saysSo(l, s, src.Alias) {
 						want = append(want, src.Stream)
+						if s.Muted || slices.Contains(s.MutedFor, l.ID) {
+							silent = append(silent, src.Stream)
+						}
 					}
 				}
 			}
@@ -84,6 +87,7 @@ func requirePolicy(t *testing.T, h *house, actors []*actor, why string) {
 				continue
 			}
 			require.ElementsMatch(t, want, listener.hears[slot].hears(t), "%s: %s, leg %d", why, listener.p.Tag, slot)
+			require.ElementsMatch(t, silent, listener.hears[slot].silent(), "%s: %s, leg %d, muted", why, listener.p.Tag, slot)
 		}
 	}
 }
@@ -111,7 +115,7 @@ func randomSubscriptions(random *rand.Rand, session string, actors []*actor) ses
 func (h *house) act(t *testing.T, random *rand.Rand, a *actor, actors []*actor, rooms []string) (string, error) {
 	room := rooms[random.IntN(len(rooms))]
 	slot := random.IntN(2)
-	switch what := random.IntN(12); what {
+	switch what := random.IntN(14); what {
 	case 0, 1, 2:
 		return "join", h.Join(t.Context(), account, room, a.p.ID, randomSubscriptions(random, room, actors))
 	case 3:
@@ -132,6 +136,13 @@ func (h *house) act(t *testing.T, random *rand.Rand, a *actor, actors []*actor, 
 		a.legs[slot].Publish(src)
 		a.published[slot][alias] = src
 		return "publish", nil
+	case 12, 13:
+		whom := ""
+		if random.IntN(2) == 0 {
+			whom = actors[random.IntN(len(actors))].p.ID
+		}
+		_, err := h.SetMuted(t.Context(), account, "", a.p.ID, whom, random.IntN(2) == 0)
+		return "mute", err
 	default:
 		return "hang up, come or be replaced", h.move(t, random, a, slot)
 	}

@@ -83,6 +83,18 @@ func (d *Device) Subscribe(src *media.Source) { d.post(func() { d.subscribe.add(
 // Unsubscribe ends that.
 func (d *Device) Unsubscribe(src *media.Source) { d.post(func() { d.subscribe.remove(src) }) }
 
+// Mute keeps src's sound from the device, or lets it through again.
+func (d *Device) Mute(src *media.Source, muted bool) {
+	d.post(func() { d.subscribe.mute(src, muted) })
+}
+
+// StreamMuted tells the device that somebody whom it hears was muted, or itself. It implements sessions.Observer.
+func (d *Device) StreamMuted(c sessions.MuteChange) {
+	d.post(func() {
+		d.notify("streamMuted", muteNotification{ParticipantID: c.Participant, Muted: c.Muted, Subscriber: c.Subscriber})
+	})
+}
+
 // Close ends the device; it is told the cause in words and does not come back.
 func (d *Device) Close(cause error) {
 	if cause == nil {

@@ -26,6 +26,7 @@ type outbound struct {
 	ssrc        uint32
 	payloadType uint8
 	open        bool  // answered: packets may pass
+	muted       bool  // none may
 	feed        *feed // whose packets pass; nil: nobody's
 	cut         bool  // the next packet is the first of another feed
 	numbers     renumber
@@ -71,6 +72,16 @@ func (o *outbound) setOpen(open bool) {
 	}
 }
 
+// setMuted lets no packets pass, or lets them go on in the stream where it would be by now.
+func (o *outbound) setMuted(muted bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.muted && !muted {
+		o.cut = true
+	}
+	o.muted = muted
+}
+
 // requestKeyframe asks the publisher, once packets may pass.
 func (o *outbound) requestKeyframe() {
 	o.mu.Lock()
@@ -95,7 +106,7 @@ func (f *feed) WriteRTP(p *rtp.Packet) {
 func (o *outbound) admit(f *feed, p *rtp.Packet) webrtc.TrackLocalWriter {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.feed != f || !o.open || o.writer == nil {
+	if o.feed != f || !o.open || o.muted || o.writer == nil {
 		return nil
 	}
 	seq, ts, ok := o.numbers.next(p, o.cut, o.codec.ClockRate, time.Now())

@@ -31,6 +31,7 @@ type subscriber struct {
 	stale       int // answers to repeated offers that may still come before the next one's
 	restart     bool
 	told        map[string]streamMetadata // in the last offer
+	muted       map[*media.Source]bool    // whose sound is kept back
 }
 
 // wanted is a source that the device shall receive.
@@ -76,6 +77,7 @@ func (s *subscriber) add(src *media.Source) {
 
 // remove silences src at once; that its m-lines become inactive can wait for the next offer.
 func (s *subscriber) remove(src *media.Source) {
+	delete(s.muted, src)
 	i := slices.IndexFunc(s.wanted, func(w *wanted) bool { return w.source == src })
 	if i < 0 {
 		return
@@ -88,6 +90,28 @@ func (s *subscriber) remove(src *media.Source) {
 			sl.source = nil
 		}
 	}
+}
+
+// mute stops the packets of src's sound, or lets them go on. The device keeps the track: nothing is negotiated.
+func (s *subscriber) mute(src *media.Source, muted bool) {
+	if muted {
+		if s.muted == nil {
+			s.muted = make(map[*media.Source]bool)
+		}
+		s.muted[src] = true
+	} else {
+		delete(s.muted, src)
+	}
+	for _, sl := range s.slots {
+		if sl.source == src {
+			s.hush(sl.out, src)
+		}
+	}
+}
+
+// hush brings one track to what mute said of its source.
+func (s *subscriber) hush(out *outbound, src *media.Source) {
+	out.setMuted(out.kind == media.Audio && s.muted[src])
 }
 
 // negotiate makes an offer of all that has changed, unless one is outstanding or there is nobody to send it to.
@@ -200,6 +224,7 @@ func (s *subscriber) takeOver(w *wanted, t *media.Track) bool {
 		if sl.state == active && sl.source == nil && sl.kind == t.Kind &&
 			sl.out.stream == w.name && sl.out.origin == t.ID && sl.out.codec == t.Codec {
 			sl.source = w.source
+			s.hush(sl.out, w.source)
 			sl.out.attach(t)
 			return true
 		}
@@ -232,6 +257,7 @@ func (s *subscriber) occupy(w *wanted, t *media.Track) error {
 	sl.state, sl.out, sl.source = active, out, w.source
 	sender := sl.transceiver.Sender()
 	s.d.media.Go(func() { out.feedback(sender) })
+	s.hush(out, w.source)
 	out.attach(t)
 	return nil
 }

@@ -46,6 +46,12 @@ type dtmfNotification struct {
 	Duration      int64  `json:"duration"` // ms
 }
 
+type muteNotification struct {
+	ParticipantID string `json:"participantId"`
+	Muted         bool   `json:"muted"`
+	Subscriber    string `json:"subscriber,omitempty"` // who alone does not hear it; absent: everybody
+}
+
 type dialogNotification struct {
 	DialogID      string `json:"dialogId"`
 	ParticipantID string `json:"participantId"`

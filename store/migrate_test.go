@@ -184,12 +184,12 @@ func TestDamage(t *testing.T) {
 			_, err := db.ExecContext(ctx, statement)
 			require.NoError(t, err)
 		}
-		for _, column := range []string{"permissions", "subscriptions"} {
+		for _, column := range []string{"permissions", "subscriptions", "muted_for"} {
 			for _, value := range []string{"", "{", "[[]]", "7", `{"participants":{}}`, "\"\uFFFD\""} {
-				damage("UPDATE participants SET permissions = '[]', subscriptions = '{}'")
+				damage("UPDATE participants SET permissions = '[]', subscriptions = '{}', muted_for = '[]'")
 				damage("UPDATE participants SET " + column + " = '" + value + "'")
 				got, err := s.db.Participant(ctx, account, "p1")
-				if column == "permissions" || value != "[[]]" {
+				if column != "subscriptions" || value != "[[]]" {
 					requireCode(t, err, errs.Internal, "internal error")
 				}
 				_, _, err = s.db.Connections(ctx)
@@ -199,7 +199,7 @@ func TestDamage(t *testing.T) {
 				_, err = s.db.SaveMembership(ctx, got, 20)
 				require.Error(t, err)
 				_, err = s.db.DeleteSession(ctx, account, "s1", noEvent)
-				if column == "permissions" {
+				if column != "subscriptions" {
 					requireCode(t, err, errs.Internal, "internal error")
 				}
 				if err == nil {
@@ -208,7 +208,7 @@ func TestDamage(t *testing.T) {
 				damage("UPDATE participants SET session_id = 's1'")
 			}
 		}
-		damage("UPDATE participants SET permissions = '[\"TELEPATHY\"]', subscriptions = 'null'")
+		damage("UPDATE participants SET permissions = '[\"TELEPATHY\"]', subscriptions = 'null', muted_for = 'null'")
 		got, err := s.db.Participant(ctx, account, "p1")
 		require.NoError(t, err)
 		require.Equal(t, []sessions.Permission{"TELEPATHY"}, got.Permissions)

@@ -9,7 +9,7 @@ import (
 	"tandem/sessions"
 )
 
-const participantColumns = `id, account, callback_url, tag, permissions, device_api_version, session_id, subscriptions, created, version`
+const participantColumns = `id, account, callback_url, tag, permissions, device_api_version, session_id, subscriptions, created, version, muted, muted_for`
 
 // Members lists the participants of a session in the order in which they were created.
 func (db *DB) Members(ctx context.Context, session string) ([]sessions.Participant, error) {
@@ -33,10 +33,14 @@ func (t *tx) createParticipant(ctx context.Context, p sessions.Participant, call
 	if err != nil {
 		return err
 	}
+	mutedFor, err := idsDocument(p.MutedFor)
+	if err != nil {
+		return err
+	}
 	_, err = t.exec(ctx, `INSERT INTO participants (`+participantColumns+`, caller, position)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
 		p.ID, p.Account, p.CallbackURL, p.Tag, permissions, p.DeviceAPIVersion, p.Session, subscriptions,
-		millis(p.Created), p.Version, flag(caller), t.db.nextPosition())
+		millis(p.Created), p.Version, flag(p.Muted), mutedFor, flag(caller), t.db.nextPosition())
 	return err
 }
 
@@ -55,11 +59,15 @@ func (q query) participant(ctx context.Context, account, id string) (sessions.Pa
 	return p, err
 }
 
-// SaveMembership writes p.Session and p.Subscriptions over the row that was read with p.Version and returns p with its
+// SaveMembership writes p.Session, p.Subscriptions and who hears p over the row that was read with p.Version and returns p with its
 // new version. Joining a session that has limit members already is errs.Conflict, one that is gone errs.NotFound, a
 // row that was changed meanwhile sessions.ErrStale.
 func (db *DB) SaveMembership(ctx context.Context, p sessions.Participant, limit int) (sessions.Participant, error) {
 	_, subscriptions, err := documents(p)
+	if err != nil {
+		return p, err
+	}
+	mutedFor, err := idsDocument(p.MutedFor)
 	if err != nil {
 		return p, err
 	}
@@ -77,9 +85,9 @@ func (db *DB) SaveMembership(ctx context.Context, p sessions.Participant, limit 
 			}
 		}
 		// The version is asked again: on PostgreSQL the row may have changed since it was read above.
-		changed, err := t.exec(ctx, `UPDATE participants SET session_id = $1, subscriptions = $2, version = version + 1
-			WHERE id = $3 AND account = $4 AND version = $5 AND deleted = 0`,
-			p.Session, subscriptions, p.ID, p.Account, p.Version)
+		changed, err := t.exec(ctx, `UPDATE participants SET session_id = $1, subscriptions = $2, muted = $3, muted_for = $4,
+				version = version + 1 WHERE id = $5 AND account = $6 AND version = $7 AND deleted = 0`,
+			p.Session, subscriptions, flag(p.Muted), mutedFor, p.ID, p.Account, p.Version)
 		if err == nil && changed == 0 {
 			return sessions.ErrStale
 		}
@@ -185,13 +193,19 @@ func scanPositioned(row scanner) (p positioned, err error) {
 
 // scanInto scans participantColumns, after the columns that before takes.
 func scanInto(row scanner, before ...any) (p sessions.Participant, err error) {
-	var permissions, subscriptions string
-	var created int64
+	var permissions, subscriptions, mutedFor string
+	var created, silent int64
 	if err := row.Scan(append(before, &p.ID, &p.Account, &p.CallbackURL, &p.Tag, &permissions, &p.DeviceAPIVersion,
-		&p.Session, &subscriptions, &created, &p.Version)...); err != nil {
+		&p.Session, &subscriptions, &created, &p.Version, &silent, &mutedFor)...); err != nil {
 		return p, err
 	}
-	p.Created = fromMillis(created)
+	p.Created, p.Muted = fromMillis(created), silent != 0
+	if err := json.Unmarshal([]byte(mutedFor), &p.MutedFor); err != nil {
+		return p, errs.Wrap(err, errs.Internal, "muted_for of participant %s in the database", p.ID)
+	}
+	if len(p.MutedFor) == 0 {
+		p.MutedFor = nil
+	}
 	if err := json.Unmarshal([]byte(permissions), &p.Permissions); err != nil {
 		return p, errs.Wrap(err, errs.Internal, "permissions of participant %s in the database", p.ID)
 	}
@@ -207,4 +221,16 @@ func scanInto(row scanner, before ...any) (p sessions.Participant, err error) {
 		p.Subscriptions.Participants = append(p.Subscriptions.Participants, sessions.Subscription(s))
 	}
 	return p, nil
+}
+
+// idsDocument is how a list of ids is stored.
+func idsDocument(ids []string) (string, error) {
+	if ids == nil {
+		ids = []string{}
+	}
+	b, err := json.Marshal(ids)
+	if err != nil {
+		return "", errs.Wrap(err, errs.Internal, "encode a list of ids")
+	}
+	return string(b), nil
 }

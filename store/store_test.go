@@ -305,6 +305,7 @@ func TestSaveMembership(t *testing.T) {
 		s.participant("p2")
 		p.Session = "s1"
 		p.Subscriptions.Participants = []sessions.Subscription{{Participant: "p2"}, {Participant: "p3", StreamAliases: []string{"cam", "mic"}}}
+		p.Muted, p.MutedFor = true, []string{"p2", "p3"}
 		saved, err := s.db.SaveMembership(ctx, p, 1)
 		require.NoError(t, err)
 		require.EqualValues(t, 1, saved.Version)

@@ -36,6 +36,7 @@ type Bridge struct {
 	mu     sync.Mutex
 	closed bool
 	inputs map[*media.Source]*input
+	silent map[*media.Source]bool // muted
 }
 
 // BridgeStats are the counters of a bridge.
@@ -74,6 +75,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 		log:    e.log.With("participant", cfg.Participant, "stream", cfg.Stream),
 		source: &media.Source{Participant: cfg.Participant, Stream: cfg.Stream, Tracks: []*media.Track{track}},
 		inputs: make(map[*media.Source]*input),
+		silent: make(map[*media.Source]bool),
 	}
 	b.up.source, b.up.track, b.up.feed, b.up.onKey = b.source, track, &feed{}, cfg.OnKey
 	b.up.media = cfg.Media
@@ -103,7 +105,7 @@ func (b *Bridge) Subscribe(src *media.Source) {
 	if b.closed || b.inputs[src] != nil {
 		return
 	}
-	in := &input{down: &b.down, src: src}
+	in := &input{down: &b.down, src: src, muted: b.silent[src]}
 	b.inputs[src] = in
 	if track := src.Audio(); understood(track) {
 		// First the phone's side, so that the first frame finds its place.
@@ -120,8 +122,26 @@ func (b *Bridge) Subscribe(src *media.Source) {
 func (b *Bridge) Unsubscribe(src *media.Source) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	delete(b.silent, src)
 	if in := b.inputs[src]; in != nil {
 		b.drop(in)
+	}
+}
+
+// Mute keeps src's voice from the phone, or lets it through again; its keys are not kept. It may come before Subscribe.
+func (b *Bridge) Mute(src *media.Source, muted bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	if muted {
+		b.silent[src] = true
+	} else {
+		delete(b.silent, src)
+	}
+	if in := b.inputs[src]; in != nil {
+		b.down.mute(in, muted)
 	}
 }
 

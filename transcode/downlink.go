@@ -77,12 +77,26 @@ func (d *downlink) remove(in *input) {
 	}
 }
 
+// mute leaves in's voice out, at once, or lets it in again.
+func (d *downlink) mute(in *input, muted bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if in.muted == muted {
+		return
+	}
+	in.muted = muted
+	in.buffer.Reset() // what waits is out of time later
+	if len(d.inputs) == 1 {
+		d.line.detach()
+	}
+}
+
 // hear takes a frame of in.
 func (d *downlink) hear(in *input, f frame, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case d.closed || in.gone:
+	case d.closed || in.gone || in.muted:
 	case d.player.active() && len(d.inputs) == 1:
 		// A sound takes its place; it is mapped anew afterwards.
 	case len(d.inputs) > 1:

@@ -48,6 +48,7 @@ type input struct {
 	buffer media.Jitter
 	epoch  uint32
 	gone   bool
+	muted  bool
 }
 
 // WriteKey queues a key of the source for the phone. It implements media.KeySink.
