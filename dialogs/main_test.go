@@ -144,6 +144,9 @@ type event struct {
 	Data                                                      map[string]any
 
 	Duration  int64
+	To, Mode, By, Details string
+	SIPCode               int `json:"sipCode"`
+
 	EventData struct {
 		Reason, Details string
 		SIPCode         int `json:"sipCode"`
@@ -184,6 +187,8 @@ func (h *house) words(t *testing.T, participant string) string {
 				continue
 			}
 			words = append(words, "key "+e.Digit)
+		case string(webhooks.OnTransfer):
+			words = append(words, e.State)
 		default:
 			words = append(words, e.Event)
 		}
