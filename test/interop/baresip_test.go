@@ -2,6 +2,7 @@ package interop
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,8 +26,11 @@ import (
 // phoneRate is the sampling rate of what baresip plays and records, in Hz.
 const phoneRate = 8000
 
-// deskNumber is the number under which a softphone is called.
-const deskNumber = "+15557777"
+// The numbers under which softphones are called.
+const (
+	deskNumber      = "+15557777"
+	colleagueNumber = "+15558888"
+)
 
 // softphone is what a test wants of a baresip.
 type softphone struct {
@@ -36,11 +40,13 @@ type softphone struct {
 	ca        authority
 	account   string // more of its account line
 	registrar string // where it registers; empty: nowhere
+	number    string // under which it is called; empty: deskNumber
 	manual    bool   // it does not answer by itself
 }
 
 // baresip is a running softphone. The test drives it through its control socket.
 type baresip struct {
+	number  string
 	port    int // its SIP port for UDP and TCP; that of TLS is the next
 	dir     string
 	control net.Conn
@@ -67,7 +73,7 @@ func startBaresip(t *testing.T, want softphone) *baresip {
 	t.Helper()
 	program, err := exec.LookPath("baresip")
 	require.NoError(t, err, "baresip comes with scripts/install test")
-	b := &baresip{port: portPair(t), dir: t.TempDir(), changed: make(chan struct{})}
+	b := &baresip{number: cmp.Or(want.number, deskNumber), port: portPair(t), dir: t.TempDir(), changed: make(chan struct{})}
 	controlPort := harness.Port(t)
 	rtp := rtpRange(t)
 	cert := want.ca.issue(t, b.dir, "127.0.0.1")
@@ -105,7 +111,7 @@ snd_path %s
 	if transport == "" {
 		transport = "udp"
 	}
-	account := fmt.Sprintf("<sip:%s@127.0.0.1;transport=%s>;audio_codecs=PCMU,PCMA", deskNumber, transport)
+	account := fmt.Sprintf("<sip:%s@127.0.0.1;transport=%s>;audio_codecs=PCMU,PCMA", b.number, transport)
 	if want.registrar != "" {
 		account += fmt.Sprintf(";regint=60;auth_user=%s;auth_pass=%s;outbound=\"%s\"", registrarUser, registrarPassword, want.registrar)
 	} else {
@@ -306,6 +312,9 @@ func (b *baresip) uri(transport string) string {
 	}
 	return fmt.Sprintf("sip:127.0.0.1:%d;transport=%s", port, transport)
 }
+
+// aor is the address under which others call it.
+func (b *baresip) aor() string { return fmt.Sprintf("sip:%s@127.0.0.1:%d", b.number, b.port) }
 
 // heard returns what the softphone decoded of its calls so far: one recording for each, the oldest first. A recording is
 // whole once its call is over.
