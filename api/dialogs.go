@@ -18,6 +18,7 @@ type Dialogs interface {
 	Delete(ctx context.Context, ref dialogs.Ref) error
 	Transfer(ctx context.Context, ref dialogs.Ref, req dialogs.TransferRequest) (dialogs.Dialog, error)
 	Hold(ctx context.Context, ref dialogs.Ref, on bool) (dialogs.Dialog, error)
+	SendKeys(ctx context.Context, ref dialogs.Ref, keys dialogs.Keys) (dialogs.Dialog, error)
 }
 
 const (

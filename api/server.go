@@ -32,6 +32,7 @@ type Sessions interface {
 	sessionService
 	memberService
 	subscriptionService
+	muteService
 }
 
 // Server is the REST API as an http.Handler. It serves everything below /v1/.
@@ -100,6 +101,11 @@ func (s *Server) routes() *gin.Engine {
 		a.POST(path+"/:dialogId/transfer", accept(s.transferDialog))
 		a.POST(path+"/:dialogId/hold", accept(s.holdDialog))
 		a.POST(path+"/:dialogId/resume", accept(s.resumeDialog))
+		a.POST(path+"/:dialogId/dtmf", accept(s.sendKeys))
+	}
+	for _, path := range []string{"/participants/:participantId", "/sessions/:sessionId/participants/:participantId"} {
+		a.POST(path+"/mute", handle(s.mute(true)))
+		a.POST(path+"/unmute", handle(s.mute(false)))
 	}
 	return r
 }

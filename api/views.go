@@ -23,6 +23,8 @@ type participantView struct {
 	Subscriptions      subscriptionsView     `json:"subscriptions"`
 	Tag                string                `json:"tag,omitempty"`
 	DeviceAPIVersion   string                `json:"deviceApiVersion"`
+	Muted              bool                  `json:"muted,omitempty"`
+	MutedFor           []string              `json:"mutedFor,omitempty"`
 }
 
 func viewParticipant(p sessions.Participant) participantView {
@@ -34,6 +36,8 @@ func viewParticipant(p sessions.Participant) participantView {
 		Subscriptions:      viewSubscriptions(p.Subscriptions),
 		Tag:                p.Tag,
 		DeviceAPIVersion:   p.DeviceAPIVersion,
+		Muted:              p.Muted,
+		MutedFor:           p.MutedFor,
 	}
 	if p.Session != "" {
 		v.Sessions = append(v.Sessions, p.Session)

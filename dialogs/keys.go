@@ -2,8 +2,8 @@ package dialogs
 
 import (
 	"context"
-	"strings"
 	"time"
+	"unicode"
 
 	"tandem/errs"
 	"tandem/media"
@@ -48,12 +48,12 @@ func (k Keys) presses() ([]transcode.Press, error) {
 		}
 	}
 	var all []transcode.Press
-	for i, r := range strings.ToUpper(k.Digits) {
-		switch {
-		case r == ',' || r == 'W':
+	for i, r := range k.Digits {
+		switch key := unicode.ToUpper(r); {
+		case key == ',' || key == 'W':
 			all = append(all, transcode.Press{Duration: keyPause})
-		case media.IsDigit(r):
-			all = append(all, transcode.Press{Digit: byte(r), Duration: k.Duration, Gap: k.Gap})
+		case media.IsDigit(key):
+			all = append(all, transcode.Press{Digit: byte(key), Duration: k.Duration, Gap: k.Gap})
 		default:
 			return nil, errs.New(errs.Invalid, "digits: %q at %d is no key; must be 0-9, *, #, A-D, or \",\" or \"w\" for a pause", r, i)
 		}
@@ -85,8 +85,11 @@ func noKeys(d Dialog) error {
 }
 
 func (c *call) press(presses []transcode.Press) (Dialog, error) {
-	if c.d.State != Answered || c.bridge == nil {
+	if c.d.State != Answered {
 		return Dialog{}, noKeys(c.d)
+	}
+	if c.bridge == nil {
+		return Dialog{}, errs.New(errs.Conflict, "state: the phone has no sound yet; try again in a moment")
 	}
 	if !c.bridge.Press(presses...) {
 		return Dialog{}, errs.New(errs.TooMany, "digits: more than %d keys would be waiting; send them when the others are pressed", transcode.MaxPresses)
