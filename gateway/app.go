@@ -140,6 +140,7 @@ func (a *App) sipConfig() sip.Config {
 		trunk := sip.Trunk{
 			Name: t.Name, Account: t.Account, URI: t.URI, TLSCert: t.TLSCert, TLSKey: t.TLSKey, Username: t.Username, Password: sip.Secret(t.Password),
 			InboundUsername: t.InboundUsername, InboundPassword: sip.Secret(t.InboundPassword),
+			SRTP: t.SRTP, DTMF: t.DTMF, DTMFInBand: t.DTMFInBand,
 			Identity: t.Identity, Prefixes: t.Prefixes, Priority: t.Priority, Weight: t.Weight, Register: t.Register,
 		}
 		trunk.Probe, _ = duration(t.Probe)

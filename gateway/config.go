@@ -114,6 +114,7 @@ type TrunkConfig struct {
 	Codecs            []string `yaml:"codecs"`
 	SRTP              string   `yaml:"srtp"`
 	DTMF              string   `yaml:"dtmf"`
+	DTMFInBand        bool     `yaml:"dtmfInBand"`
 	Identity          string   `yaml:"identity"`
 	CountryCode       string   `yaml:"countryCode"`
 	Headers           []string `yaml:"headers"`

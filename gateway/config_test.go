@@ -99,12 +99,14 @@ func TestMistakes(t *testing.T) {
 		{"network", account + trunk + "allow: [x]}]", "trunks[0].allow[0]", "network"},
 		{"codec", account + trunk + "codecs: [GSM]}]", "trunks[0].codecs[0]", "PCMU"},
 		{"codecs that we can't speak", account + trunk + "codecs: [opus]}]", "trunks[0].codecs", "PCMU or PCMA"},
-		{"SRTP", account + trunk + "srtp: required}]", "trunks[0].srtp", "not supported"},
 		{"registration of nobody", account + trunk + "register: true}]", "trunks[0].register", "trunks[0].username"},
 		{"probing too often", account + trunk + "probe: 10ms}]", "trunks[0].probe", "at least 1s"},
 		{"half of a trunk's TLS", account + trunk + "tlsCert: x}]", "trunks[0].tlsCert", "both"},
 		{"TLS without a certificate", account + "sip: {listen: ['tls://127.0.0.1:0']}", "sip.tlsCert", "missing"},
 		{"half of SIP's TLS", account + "sip: {tlsCert: x}", "sip.tlsKey", "both"},
+		{"SRTP", account + trunk + "srtp: yes}]", "trunks[0].srtp", "required"},
+		{"keys", account + trunk + "dtmf: tones}]", "trunks[0].dtmf", "rfc4733 or info"},
+		{"session interval", account + "sip: {sessionExpires: 30s}", "sip.sessionExpires", "at least 90s"},
 		{"inbound secret", account + trunk + "inboundUsername: u}]", "trunks[0].inboundPassword", "missing"},
 	}
 	for _, c := range cases {

@@ -331,10 +331,10 @@ func (t *TrunkConfig) validateUnsupported(key string) error {
 	switch {
 	case !slices.Contains([]string{"", "pai", "rpid", "from"}, t.Identity):
 		return fmt.Errorf("%s.identity: %q should be pai, rpid or from", key, t.Identity)
-	case t.SRTP != "" && t.SRTP != "off":
-		return fmt.Errorf("%s.srtp: %q should be off; SRTP on trunks is not supported by this version", key, t.SRTP)
-	case t.DTMF != "" && t.DTMF != "rfc4733":
-		return fmt.Errorf("%s.dtmf: %q should be rfc4733; SIP INFO is not supported by this version", key, t.DTMF)
+	case !slices.Contains([]string{"", "off", "optional", "required"}, t.SRTP):
+		return fmt.Errorf("%s.srtp: %q should be off, optional or required", key, t.SRTP)
+	case !slices.Contains([]string{"", "rfc4733", "info"}, t.DTMF):
+		return fmt.Errorf("%s.dtmf: %q should be rfc4733 or info", key, t.DTMF)
 	case t.CountryCode != "":
 		return fmt.Errorf("%s.countryCode: should be empty; numbers are E.164 in this version", key)
 	case len(t.Headers) > 0:

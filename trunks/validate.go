@@ -106,12 +106,10 @@ func (t *Trunk) validateMedia() error {
 		return invalid("codecs: should have PCMU or PCMA; this version speaks no other towards phones")
 	case !slices.Contains([]string{"", IdentityPAI, IdentityRPID, IdentityFrom}, t.Identity):
 		return invalid("identity: %q should be pai, rpid or from", clip(t.Identity))
-	case t.SRTP != "" && t.SRTP != SRTPOff:
-		return invalid("srtp: %q should be off; SRTP on trunks is not supported by this version", clip(t.SRTP))
-	case t.DTMF != "" && t.DTMF != DTMFEvents:
-		return invalid("dtmf: %q should be rfc4733; SIP INFO is not supported by this version", clip(t.DTMF))
-	case t.DTMFInBand:
-		return invalid("dtmfInBand: should be false; keys in the sound are not supported by this version")
+	case !slices.Contains([]string{"", SRTPOff, SRTPOptional, SRTPRequired}, t.SRTP):
+		return invalid("srtp: %q should be off, optional or required", clip(t.SRTP))
+	case !slices.Contains([]string{"", DTMFEvents, DTMFInfo}, t.DTMF):
+		return invalid("dtmf: %q should be rfc4733 or info", clip(t.DTMF))
 	}
 	return nil
 }

@@ -1,0 +1,263 @@
+package sip
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"tandem/dialogs"
+	"tandem/media"
+)
+
+// quickly lets session intervals be as short as a test needs them.
+func quickly(cfg Config) Config {
+	cfg.minSession = time.Second
+	return cfg
+}
+
+// answered starts a scenario of a caller and answers it.
+func answered(t *testing.T, cfg Config, scenario string, args ...string) (*gateway, *sipp, dialogs.Leg) {
+	t.Helper()
+	in := newCallers(nil)
+	if cfg.Trunks == nil {
+		cfg.Trunks = []Trunk{office}
+	}
+	g := startAgent(t, cfg, in)
+	phone := callIn(t, g, scenario, "udp", args...)
+	leg := in.leg(t)
+	leg.Answer()
+	return g, phone, leg
+}
+
+// placed starts a scenario of a phone and calls it until it answered.
+func placed(t *testing.T, cfg Config, change func(*Trunk), scenario string, args ...string) (*gateway, *sipp, dialogs.Leg) {
+	t.Helper()
+	phone := startSIPp(t, scenario, "udp", args...)
+	trunk := carrier(phone, "udp")
+	if change != nil {
+		change(&trunk)
+	}
+	cfg.Trunks = []Trunk{trunk}
+	g := startAgent(t, cfg, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	return g, phone, leg
+}
+
+// wind hangs up and checks that both ends are done.
+func wind(t *testing.T, g *gateway, phone *sipp, leg dialogs.Leg) {
+	t.Helper()
+	leg.Hangup(0)
+	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+	phone.passed()
+	g.idle(t)
+}
+
+func TestCallerHoldsInEveryForm(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := answered(t, Config{}, "uac_hold_forms")
+	var holds []bool
+	for {
+		e := next(t, leg)
+		if e.Kind == dialogs.LegHold {
+			require.False(t, e.Hold.ByUs)
+			require.Zero(t, e.Cause)
+			holds = append(holds, e.Hold.ByFarEnd)
+		}
+		if e.Kind == dialogs.LegEnded {
+			require.Equal(t, dialogs.Cause{Details: byFarEnd}, e.Cause)
+			break
+		}
+	}
+	// inactive, then sendrecv by default; 0.0.0.0, sendrecv; sendonly and inactive of the session are one hold; the
+	// stream's own sendrecv; inactive at 0.0.0.0; recvonly is no hold.
+	require.Equal(t, []bool{true, false, true, false, true, false, true, false}, holds)
+	phone.passed()
+	g.idle(t)
+}
+
+func TestCallerChangesTheSession(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := answered(t, Config{}, "uac_reoffer")
+	var all []media.PortMedia
+	for e := next(t, leg); e.Kind != dialogs.LegEnded; e = next(t, leg) {
+		if e.Kind == dialogs.LegMedia {
+			all = append(all, e.Media)
+		}
+	}
+	require.Len(t, all, 6, "what was refused changed nothing")
+	require.Equal(t, uint16(40002), all[1].Remote.Port())
+	require.Equal(t, media.PCMA, all[2].Law)
+	require.Equal(t, 30*time.Millisecond, all[3].PacketTime)
+	require.Equal(t, uint8(97), all[4].Audio())
+	require.Equal(t, media.PCMU, all[5].Law)
+	require.Equal(t, uint16(40006), all[5].Remote.Port())
+	phone.passed()
+	g.idle(t)
+}
+
+func TestCallerUpdatesTheSession(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := answered(t, Config{}, "uac_update")
+	require.True(t, await(t, leg, dialogs.LegHold).Hold.ByFarEnd)
+	require.False(t, await(t, leg, dialogs.LegHold).Hold.ByFarEnd)
+	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+	phone.passed()
+	g.idle(t)
+}
+
+func TestHoldByUs(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := placed(t, Config{}, nil, "uas_held")
+	leg.Hold(true)
+	require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}, await(t, leg, dialogs.LegHold))
+	leg.Hold(true) // it is so already
+	require.Equal(t, dialogs.Hold{ByUs: true}, await(t, leg, dialogs.LegHold).Hold)
+	leg.Hold(false)
+	refused := await(t, leg, dialogs.LegHold)
+	require.Equal(t, dialogs.Hold{ByUs: true}, refused.Hold, "what was refused changed nothing")
+	require.Equal(t, dialogs.Cause{Details: "488 Not Acceptable Here", SIPCode: 488}, refused.Cause)
+	leg.Hold(false)
+	require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold}, await(t, leg, dialogs.LegHold))
+	wind(t, g, phone, leg)
+}
+
+func TestHoldByBoth(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := placed(t, Config{}, nil, "uas_both_hold")
+	require.Equal(t, dialogs.Hold{ByFarEnd: true}, await(t, leg, dialogs.LegHold).Hold)
+	leg.Hold(true)
+	both := await(t, leg, dialogs.LegMedia)
+	require.False(t, both.Media.Send)
+	require.False(t, both.Media.Receive)
+	require.Equal(t, dialogs.Hold{ByUs: true, ByFarEnd: true}, await(t, leg, dialogs.LegHold).Hold)
+	require.Equal(t, dialogs.Hold{ByUs: true}, await(t, leg, dialogs.LegHold).Hold)
+	leg.Hold(false)
+	free := await(t, leg, dialogs.LegMedia)
+	require.True(t, free.Media.Send && free.Media.Receive)
+	require.Equal(t, dialogs.Hold{}, await(t, leg, dialogs.LegHold).Hold)
+	wind(t, g, phone, leg)
+}
+
+func TestHoldAnswersAChallenge(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := placed(t, Config{}, func(t *Trunk) { t.Username, t.Password = "gw", "secret" }, "uas_hold_challenged")
+	leg.Hold(true)
+	require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}, await(t, leg, dialogs.LegHold))
+	wind(t, g, phone, leg)
+}
+
+func TestHoldOfACallThatIsGone(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := placed(t, Config{}, nil, "uas_hold_gone")
+	leg.Hold(true)
+	require.NotZero(t, await(t, leg, dialogs.LegHold).Cause)
+	cause := end(t, leg)
+	require.Equal(t, dialogs.Error, cause.Reason)
+	require.Contains(t, cause.Details, "481")
+	phone.passed()
+	g.idle(t)
+}
+
+func TestRepeatedAnswerToAHoldIsAcknowledgedAgain(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := placed(t, Config{}, nil, "uas_hold_repeat", "-nr")
+	leg.Hold(true)
+	require.True(t, await(t, leg, dialogs.LegHold).Hold.ByUs)
+	require.Eventually(t, func() bool { return strings.Count(phone.messages(), "ACK sip:") == 3 }, patience, 5*time.Millisecond)
+	wind(t, g, phone, leg)
+}
+
+func TestSessionTimerOfAPhone(t *testing.T) {
+	t.Parallel()
+	for _, scenario := range []string{"uas_timer_update", "uas_timer_reinvite"} {
+		t.Run(scenario, func(t *testing.T) {
+			t.Parallel()
+			g, phone, leg := placed(t, quickly(Config{}), nil, scenario)
+			require.Eventually(t, func() bool { return strings.Count(phone.messages(), "refresher=uac\r\n") >= 5 }, patience, 5*time.Millisecond)
+			wind(t, g, phone, leg)
+			if scenario == "uas_timer_reinvite" { // the initial offer said another law first: only the refreshes are equal
+				versions := versionsOf(phone.messages())
+				require.Len(t, versions, 3)
+				require.Equal(t, versions[1], versions[2], "a refresh is no change")
+			}
+		})
+	}
+}
+
+// versionsOf lists the o= lines of our descriptions in a run's log.
+func versionsOf(messages string) []string {
+	var all []string
+	for line := range strings.Lines(messages) {
+		if strings.HasPrefix(line, "o=tandem ") {
+			all = append(all, strings.TrimSpace(line))
+		}
+	}
+	return all
+}
+
+func TestSessionTimerTooShortForThePhone(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := placed(t, Config{}, nil, "uas_timer_422")
+	wind(t, g, phone, leg)
+}
+
+func TestSessionTimerHangsUpADeadPhone(t *testing.T) {
+	t.Parallel()
+	for scenario, want := range map[string]string{
+		"uas_timer_dead": "the far end did not refresh the session in time",
+		"uas_timer_deaf": "the session could not be refreshed",
+	} {
+		t.Run(scenario, func(t *testing.T) {
+			t.Parallel()
+			g, phone, leg := placed(t, quickly(Config{}), nil, scenario)
+			require.Equal(t, dialogs.Cause{Reason: dialogs.Error, Details: want}, end(t, leg))
+			phone.passed()
+			g.idle(t)
+		})
+	}
+}
+
+func TestSessionTimerOfACaller(t *testing.T) {
+	t.Parallel()
+	for _, scenario := range []string{"uac_timer", "uac_timer_gateway"} {
+		t.Run(scenario, func(t *testing.T) {
+			t.Parallel()
+			g, phone, leg := answered(t, quickly(Config{}), scenario)
+			require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+			phone.passed()
+			g.idle(t)
+		})
+	}
+}
+
+func TestSessionTimerTooShort(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	callIn(t, g, "uac_timer_short", "udp").passed()
+	require.Empty(t, in.calls())
+	g.idle(t)
+}
+
+func TestKeysOfACallerByInfo(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := answered(t, Config{}, "uac_info")
+	require.Equal(t, media.Key{Digit: '5', Ended: true, Duration: 160 * time.Millisecond, Method: media.Info}, await(t, leg, dialogs.LegKey).Key)
+	require.Equal(t, media.Key{Digit: '#', Ended: true, Duration: usualKey, Method: media.Info}, await(t, leg, dialogs.LegKey).Key)
+	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+	phone.passed()
+	g.idle(t)
+}
+
+func TestKeysByInfo(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := placed(t, Config{}, func(t *Trunk) { t.DTMF = "info" }, "uas_info")
+	leg.SendKey('1', 100*time.Millisecond)
+	leg.SendKey('x', time.Second) // is none
+	leg.SendKey('#', 250*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Count(phone.messages(), "\nSIP/2.0 200 OK") == 3 }, patience, 5*time.Millisecond)
+	wind(t, g, phone, leg)
+}
