@@ -209,7 +209,7 @@ func (t *trying) updatedEarly(e *early, r request) {
 		t.agent.respond(r.Request, r.tx, 400, t.agent.warning(err.Error()))
 		return
 	}
-	contact := t.agent.contact(t.network, r.Source())
+	contact := t.agent.contactIn(t.network, r.Request)
 	if len(r.Body()) == 0 {
 		t.agent.respond(r.Request, r.tx, 200, contact)
 		return

@@ -101,7 +101,9 @@ func startAgentOn(t *testing.T, cfg Config, in dialogs.Callers, rtp media.PortsC
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level}))
-	rtp.Listen = netip.MustParseAddr("127.0.0.1")
+	if !rtp.Listen.IsValid() {
+		rtp.Listen = netip.MustParseAddr("127.0.0.1")
+	}
 	ports, err := media.NewPorts(rtp)
 	require.NoError(t, err)
 	a, err := Listen(cfg, ports, log)

@@ -126,10 +126,15 @@ func (a *Agent) request(p *peer, method sip.RequestMethod) (*sip.Request, error)
 	}
 	req := sip.NewRequest(method, recipient)
 	destination := hopOf(hop, network)
-	if p.network != networkUDP && len(p.routes) == 0 && a.streams.connected(p.network, p.source) {
-		network, destination = p.network, p.source // behind its NAT it is reached by no other connection
+	// Behind its NAT it is reached by no other connection; one of ours can be made again.
+	same := p.network != networkUDP && len(p.routes) == 0 && (a.streams.connected(p.network, p.source) || a.streams.dialledTo(p.network, p.source))
+	if same {
+		network, destination = p.network, p.source
 	}
 	a.direct(req, network, destination)
+	if same {
+		a.pinTo(req, network, destination)
+	}
 	for _, r := range routes {
 		req.AppendHeader(&sip.RouteHeader{Address: r})
 	}
@@ -169,6 +174,16 @@ func (a *Agent) contact(network, remote string) *sip.ContactHeader {
 		uri.UriParams = sip.HeaderParams{{K: "transport", V: transport}}
 	}
 	return &sip.ContactHeader{Address: uri}
+}
+
+// contactIn is the Contact of an answer to req, which came over network: sips: where the request was
+// (RFC 3261 §12.1.1).
+func (a *Agent) contactIn(network string, req *sip.Request) *sip.ContactHeader {
+	contact := a.contact(network, req.Source())
+	if req.Recipient.Scheme == "sips" {
+		contact.Address = secured(contact.Address)
+	}
+	return contact
 }
 
 // domain is the host of our own URIs.

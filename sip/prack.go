@@ -165,7 +165,7 @@ func (c *call) updated(r request) {
 			c.agent.respond(r.Request, r.tx, 400, c.agent.warning(err.Error()))
 			return
 		}
-		c.agent.respond(r.Request, r.tx, 200, c.agent.contact(c.peer.network, r.Source()))
+		c.agent.respond(r.Request, r.tx, 200, c.agent.contactIn(c.peer.network, r.Request))
 	case bodyStatus(r.Request) != 0:
 		c.agent.respond(r.Request, r.tx, bodyStatus(r.Request))
 	case w != nil && w.offered:
@@ -190,7 +190,7 @@ func (c *call) reoffered(r request) {
 	}
 	res := response(r.Request, 200, body)
 	if r.Method == sip.UPDATE {
-		res.AppendHeader(c.agent.contact(c.peer.network, r.Source()))
+		res.AppendHeader(c.agent.contactIn(c.peer.network, r.Request))
 	}
 	if err := r.tx.Respond(res); err != nil {
 		c.log.Debug("sip: answering failed", "method", r.Method.String(), "error", err)

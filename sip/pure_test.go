@@ -3,13 +3,14 @@ package sip
 import (
 	"encoding/json"
 	"fmt"
-	"github.com/emiago/sipgo/sip"
-	"github.com/icholy/digest"
-	"github.com/stretchr/testify/require"
 	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/icholy/digest"
+	"github.com/stretchr/testify/require"
 
 	"tandem/dialogs"
 	"tandem/errs"

@@ -315,7 +315,7 @@ func (c *call) referred(r request) {
 		return
 	}
 	s := &subscription{ids: []uint32{r.CSeq().SeqNo}, mute: isFalse(r.GetHeader(headerReferSub))}
-	headers := []sip.Header{c.agent.contact(c.peer.network, r.Source())}
+	headers := []sip.Header{c.agent.contactIn(c.peer.network, r.Request)}
 	if s.mute {
 		headers = append(headers, sip.NewHeader(headerReferSub, "false"))
 	}

@@ -176,7 +176,7 @@ func (c *call) unchangeable(r request) (status int, headers []sip.Header) {
 // accepted2xx is a 2xx with what every one to an INVITE or UPDATE tells about us.
 func (c *call) accepted2xx(req *sip.Request, body []byte) *sip.Response {
 	res := response(req, 200, body)
-	res.AppendHeader(c.agent.contact(c.peer.network, req.Source()))
+	res.AppendHeader(c.agent.contactIn(c.peer.network, req))
 	res.AppendHeader(sip.NewHeader("Allow", allowed))
 	res.AppendHeader(sip.NewHeader("Supported", supported))
 	for _, h := range c.timer.answer(req) {

@@ -130,6 +130,13 @@ func (r *resolver) work(h hop) {
 	delete(r.failed, h)
 }
 
+// failing says whether a hop failed lately.
+func (r *resolver) failing(h hop) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now().Before(r.failed[h])
+}
+
 // sound puts the hops that failed lately behind the others.
 func (r *resolver) sound(hops []hop) []hop {
 	r.mu.Lock()

@@ -149,7 +149,7 @@ func (r *ringing) tell(early bool) {
 		body = r.body
 	}
 	res := response(r.req, status, body)
-	res.AppendHeader(r.agent.contact(r.peer.network, r.req.Source()))
+	res.AppendHeader(r.agent.contactIn(r.peer.network, r.req))
 	res.AppendHeader(sip.NewHeader("Allow", allowed))
 	var err error
 	if reliably {

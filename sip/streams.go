@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/emiago/sipgo/sip"
 )
 
 const (
@@ -43,6 +46,7 @@ type streams struct {
 	accepted int
 	sources  map[netip.Addr]int
 	dialling map[target]*dialled
+	names    map[place]string // whom we found, and by which name, where we connected lately
 	work     sync.WaitGroup
 }
 
@@ -51,6 +55,12 @@ type target struct {
 	network string
 	addr    netip.AddrPort
 	name    string // whom the certificate has to name; empty without TLS
+}
+
+// place is where a connection leads, whatever it was checked for.
+type place struct {
+	network string
+	addr    netip.AddrPort
 }
 
 // dialled is one attempt to connect, which all who want the same wait for.
@@ -65,6 +75,7 @@ func newStreams(certs *certificates, addr net.Addr, front *front, log *slog.Logg
 	return &streams{
 		log: log, certs: certs, front: front, addr: addr, feed: make(chan *stream), ending: ending, end: end,
 		all: make(map[*stream]struct{}), peers: make(map[netip.AddrPort][]*stream), sources: make(map[netip.Addr]int), dialling: make(map[target]*dialled),
+		names: make(map[place]string),
 	}
 }
 
@@ -260,14 +271,57 @@ func (s *streams) retire(remote netip.AddrPort) {
 }
 
 // connected says whether a connection with the peer is up.
-func (s *streams) connected(network, remote string) bool {
+func (s *streams) connected(network, remote string) bool { return s.of(network, remote) != nil }
+
+// of returns a connection with the peer, nil if there is none.
+func (s *streams) of(network, remote string) *stream {
+	addr, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.peers[addr] {
+		if st.network == network && st.usable() {
+			return st
+		}
+	}
+	return nil
+}
+
+// dialledTo says whether we connected to the peer lately.
+func (s *streams) dialledTo(network, remote string) bool {
 	addr, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.peers[addr], func(st *stream) bool { return st.network == network && st.usable() })
+	_, ok := s.names[place{network, addr}]
+	return ok
+}
+
+// nameFor is whom the certificate of a peer has to name: the host of the URI that leads there. Where that is an address,
+// as in the Contact of most, it is the name by which we found the peer there before.
+func (s *streams) nameFor(network string, addr netip.AddrPort, host string) string {
+	if _, err := netip.ParseAddr(host); err != nil {
+		return host
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return cmp.Or(s.names[place{network, addr}], host)
+}
+
+// holds says whether a connection of ours from the local address leads to the peer.
+func (s *streams) holds(remote netip.AddrPort, local sip.Addr) bool {
+	if local.IP == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.peers[remote], func(st *stream) bool {
+		return st.dialled && st.usable() && st.LocalAddr().String() == local.String()
+	})
 }
 
 // networkOf returns the transport of the connection with a peer; tcp when it is gone.
@@ -337,6 +391,12 @@ func (s *streams) dial(ctx context.Context, t target) (*stream, error) {
 	if err := s.enter(st); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.names) >= maxAccepted {
+		clear(s.names)
+	}
+	s.names[place{t.network, t.addr}] = t.name
 	return st, nil
 }
 

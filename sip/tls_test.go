@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -184,4 +185,11 @@ func pump(from, to net.Conn, ofSIPp bool) {
 		}
 		buf = append(buf, chunk[:n]...)
 	}
+}
+
+// messagesClient makes HTTP clients for WebSockets.
+type messagesClient struct{ tls *tls.Config }
+
+func (c *messagesClient) http() *http.Client {
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: c.tls, DisableKeepAlives: true}}
 }
