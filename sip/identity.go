@@ -6,6 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"tandem/dialogs"
+	"tandem/trunks"
 )
 
 // Who calls when nobody may know, and when nobody knows (RFC 3323 §4.1, RFC 3325).
@@ -32,7 +33,7 @@ func callerOf(req *sip.Request, t *trunk) string {
 				}
 			}
 		}
-		if number := assertedNumber(req, t.Identity); number != "" {
+		if number := assertedNumber(req, t); number != "" {
 			return number
 		}
 	}
@@ -43,15 +44,15 @@ func callerOf(req *sip.Request, t *trunk) string {
 	if strings.EqualFold(from.Address.Host, anonymousHost) || strings.EqualFold(from.Address.User, anonymousUser) {
 		return dialogs.FromRestricted
 	}
-	if number := numberOf(from.Address); number != "" {
+	if number := numberOf(from.Address, t); number != "" {
 		return number
 	}
 	return dialogs.FromUnknown
 }
 
 // assertedNumber reads the header that this trunk asserts the caller with.
-func assertedNumber(req *sip.Request, identity string) string {
-	name := headerPAI
+func assertedNumber(req *sip.Request, t *trunk) string {
+	name, identity := headerPAI, t.Identity
 	switch identity {
 	case IdentityFrom:
 		return ""
@@ -68,7 +69,7 @@ func assertedNumber(req *sip.Request, identity string) string {
 			if privacy, _ := params.Get("privacy"); identity == IdentityRPID && privacy != "" && !strings.EqualFold(privacy, "off") {
 				return dialogs.FromRestricted
 			}
-			if number := numberOf(uri); number != "" {
+			if number := numberOf(uri, t); number != "" {
 				return number
 			}
 		}
@@ -107,12 +108,26 @@ func userOf(uri sip.Uri) string {
 	return printable(user, 200)
 }
 
-// numberOf returns the E.164 number in a URI, empty if there is none.
-func numberOf(uri sip.Uri) string {
-	number := strings.NewReplacer("-", "", ".", "", "(", "", ")", "", " ", "").Replace(userOf(uri))
-	if !isE164(number) {
-		return ""
+// numberOf returns the E.164 number in a URI that came over a trunk (nil: none), empty if there is none.
+func numberOf(uri sip.Uri, t *trunk) string {
+	if number, ok := normalized(userOf(uri), t); ok {
+		return number
 	}
+	return ""
+}
+
+// normalized returns a number that came over a trunk as E.164. What is none comes back as it is, and ok is false.
+func normalized(number string, t *trunk) (e164 string, ok bool) {
+	var rules trunks.Trunk // a stranger's numbers are E.164 or none
+	if t != nil {
+		rules = t.Trunk
+	}
+	return rules.Normalize(number)
+}
+
+// calledOf returns whom an INVITE calls: E.164 where the trunk's rules give that.
+func calledOf(req *sip.Request, t *trunk) string {
+	number, _ := normalized(userOf(req.Recipient), t)
 	return number
 }
 
@@ -135,6 +150,7 @@ func writeCaller(req *sip.Request, t *trunk, number, domain, tag string) {
 	case dialogs.FromUnknown:
 		from.Address = sip.Uri{Scheme: "sip", User: unavailableUser, Host: unknownHost}
 	default:
+		number = t.Format(number)
 		from.Address = sip.Uri{Scheme: "sip", User: number, Host: domain}
 	}
 	req.AppendHeader(from)

@@ -3,7 +3,9 @@ package sip
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
+	"strconv"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -97,7 +99,12 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 	}
 	in := dialogs.Incoming{Replaces: replaces, Source: source, To: calledOf(req, t), From: callerOf(req, t), UserToUser: userToUserOf(req)}
 	if t != nil {
-		in.Trunk, in.Account = t.Name, t.Account
+		in.Trunk, in.Account, in.Headers = t.Name, t.Account, extraHeaders(req, t)
+		var err error
+		if c.place, err = a.book.Admit(&t.Trunk); err != nil {
+			a.refuse(c, req, tx, err)
+			return nil
+		}
 	}
 	accept, err := a.callers.Incoming(ctx, in)
 	if err != nil && replaces != nil && errs.CodeOf(err) == errs.NotFound {
@@ -161,6 +168,9 @@ func (a *Agent) refuse(c *call, req *sip.Request, tx *sip.ServerTx, err error) {
 	if status == sip.StatusUnauthorized { // RFC 8898 §2.1.1
 		headers = append(headers, sip.NewHeader("WWW-Authenticate",
 			fmt.Sprintf("Bearer realm=%s, error=\"invalid_token\", error_description=%s", quoted(a.challenger.realm), quoted(words))))
+	}
+	if after := errs.RetryAfterOf(err); after > 0 && status == sip.StatusServiceUnavailable {
+		headers = append(headers, sip.NewHeader("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds())))))
 	}
 	c.log.Warn("sip: call refused", "status", status, "why", err.Error())
 	switch status {

@@ -74,7 +74,7 @@ func checkDial(d dialogs.Dial) error {
 	case hasControl(d.UserToUser):
 		return errs.New(errs.Invalid, "userToUser: control characters are not allowed")
 	}
-	return nil
+	return checkExtra(d.Headers)
 }
 
 // dial tries the trunks that the place gives, t first, and lives the call on the one that takes it.
@@ -218,7 +218,7 @@ func retryAfter(res *sip.Response) time.Duration {
 // describe says in a stranger's words why a transaction ended.
 func describe(err error) string {
 	switch {
-	case errors.Is(err, sip.ErrTransactionTimeout):
+	case errors.Is(err, sip.ErrTransactionTimeout), errors.Is(err, errNoFirstAnswer):
 		return "no answer"
 	case errors.Is(err, errNoFinalAnswer):
 		return err.Error()
@@ -261,6 +261,7 @@ func (c *call) invite(d dialogs.Dial, t *trunk, network, hop string) (*sip.Reque
 	if d.ReferredBy != "" {
 		req.AppendHeader(sip.NewHeader(headerReferredBy, d.ReferredBy))
 	}
+	appendExtra(req, d.Headers)
 	req.AppendHeader(sip.NewHeader("Supported", supported))
 	c.timer.ask(req)
 	req.SetBody(nil)
@@ -322,7 +323,11 @@ func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*s
 	})
 	t := &trying{call: c, invite: invite, tx: tx, network: network, progress: progress}
 	res, err := t.wait(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNoFirstAnswer):
+		c.agent.mistrust(invite, err)
+		c.abandon(invite, tx, network)
+	case err != nil:
 		c.agent.mistrust(invite, err)
 		tx.Terminate()
 	}
@@ -358,6 +363,7 @@ func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
 	hung, draining, requests := t.hung.ch, t.agent.draining.ch, t.requests
 	tooLong := time.After(maxRinging)
 	var giveUp <-chan time.Time
+	first := t.firstAnswer()
 	for {
 		if t.leaving() {
 			hung, draining = nil, nil
@@ -380,6 +386,10 @@ func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
 			t.Hangup(0)
 		case <-giveUp:
 			return nil, errNoFinalAnswer
+		case <-first:
+			if !t.heard && !t.leaving() {
+				return nil, errNoFirstAnswer
+			}
 		case <-t.tx.Done():
 			t.catchUp()
 			return nil, t.tx.Err()

@@ -358,7 +358,7 @@ func (c *call) meant(uri sip.Uri) (to, trunkName string) {
 	ours, _ := c.agent.address(c.peer.network, c.peer.source)
 	here := strings.EqualFold(uri.Host, ours) || c.agent.cfg.Domain != "" && strings.EqualFold(uri.Host, c.agent.cfg.Domain)
 	there := c.trunk.uri.Host != "" && strings.EqualFold(uri.Host, c.trunk.uri.Host)
-	if number := numberOf(uri); number != "" && (here || there || uri.Scheme == "tel") {
+	if number := numberOf(uri, c.trunk); number != "" && (here || there || uri.Scheme == "tel") {
 		return number, ""
 	}
 	if here && !there && c.trunk.uri.Host != "" { // an extension of a PBX, whose phones take us for the PBX
@@ -385,7 +385,7 @@ func parseReferTo(value string) (sip.Uri, *replaces, error) {
 	switch uri.Scheme {
 	case "sip":
 	case "tel":
-		if numberOf(uri) == "" {
+		if numberOf(uri, nil) == "" {
 			return uri, nil, errReferTo
 		}
 		return uri, nil, nil

@@ -14,6 +14,7 @@ import (
 	"tandem/dialogs"
 	"tandem/errs"
 	"tandem/sessions"
+	"tandem/trunks"
 	"tandem/webhooks"
 )
 
@@ -32,6 +33,7 @@ var (
 	_ sessions.Store  = (*DB)(nil)
 	_ dialogs.Store   = (*DB)(nil)
 	_ webhooks.Outbox = (*DB)(nil)
+	_ trunks.Store    = (*DB)(nil)
 )
 
 // dialect is all that SQLite and PostgreSQL do differently. Its two values are made in sqlite.go and postgres.go.

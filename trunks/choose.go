@@ -106,6 +106,13 @@ func alike(list []candidate) int {
 	return n
 }
 
+// byWeight sorts equals, the heaviest first.
+func byWeight(list []candidate) []candidate {
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b candidate) int { return b.trunk.Weight - a.trunk.Weight })
+	return list
+}
+
 func totalWeight(list []candidate) int {
 	total := 0
 	for _, c := range list {
@@ -139,7 +146,7 @@ func sortedNames(headers map[string]string) []string {
 	return names
 }
 
-// describe says by which rule a candidate takes a call.
+// rule says by which rule a candidate takes a call.
 func (c candidate) rule(r Request) string {
 	switch {
 	case c.prefix != "":

@@ -66,7 +66,7 @@ func (t *Trunk) Normalize(number string) (e164 string, ok bool) {
 	full := ""
 	international, national := t.international(), t.national()
 	switch {
-	case strings.HasPrefix(digits, international):
+	case (t.CountryCode != "" || t.InternationalPrefix != "") && strings.HasPrefix(digits, international):
 		full = strings.TrimPrefix(digits, international)
 	case t.NumberFormat == FormatPlain && !(national == "0" && digits[0] == '0'):
 		full = digits

@@ -133,6 +133,16 @@ func (p *Place) Trunk() *Trunk {
 	return p.trunk
 }
 
+// More says whether there is a trunk to go on to.
+func (p *Place) More() bool {
+	if p == nil {
+		return false
+	}
+	p.book.mu.Lock()
+	defer p.book.mu.Unlock()
+	return len(p.plan) > 0
+}
+
 // Next leaves the trunk and goes on to the next one. The error says why there is none; the place has no trunk then.
 func (p *Place) Next() (*Trunk, error) {
 	p.book.mu.Lock()

@@ -1,0 +1,85 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// failoverWait is how long a trunk that says nothing about that may leave an INVITE unanswered while another one could
+// take the call: whoever is there sends 100 within 200 ms (RFC 3261 §17.2.1).
+const failoverWait = 6 * time.Second
+
+var errNoFirstAnswer = errors.New("no first answer in time")
+
+// firstAnswer fires when the trunk has had its time to answer at all; nil leaves that to Timer B.
+func (t *trying) firstAnswer() <-chan time.Time {
+	wait := time.Duration(0)
+	if t.trunk != nil {
+		wait = t.trunk.AnswerTimeout
+	}
+	if wait == 0 && t.place.More() {
+		wait = failoverWait
+	}
+	if wait == 0 {
+		return nil
+	}
+	return time.After(wait)
+}
+
+// abandon sees an INVITE off that was given up before anything answered it: without a provisional answer it can't be
+// cancelled (RFC 3261 §9.1). Should one come after all, it is; should the callee answer, it is hung up.
+func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string) {
+	left := &trying{call: c, invite: invite, tx: tx, network: network}
+	ok := c.agent.spawn(func(ctx context.Context) {
+		defer tx.Terminate()
+		defer func() {
+			if left.cancel != nil {
+				left.cancel.Terminate()
+			}
+		}()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-c.agent.draining.ch:
+				return
+			case <-tx.Done():
+				return
+			case res := <-tx.Responses():
+				switch {
+				case res.IsProvisional() && left.cancel == nil:
+					left.sendCancel(ctx)
+				case res.IsSuccess():
+					c.agent.hangUpLate(ctx, invite, res, network)
+					return
+				case !res.IsProvisional():
+					return
+				}
+			}
+		}
+	})
+	if !ok {
+		tx.Terminate()
+	}
+}
+
+// hangUpLate acknowledges an answer that nobody waits for any more, and ends that call.
+func (a *Agent) hangUpLate(ctx context.Context, invite *sip.Request, res *sip.Response, network string) {
+	late, err := answeredBy(invite, res, network)
+	if err != nil {
+		return
+	}
+	ack, err := a.request(&late, sip.ACK)
+	if err != nil {
+		return
+	}
+	if err := a.tp.WriteMsg(ack); err != nil {
+		a.log.Info("sip: sending the ACK failed", "error", err)
+	}
+	if bye, err := a.request(&late, sip.BYE); err == nil {
+		a.exchange(ctx, bye)
+	}
+}
