@@ -23,6 +23,8 @@ import (
 	"tandem/api"
 	"tandem/dialogs"
 	"tandem/sessions"
+	"tandem/store"
+	"tandem/trunks"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -70,7 +72,14 @@ func newWorld(t *testing.T) *world {
 	log := slog.New(slog.NewJSONHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	db := newMemory()
 	people := sessions.New(sessions.Config{}, db, sessions.NewSigner([]byte(strings.Repeat("k", 32)), time.Hour), log)
-	calls := dialogs.New(dialogs.Config{}, people, phone{}, nil, db, log)
+	record, err := store.Open(t.Context(), "sqlite::memory:", nil, log)
+	require.NoError(t, err)
+	book := trunks.NewBook()
+	directory := trunks.NewService(book, record, log)
+	require.NoError(t, directory.Seed(t.Context(), []trunks.Trunk{{Name: "carrier", Account: "9900000", URI: "sip:192.0.2.1"}}, nil, []trunks.Account{
+		{ID: "9900000", MaxCalls: 100}, {ID: "9900001"},
+	}))
+	calls := dialogs.New(dialogs.Config{Routes: book}, people, phone{}, nil, db, log)
 
 	ctx, stop := context.WithCancel(t.Context())
 	stopped := make(chan struct{})
@@ -86,6 +95,7 @@ func newWorld(t *testing.T) *world {
 			{ID: "9900001", Username: "neighbour", PasswordHash: hash},
 		},
 		PublicURL:  url + "/",
+		Trunks:     directory,
 		ICEServers: []api.ICEServer{{URLs: []string{"turn:turn.example.com"}, Username: "u", Credential: "c"}},
 	}, people, calls, log)
 	srv.Start()
@@ -93,6 +103,7 @@ func newWorld(t *testing.T) *world {
 		srv.Close()
 		stop()
 		<-stopped
+		require.NoError(t, record.Close())
 	})
 
 	w := &world{T: t, url: url, client: srv.Client(), logged: logged}

@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -176,6 +177,49 @@ func (o object) asObject(path string, v any) map[string]any {
 		o.fail(path, "must be an object, not %s", kind(v))
 	}
 	return fields
+}
+
+// allTexts returns an object whose values are all strings; nil when it is empty.
+func (o object) allTexts() map[string]string {
+	var all map[string]string
+	for name := range o.fields {
+		if o.has(name) {
+			if all == nil {
+				all = make(map[string]string, len(o.fields))
+			}
+			all[name] = o.text(name)
+		}
+	}
+	return all
+}
+
+// boolean returns otherwise for a field that is absent.
+func (o object) boolean(name string, otherwise bool) bool {
+	if !o.has(name) {
+		return otherwise
+	}
+	b, ok := o.fields[name].(bool)
+	if !ok {
+		o.fail(o.at(name), "must be true or false, not %s", kind(o.fields[name]))
+	}
+	return b
+}
+
+// integer returns otherwise for a field that is absent.
+func (o object) integer(name string, otherwise int) int {
+	if !o.has(name) {
+		return otherwise
+	}
+	n, ok := o.fields[name].(json.Number)
+	if !ok {
+		o.fail(o.at(name), "must be a number, not %s", kind(o.fields[name]))
+		return 0
+	}
+	i, err := strconv.Atoi(n.String())
+	if err != nil {
+		o.fail(o.at(name), "must be a whole number")
+	}
+	return i
 }
 
 // seconds reads a duration: a number of seconds above 0, at most limit.

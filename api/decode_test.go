@@ -122,8 +122,12 @@ func TestReadDialog(t *testing.T) {
 			body: `{"type":"FAX","data":{"to":"+9"},"dialogType":"SIP","dialogStateData":{"to":"+1","from":"+2"}}`,
 		},
 		{
-			name: "headers", refusal: `data.headers: extra headers are not supported by this version; leave them out`,
-			body: `{"type":"SIP","data":{"to":"+1","from":"+2","headers":{"X-A":"b"}}}`,
+			name: "a header that is no text", refusal: `data.headers.X-A: must be a string, not a number`,
+			body: `{"type":"SIP","data":{"to":"+1","from":"+2","headers":{"X-A":7}}}`,
+		},
+		{
+			name: "headers and a trunk", body: `{"type":"SIP","data":{"to":"+1","from":"+2","trunk":"carrier","headers":{"X-A":"b","X-B":null}}}`,
+			want: dialogs.Create{To: "+1", From: "+2", Trunk: "carrier", Headers: map[string]string{"X-A": "b"}},
 		},
 		{name: "no headers", body: `{"type":"SIP","data":{"to":"+1","from":"+2","headers":{}}}`, want: call},
 		{

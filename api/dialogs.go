@@ -41,15 +41,14 @@ func readDialog(body object) dialogs.Create {
 		}
 	}
 	data := body.object(dataName)
-	if len(data.object("headers").fields) > 0 {
-		data.fail(data.at("headers"), "extra headers are not supported by this version; leave them out")
-	}
 	data.require("the number to call, such as +16136211234", "to")
 	data.require("the caller's number, or UNKNOWN, or RESTRICTED", "from")
 	return dialogs.Create{
 		To:          data.text("to"),
 		From:        data.text("from"),
 		UserToUser:  data.text("userToUser"),
+		Trunk:       data.text("trunk"),
+		Headers:     data.object("headers").allTexts(),
 		RingTimeout: data.seconds("ringTimeout", maxRingTimeout),
 		MaxDuration: data.seconds("maxDuration", maxMaxDuration),
 	}

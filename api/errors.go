@@ -2,7 +2,9 @@ package api
 
 import (
 	"fmt"
+	"math"
 	"net/http"
+	"strconv"
 
 	"github.com/gin-gonic/gin"
 
@@ -46,6 +48,9 @@ type accessError struct {
 // refuse answers with what a stranger may read of err, and keeps all of it for the access log.
 func refuse(c *gin.Context, err error) {
 	_ = c.Error(err) // it returns what it was given
+	if after := errs.RetryAfterOf(err); after > 0 {
+		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
+	}
 	writeError(c, status(errs.CodeOf(err)), errs.MessageOf(err))
 }
 

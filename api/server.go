@@ -16,6 +16,8 @@ type Config struct {
 	ICEServers []ICEServer // handed on in createParticipant's answer
 	Answers    Answers     // keeps answers for Idempotency-Key; nil: the header means nothing
 
+	Trunks Trunks // trunks, numbers and routes; needed for their paths
+
 	BodyTimeout time.Duration // 30 s: how long a request's body may take to come
 }
 
@@ -87,6 +89,8 @@ func (s *Server) routes() *gin.Engine {
 	a.DELETE("/sessions/:sessionId/participants/:participantId", handle(s.removeMember))
 	a.GET("/sessions/:sessionId/participants/:participantId/subscriptions", handle(s.getSubscriptions))
 	a.PUT("/sessions/:sessionId/participants/:participantId/subscriptions", handle(s.setSubscriptions))
+
+	s.routeTrunks(a)
 
 	// The OpenAPI document has the first path, the guide the second.
 	for _, path := range []string{

@@ -101,8 +101,11 @@ type dialogDataView struct {
 	To          string  `json:"to"`
 	From        string  `json:"from"`
 	UserToUser  string  `json:"userToUser,omitempty"`
+	Trunk       string  `json:"trunk,omitempty"`
 	RingTimeout float64 `json:"ringTimeout,omitempty"` // seconds
 	MaxDuration float64 `json:"maxDuration,omitempty"` // seconds
+
+	Headers map[string]string `json:"headers,omitempty"`
 }
 
 type causeView struct {
@@ -125,6 +128,8 @@ func viewDialog(d dialogs.Dialog) dialogView {
 			To:          d.To,
 			From:        d.From,
 			UserToUser:  d.UserToUser,
+			Trunk:       d.Trunk,
+			Headers:     d.Headers,
 			RingTimeout: d.RingTimeout.Seconds(),
 			MaxDuration: d.MaxDuration.Seconds(),
 		},

@@ -9,6 +9,7 @@ import (
 	"tandem/media"
 	"tandem/sessions"
 	"tandem/transcode"
+	"tandem/trunks"
 )
 
 // call is a dialog that lives. One goroutine, run, owns it; as the participant's endpoint it only posts.
@@ -39,6 +40,7 @@ type call struct {
 	// owned by run
 	d                 Dialog
 	leg               Leg
+	place             *trunks.Place   // taken when the dialog was created; the leg's once it is dialled
 	events            <-chan LegEvent // of leg; nil when it has none any more
 	aim               *aim            // the transfer that is under way; nil: none
 	guest             *guest          // whom the gateway joined the far end with (ModeBridge); nil: nobody

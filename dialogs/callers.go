@@ -69,7 +69,7 @@ func (s *Service) dialledIn(in Incoming) (func(Leg), error) {
 	p := s.people.NewCaller(in.Account, number.CallbackURL, number.Number)
 	c := s.newCall(p, Dialog{
 		ID: uuid.NewString(), Account: p.Account, Participant: p.ID, Inbound: true, State: Ringing,
-		To: in.To, From: in.From, Created: time.Now(),
+		To: in.To, From: in.From, Trunk: in.Trunk, Headers: in.Headers, Created: time.Now(),
 		Cause: Cause{Reason: RingingReason},
 	})
 	if len(in.UserToUser) <= maxUserToUser {

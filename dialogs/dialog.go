@@ -53,9 +53,11 @@ type Dialog struct {
 	Participant string
 	Inbound     bool
 	State       State
-	To          string // E.164 (inbound: the user part of what was called, or its URI)
-	From        string // E.164, FromUnknown or FromRestricted
-	UserToUser  string // RFC 7433 header value as given by the application
+	To          string            // E.164 (inbound: the user part of what was called, or its URI)
+	From        string            // E.164, FromUnknown or FromRestricted
+	UserToUser  string            // RFC 7433 header value as given by the application; inbound: what came, without the token
+	Trunk       string            // the one that the application asked for, or that the call came over; empty: none
+	Headers     map[string]string // X- headers, as given by the application or as they came
 	RingTimeout time.Duration
 	MaxDuration time.Duration // 0: no limit
 	Cause       Cause

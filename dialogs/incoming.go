@@ -33,7 +33,7 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 	}
 	c := s.newCall(p, Dialog{
 		ID: uuid.NewString(), Account: p.Account, Participant: p.ID, Inbound: true, State: Ringing,
-		To: in.To, From: in.From, Created: time.Now(),
+		To: in.To, From: in.From, UserToUser: withoutToken(in.UserToUser), Trunk: in.Trunk, Headers: in.Headers, Created: time.Now(),
 		Cause: Cause{Reason: RingingReason},
 	})
 	c.trunk = in.Trunk
@@ -44,8 +44,17 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 func (s *Service) take(c *call) func(Leg) {
 	return func(leg Leg) {
 		c.leg = leg
+		if c.d.Trunk == "" && s.cfg.Routes != nil { // over a trunk, the user agent has counted it
+			var err error
+			if c.place, err = s.cfg.Routes.AdmitTo(c.d.Account); err != nil {
+				s.log.Warn("an inbound call is refused", "participant", c.who.ID, "error", err)
+				leg.Hangup(503)
+				return
+			}
+		}
 		s.own(c, leg)
 		if !s.enlist(c) {
+			c.place.Release()
 			leg.Hangup(503)
 			return
 		}

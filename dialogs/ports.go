@@ -7,6 +7,7 @@ import (
 
 	"tandem/media"
 	"tandem/sessions"
+	"tandem/trunks"
 	"tandem/webhooks"
 )
 
@@ -15,6 +16,14 @@ type Phone interface {
 	// Dial sends the INVITE and returns at once; what becomes of it comes out of the Leg. An error means that nothing
 	// was sent: errs.Invalid, errs.Unavailable (no trunk, no media port) with words for the application.
 	Dial(ctx context.Context, d Dial) (Leg, error)
+}
+
+// Routes says which trunk a call takes, and counts it. A trunks.Book is one.
+type Routes interface {
+	// Place lets an account place a call.
+	Place(r trunks.Request) (*trunks.Place, error)
+	// AdmitTo lets a call come in to an account over no trunk.
+	AdmitTo(account string) (*trunks.Place, error)
 }
 
 // Dial is what an outbound call needs.
@@ -26,6 +35,7 @@ type Dial struct {
 	UserToUser string
 	Trunk      string            // the only trunk to try, by name; empty: those that the routes give
 	Headers    map[string]string // X- headers for the INVITE; those that the trunk does not let pass are errs.Invalid
+	Place      *trunks.Place     // what the call counts at, which Dial takes over; nil: Dial looks for one
 	Replaces   string            // value of a Replaces header (RFC 3891): the call that this one takes over; empty: none
 	ReferredBy string            // value of a Referred-By header (RFC 3892); empty: none
 }

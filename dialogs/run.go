@@ -128,6 +128,7 @@ func (c *call) begin() {
 func (c *call) dial() error {
 	leg, err := c.service.phone.Dial(context.Background(), Dial{
 		Dialog: c.d.ID, Account: c.d.Account, To: c.d.To, From: c.d.From, UserToUser: c.d.UserToUser,
+		Trunk: c.d.Trunk, Headers: c.d.Headers, Place: c.place,
 	})
 	if err != nil {
 		return err

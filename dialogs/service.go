@@ -13,12 +13,15 @@ import (
 	"tandem/errs"
 	"tandem/sessions"
 	"tandem/transcode"
+	"tandem/trunks"
 	"tandem/webhooks"
 )
 
 // Config are the defaults of calls. A zero value means the default.
 type Config struct {
 	RingTimeout time.Duration // 60 s: how long an outbound call may ring
+	// Routes counts calls and checks where they go; nil: the Phone does, when it dials.
+	Routes Routes
 	// TransferTimeout is how long the far end may be silent about a transfer that it was asked for; 60 s.
 	TransferTimeout time.Duration
 
@@ -63,11 +66,13 @@ type Create struct {
 	Account     string
 	Session     string // set when the path names it: the participant must be in it
 	Participant string
-	To          string        // E.164
-	From        string        // E.164, FromUnknown or FromRestricted
-	UserToUser  string        // RFC 7433 header value, sent as it is
-	RingTimeout time.Duration // 0: the configured one
-	MaxDuration time.Duration // 0: no limit
+	To          string            // E.164, or a sip: URI where the account may
+	From        string            // E.164, FromUnknown or FromRestricted
+	UserToUser  string            // RFC 7433 header value, sent as it is
+	Trunk       string            // the only trunk to try, by name; empty: what the routes give
+	Headers     map[string]string // X- headers for the INVITE
+	RingTimeout time.Duration     // 0: the configured one
+	MaxDuration time.Duration     // 0: no limit
 }
 
 // Ref names a dialog in a path.
@@ -87,14 +92,18 @@ func (s *Service) Create(ctx context.Context, req Create) (Dialog, error) {
 	}
 	c := s.newCall(p, Dialog{
 		ID: uuid.NewString(), Account: p.Account, Participant: p.ID, State: StateNew,
-		To: req.To, From: req.From, UserToUser: req.UserToUser,
+		To: req.To, From: req.From, UserToUser: req.UserToUser, Trunk: req.Trunk, Headers: req.Headers,
 		RingTimeout: req.RingTimeout, MaxDuration: req.MaxDuration, Created: time.Now(),
 	})
 	if c.d.RingTimeout == 0 {
 		c.d.RingTimeout = s.cfg.RingTimeout
 	}
+	if c.place, err = s.placeFor(req); err != nil {
+		return Dialog{}, err
+	}
 	// Enlisted first: a gateway that stops leaves no row behind, and whoever finds the row finds the call.
 	if !s.enlist(c) {
+		c.place.Release()
 		return Dialog{}, errs.New(errs.Unavailable, "the gateway is stopping; try again")
 	}
 	if c.attachment, err = s.people.Attach(ctx, p, c); err != nil {
@@ -110,6 +119,21 @@ func (s *Service) Create(ctx context.Context, req Create) (Dialog, error) {
 	}
 	s.start(c) //nolint:contextcheck // a call outlives the request that began it
 	return created, nil
+}
+
+// placeFor takes the call's place at its account and trunk, so that a limit or a destination that is not allowed is told
+// at once. That no trunk can take it just now is found out, and told, by the call itself.
+func (s *Service) placeFor(req Create) (*trunks.Place, error) {
+	if s.cfg.Routes == nil {
+		return nil, nil //nolint:nilnil // a nil Place counts nowhere
+	}
+	place, err := s.cfg.Routes.Place(trunks.Request{
+		Account: req.Account, To: req.To, From: req.From, Trunk: req.Trunk, Headers: req.Headers,
+	})
+	if errs.CodeOf(err) == errs.Unavailable {
+		return nil, nil //nolint:nilnil // see above
+	}
+	return place, err
 }
 
 // Get returns one dialog.
@@ -238,6 +262,7 @@ func (s *Service) start(c *call) {
 // forget takes a call out when it is over, or when nothing came of it.
 func (s *Service) forget(c *call) {
 	close(c.done)
+	c.place.Release()
 	s.mu.Lock()
 	delete(s.live, c.id)
 	for _, leg := range c.owned {
@@ -314,7 +339,7 @@ func dialogEvent(d Dialog) webhooks.Event {
 	return webhooks.Event{
 		ID: eventID(), Account: d.Account, Name: webhooks.OnSipDialogStateChange, Time: time.Now(), Participant: d.Participant,
 		Dialog: &webhooks.DialogData{
-			ID: d.ID, State: string(d.State), To: d.To, From: d.From, UserToUser: d.UserToUser,
+			ID: d.ID, State: string(d.State), To: d.To, From: d.From, UserToUser: d.UserToUser, Headers: d.Headers,
 			Reason: string(d.Cause.Reason), Details: d.Cause.Details, SIPCode: d.Cause.SIPCode,
 		},
 	}

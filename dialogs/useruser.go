@@ -35,6 +35,26 @@ func Token(value string) (string, bool) {
 	return "", false
 }
 
+// withoutToken returns the elements of a User-to-User value that carry no token, joined by commas: what may be shown. Of
+// a value that is malformed or too long nothing is shown.
+func withoutToken(value string) string {
+	if len(value) > maxTokenSearch {
+		return ""
+	}
+	var kept []string
+	for value != "" {
+		element, rest, ok := field(value, ",")
+		if !ok {
+			return ""
+		}
+		value = strings.TrimPrefix(rest, ",")
+		if element != "" && !strings.Contains(strings.ToLower(strings.NewReplacer(" ", "", "\t", "", "\"", "").Replace(element)), "encoding=jwt") {
+			kept = append(kept, element)
+		}
+	}
+	return strings.Join(kept, ",")
+}
+
 // field cuts s before the first of stops that is in no quoted string. It fails on a quote that is not closed.
 func field(s, stops string) (before, rest string, ok bool) {
 	inQuotes := false

@@ -6,6 +6,7 @@ import (
 	"unicode"
 
 	"tandem/errs"
+	"tandem/trunks"
 )
 
 const (
@@ -16,7 +17,7 @@ const (
 )
 
 func (c Create) validate() error {
-	if !isE164(c.To) {
+	if !isSIPURI(c.To) && !isE164(c.To) {
 		return errs.New(errs.Invalid, "to: %q is not a number in E.164 format, such as +15550100", c.To)
 	}
 	if c.From != FromUnknown && c.From != FromRestricted && !isE164(c.From) {
@@ -27,6 +28,9 @@ func (c Create) validate() error {
 	}
 	if strings.ContainsFunc(c.UserToUser, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }) {
 		return errs.New(errs.Invalid, "userToUser: must not contain control characters")
+	}
+	if err := trunks.CheckHeaders(c.Headers); err != nil {
+		return err
 	}
 	if c.RingTimeout < 0 || c.RingTimeout > maxRingTimeout {
 		return errs.New(errs.Invalid, "ringTimeout: must be between 1 and %d seconds", int(maxRingTimeout.Seconds()))

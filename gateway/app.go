@@ -24,6 +24,7 @@ import (
 	"tandem/sip"
 	"tandem/store"
 	"tandem/transcode"
+	"tandem/trunks"
 	"tandem/webhooks"
 )
 
@@ -34,18 +35,20 @@ type App struct {
 	listener net.Listener
 	url      string
 
-	db       *store.DB
-	people   *sessions.Service
-	calls    *dialogs.Service
-	engine   *transcode.Engine
-	ports    *media.Ports
-	phone    *sip.Agent
-	devices  *sfu.Server
-	worker   *webhooks.Worker
-	handler  http.Handler
-	ready    atomic.Bool
-	started  time.Time
-	demoRoom *demo // nil: no demo
+	db        *store.DB
+	people    *sessions.Service
+	calls     *dialogs.Service
+	engine    *transcode.Engine
+	ports     *media.Ports
+	book      *trunks.Book
+	directory *trunks.Service
+	phone     *sip.Agent
+	devices   *sfu.Server
+	worker    *webhooks.Worker
+	handler   http.Handler
+	ready     atomic.Bool
+	started   time.Time
+	demoRoom  *demo // nil: no demo
 }
 
 // New opens the database and the sockets and ends what a crash left behind. Whoever calls it must call Run or Close.
@@ -58,15 +61,15 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (*App, error) {
 }
 
 func (a *App) open(ctx context.Context) error {
-	for _, warning := range a.cfg.Warnings() {
-		a.log.Warn(warning)
-	}
 	wake := webhooks.NewWakeups()
 	db, err := store.Open(ctx, string(a.cfg.Database.URL), wake, a.log)
 	if err != nil {
 		return fmt.Errorf("database.url: %w", err)
 	}
 	a.db = db
+	if err := a.openDirectory(ctx); err != nil {
+		return err
+	}
 
 	key := []byte(a.cfg.Security.TokenKey)
 	if len(key) == 0 {
@@ -82,7 +85,9 @@ func (a *App) open(ctx context.Context) error {
 	if err := a.openMedia(); err != nil { //nolint:contextcheck // sockets are bound at once
 		return err
 	}
-	a.calls = dialogs.New(dialogs.Config{RingTimeout: a.cfg.SIP.RingTimeout, TransferTimeout: a.cfg.SIP.TransferTimeout}, a.people, a.phone, a.engine, db, a.log)
+	a.calls = dialogs.New(dialogs.Config{
+		RingTimeout: a.cfg.SIP.RingTimeout, TransferTimeout: a.cfg.SIP.TransferTimeout, Routes: a.book,
+	}, a.people, a.phone, a.engine, db, a.log)
 	if err := a.calls.Recover(ctx); err != nil {
 		return fmt.Errorf("end the calls of the last run: %w", err)
 	}
@@ -131,32 +136,11 @@ func (a *App) openMedia() error {
 }
 
 func (a *App) sipConfig() sip.Config {
-	cfg := sip.Config{
-		Listen: a.cfg.SIP.Listen, Advertise: a.cfg.SIP.Advertise, TokenCalls: a.cfg.SIP.TokenCalls,
+	return sip.Config{
+		Listen: a.cfg.SIP.Listen, Advertise: a.cfg.SIP.Advertise, TokenCalls: a.cfg.SIP.TokenCalls, Book: a.book,
 		TLSCert: a.cfg.SIP.TLSCert, TLSKey: a.cfg.SIP.TLSKey, TLSCA: a.cfg.SIP.TLSCA,
 		SessionExpires: a.cfg.SIP.SessionExpires,
 	}
-	for _, t := range a.cfg.Trunks {
-		trunk := sip.Trunk{
-			Name: t.Name, Account: t.Account, URI: t.URI, TLSCert: t.TLSCert, TLSKey: t.TLSKey, Username: t.Username, Password: sip.Secret(t.Password),
-			InboundUsername: t.InboundUsername, InboundPassword: sip.Secret(t.InboundPassword),
-			SRTP: t.SRTP, DTMF: t.DTMF, DTMFInBand: t.DTMFInBand,
-			Identity: t.Identity, Prefixes: t.Prefixes, Priority: t.Priority, Weight: t.Weight, Register: t.Register,
-		}
-		trunk.Probe, _ = duration(t.Probe)
-		for _, codec := range t.Codecs {
-			if codec == "PCMU" || codec == "PCMA" {
-				trunk.Codecs = append(trunk.Codecs, codec)
-			}
-		}
-		for _, network := range t.Allow {
-			if p, err := parsePrefix(network); err == nil {
-				trunk.Allow = append(trunk.Allow, p)
-			}
-		}
-		cfg.Trunks = append(cfg.Trunks, trunk)
-	}
-	return cfg
 }
 
 func (a *App) webhookConfig() webhooks.Config {
@@ -170,7 +154,7 @@ func (a *App) webhookConfig() webhooks.Config {
 }
 
 func (a *App) apiConfig() (api.Config, error) {
-	cfg := api.Config{PublicURL: a.url, Answers: a.db}
+	cfg := api.Config{PublicURL: a.url, Answers: a.db, Trunks: a.directory}
 	for i, account := range a.cfg.Accounts {
 		hash := string(account.PasswordHash)
 		if hash == "" {

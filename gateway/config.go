@@ -95,34 +95,46 @@ type AccountConfig struct {
 	Password       Secret `yaml:"password"`
 	PasswordHash   Secret `yaml:"passwordHash"`
 	CallbackSecret Secret `yaml:"callbackSecret"`
+
+	MaxCalls          int      `yaml:"maxCalls"`
+	MaxCallsPerSecond int      `yaml:"maxCallsPerSecond"`
+	MaxNewPerSecond   *int     `yaml:"maxNewPerSecond"` // nil: defaultNewPerSecond
+	AllowedPrefixes   []string `yaml:"allowedPrefixes"`
+	MinutesPerDay     *int     `yaml:"minutesPerDay"` // nil: defaultMinutesPerDay
+	SIPURIs           bool     `yaml:"sipURIs"`
 }
 
 // TrunkConfig is a carrier or PBX.
 type TrunkConfig struct {
-	Name              string   `yaml:"name"`
-	Account           string   `yaml:"account"`
-	URI               string   `yaml:"uri"`
-	TLSCert           string   `yaml:"tlsCert"`
-	TLSKey            string   `yaml:"tlsKey"`
-	Username          string   `yaml:"username"`
-	Password          Secret   `yaml:"password"`
-	Register          bool     `yaml:"register"`
-	Probe             string   `yaml:"probe"` // a duration, how often it is asked whether it takes calls; empty or 0: never
-	Allow             []string `yaml:"allow"`
-	InboundUsername   string   `yaml:"inboundUsername"`
-	InboundPassword   Secret   `yaml:"inboundPassword"`
-	Codecs            []string `yaml:"codecs"`
-	SRTP              string   `yaml:"srtp"`
-	DTMF              string   `yaml:"dtmf"`
-	DTMFInBand        bool     `yaml:"dtmfInBand"`
-	Identity          string   `yaml:"identity"`
-	CountryCode       string   `yaml:"countryCode"`
-	Headers           []string `yaml:"headers"`
-	Prefixes          []string `yaml:"prefixes"`
-	Priority          int      `yaml:"priority"`
-	Weight            int      `yaml:"weight"`
-	MaxCalls          int      `yaml:"maxCalls"`
-	MaxCallsPerSecond int      `yaml:"maxCallsPerSecond"`
+	Name                string   `yaml:"name"`
+	Account             string   `yaml:"account"`
+	URI                 string   `yaml:"uri"`
+	TLSCert             string   `yaml:"tlsCert"`
+	TLSKey              string   `yaml:"tlsKey"`
+	Username            string   `yaml:"username"`
+	Password            Secret   `yaml:"password"`
+	Register            bool     `yaml:"register"`
+	Probe               string   `yaml:"probe"` // a duration: how often it is asked whether it takes calls; empty or 0: never
+	Allow               []string `yaml:"allow"`
+	InboundUsername     string   `yaml:"inboundUsername"`
+	InboundPassword     Secret   `yaml:"inboundPassword"`
+	Codecs              []string `yaml:"codecs"`
+	SRTP                string   `yaml:"srtp"`
+	DTMF                string   `yaml:"dtmf"`
+	DTMFInBand          bool     `yaml:"dtmfInBand"`
+	DelayedOffer        bool     `yaml:"delayedOffer"`
+	Identity            string   `yaml:"identity"`
+	CountryCode         string   `yaml:"countryCode"`
+	NationalPrefix      string   `yaml:"nationalPrefix"`
+	InternationalPrefix string   `yaml:"internationalPrefix"`
+	NumberFormat        string   `yaml:"numberFormat"`
+	Headers             []string `yaml:"headers"`
+	Prefixes            []string `yaml:"prefixes"`
+	Priority            int      `yaml:"priority"`
+	Weight              int      `yaml:"weight"`
+	MaxCalls            int      `yaml:"maxCalls"`
+	MaxCallsPerSecond   int      `yaml:"maxCallsPerSecond"`
+	AnswerTimeout       string   `yaml:"answerTimeout"` // a duration
 }
 
 // NumberConfig is a telephone number whose callers come in without a token.

@@ -50,7 +50,6 @@ func TestLoad(t *testing.T) {
 	require.Equal(t, "20000-29999", cfg.Media.RTPPorts, "the default stands where nothing is said")
 	require.Len(t, cfg.Accounts, 1)
 	require.Equal(t, "carrier", cfg.Trunks[0].Name)
-	require.Empty(t, cfg.Warnings())
 }
 
 // TestMistakes holds every mistake that stops the start: one line that names the key and what it should be.

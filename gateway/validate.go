@@ -18,10 +18,7 @@ import (
 // minTokenKey is the least length of a key for HMAC-SHA256, in bytes (RFC 7518 §3.2).
 const minTokenKey = 32
 
-var (
-	hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
-	e164     = regexp.MustCompile(`^\+[1-9][0-9]{2,14}$`)
-)
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 
 // sipTransports are those of sip.listen and sip.advertise.
 //
@@ -34,27 +31,13 @@ var sipTransports = []string{"udp", "tcp", "tls", "ws", "wss"}
 func (c *Config) Check() error {
 	for _, check := range []func() error{
 		c.validateHTTP, c.validateSecurity, c.validateSIP, c.validateMedia, c.validateDatabase, c.validateLimits,
-		c.validateAccounts, c.validateTrunks, c.validateNumbers,
+		c.validateAccounts, c.validateDirectory,
 	} {
 		if err := check(); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// Warnings lists what the configuration asks for and this version does not do, a sentence each.
-func (c *Config) Warnings() []string {
-	var all []string
-	if len(c.Numbers) > 0 {
-		all = append(all, "numbers: callers without a participant's token are refused in this version")
-	}
-	for i, t := range c.Trunks {
-		if t.MaxCalls > 0 || t.MaxCallsPerSecond > 0 {
-			all = append(all, fmt.Sprintf("trunks[%d].maxCalls, maxCallsPerSecond: are not enforced in this version", i))
-		}
-	}
-	return all
 }
 
 func (c *Config) validateHTTP() error {
@@ -254,123 +237,4 @@ func (c *Config) validateAccounts() error {
 		ids[a.ID], users[a.Username] = true, true
 	}
 	return nil
-}
-
-func (c *Config) validateTrunks() error {
-	names := map[string]bool{}
-	for i := range c.Trunks {
-		t := &c.Trunks[i]
-		key := "trunks[" + strconv.Itoa(i) + "]"
-		if t.Name == "" || names[t.Name] {
-			return fmt.Errorf("%s.name: %q should be a name that no other trunk has", key, t.Name)
-		}
-		names[t.Name] = true
-		if !slices.ContainsFunc(c.Accounts, func(a AccountConfig) bool { return a.ID == t.Account }) {
-			return fmt.Errorf("%s.account: %q should be the id of an account in accounts", key, t.Account)
-		}
-		if t.URI != "" && !strings.HasPrefix(t.URI, "sip:") && !strings.HasPrefix(t.URI, "sips:") {
-			return fmt.Errorf("%s.uri: %q should be a SIP URI, such as sip:carrier.example.com;transport=udp, or empty", key, t.URI)
-		}
-		if probe, err := duration(t.Probe); err != nil || (probe != 0 && probe < time.Second) {
-			return fmt.Errorf("%s.probe: %q should be 0 (never) or a duration of at least 1s, such as 30s", key, t.Probe)
-		}
-		if t.Register && (t.URI == "" || t.Username == "") {
-			return fmt.Errorf("%s.register: needs %s.uri and %s.username", key, key, key)
-		}
-		if (t.TLSCert == "") != (t.TLSKey == "") {
-			return fmt.Errorf("%s.tlsCert and %s.tlsKey: both should be set, or neither", key, key)
-		}
-		if err := t.validateUnsupported(key); err != nil {
-			return err
-		}
-		for j, a := range t.Allow {
-			if _, err := parsePrefix(a); err != nil {
-				return fmt.Errorf("%s.allow[%d]: %q should be an address or a network, such as 192.0.2.0/24", key, j, a)
-			}
-		}
-		if t.MaxCalls < 0 || t.MaxCallsPerSecond < 0 {
-			return fmt.Errorf("%s.maxCalls, %s.maxCallsPerSecond: should be 0 or more", key, key)
-		}
-		if t.InboundUsername != "" && t.InboundPassword == "" {
-			return fmt.Errorf("%s.inboundPassword: is missing; %s.inboundUsername is set", key, key)
-		}
-		t.fillIn()
-	}
-	return nil
-}
-
-// fillIn sets what an empty key means.
-func (t *TrunkConfig) fillIn() {
-	if len(t.Codecs) == 0 {
-		t.Codecs = []string{"PCMU", "PCMA"}
-	}
-	if len(t.Prefixes) == 0 {
-		t.Prefixes = []string{"+"}
-	}
-	if t.Identity == "" {
-		t.Identity = "pai"
-	}
-	if t.Priority == 0 {
-		t.Priority = 1
-	}
-	if t.Weight == 0 {
-		t.Weight = 1
-	}
-}
-
-// validateUnsupported refuses what the contract has and this version can't do: better than not doing it in silence.
-func (t *TrunkConfig) validateUnsupported(key string) error {
-	for j, codec := range t.Codecs {
-		if !slices.Contains([]string{"PCMU", "PCMA", "G722", "opus"}, codec) {
-			return fmt.Errorf("%s.codecs[%d]: %q should be PCMU, PCMA, G722 or opus", key, j, codec)
-		}
-	}
-	if len(t.Codecs) > 0 && !slices.Contains(t.Codecs, "PCMU") && !slices.Contains(t.Codecs, "PCMA") {
-		return fmt.Errorf("%s.codecs: should have PCMU or PCMA; this version speaks no other towards phones", key)
-	}
-	switch {
-	case !slices.Contains([]string{"", "pai", "rpid", "from"}, t.Identity):
-		return fmt.Errorf("%s.identity: %q should be pai, rpid or from", key, t.Identity)
-	case !slices.Contains([]string{"", "off", "optional", "required"}, t.SRTP):
-		return fmt.Errorf("%s.srtp: %q should be off, optional or required", key, t.SRTP)
-	case !slices.Contains([]string{"", "rfc4733", "info"}, t.DTMF):
-		return fmt.Errorf("%s.dtmf: %q should be rfc4733 or info", key, t.DTMF)
-	case t.CountryCode != "":
-		return fmt.Errorf("%s.countryCode: should be empty; numbers are E.164 in this version", key)
-	case len(t.Headers) > 0:
-		return fmt.Errorf("%s.headers: should be empty; extra headers are not supported by this version", key)
-	}
-	return nil
-}
-
-func (c *Config) validateNumbers() error {
-	for i, n := range c.Numbers {
-		key := "numbers[" + strconv.Itoa(i) + "]"
-		if !e164.MatchString(n.Number) {
-			return fmt.Errorf("%s.number: %q should be a number in E.164 format, such as +15550199", key, n.Number)
-		}
-		if !slices.ContainsFunc(c.Accounts, func(a AccountConfig) bool { return a.ID == n.Account }) {
-			return fmt.Errorf("%s.account: %q should be the id of an account in accounts", key, n.Account)
-		}
-	}
-	return nil
-}
-
-// duration reads a duration where none is 0.
-func duration(s string) (time.Duration, error) {
-	if s == "" {
-		return 0, nil
-	}
-	return time.ParseDuration(s)
-}
-
-func parsePrefix(s string) (netip.Prefix, error) {
-	if p, err := netip.ParsePrefix(s); err == nil {
-		return p.Masked(), nil
-	}
-	a, err := netip.ParseAddr(s)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	return netip.PrefixFrom(a, a.BitLen()), nil
 }

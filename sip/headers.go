@@ -7,33 +7,8 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
-	"tandem/errs"
 	"tandem/trunks"
 )
-
-const (
-	maxExtraHeaders = 16  // that one call may carry, each way
-	maxExtraValue   = 512 // bytes of one
-)
-
-// checkExtra refuses extra headers that would break out of their line or are too much for a request.
-func checkExtra(headers map[string]string) error {
-	if len(headers) > maxExtraHeaders {
-		return errs.New(errs.Invalid, "headers: at most %d are allowed", maxExtraHeaders)
-	}
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		value := headers[name]
-		switch {
-		case !trunks.IsExtraHeader(name):
-			return errs.New(errs.Invalid, "headers.%s: the name must begin with X- and be a token", printable(name, 60))
-		case len(value) > maxExtraValue:
-			return errs.New(errs.Invalid, "headers.%s: has %d bytes, at most %d are allowed", name, len(value), maxExtraValue)
-		case hasControl(value):
-			return errs.New(errs.Invalid, "headers.%s: control characters are not allowed", name)
-		}
-	}
-	return nil
-}
 
 // appendExtra writes the headers of an application into its INVITE.
 func appendExtra(req *sip.Request, headers map[string]string) {
@@ -51,7 +26,7 @@ func extraHeaders(req *sip.Request, t *trunk) map[string]string {
 		if !trunks.IsExtraHeader(name) || !t.Passes(name) {
 			continue
 		}
-		value := printable(h.Value(), maxExtraValue)
+		value := printable(h.Value(), trunks.MaxHeaderValue)
 		if found == nil {
 			found = map[string]string{}
 		}
@@ -63,9 +38,9 @@ func extraHeaders(req *sip.Request, t *trunk) map[string]string {
 		}
 		before, again := found[known]
 		switch {
-		case !again && len(found) < maxExtraHeaders:
+		case !again && len(found) < trunks.MaxHeaders:
 			found[name] = value
-		case again && len(before)+2+len(value) <= maxExtraValue:
+		case again && len(before)+2+len(value) <= trunks.MaxHeaderValue:
 			found[known] = before + ", " + value
 		}
 	}

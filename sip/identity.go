@@ -125,12 +125,6 @@ func normalized(number string, t *trunk) (e164 string, ok bool) {
 	return rules.Normalize(number)
 }
 
-// calledOf returns whom an INVITE calls: E.164 where the trunk's rules give that.
-func calledOf(req *sip.Request, t *trunk) string {
-	number, _ := normalized(userOf(req.Recipient), t)
-	return number
-}
-
 // isE164 says whether s is + and up to 15 digits that do not start with 0 (ITU-T E.164).
 func isE164(s string) bool {
 	if len(s) < 3 || len(s) > 16 || s[0] != '+' || s[1] == '0' {

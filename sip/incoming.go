@@ -119,16 +119,17 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 	return accept
 }
 
-// calledOf returns whom a call is for. Where the Request-URI is the Contact that we registered, and so names only us, To
-// says whom the caller dialled.
+// calledOf returns whom a call is for: E.164 where the trunk's rules give that. Where the Request-URI is the Contact that
+// we registered, and so names only us, To says whom the caller dialled.
 func calledOf(req *sip.Request, t *trunk) string {
 	called := userOf(req.Recipient)
 	if t != nil && t.Register && called == t.Username && req.Recipient.UriParams.Has(lineParam) {
 		if dialled := userOf(req.To().Address); dialled != "" {
-			return dialled
+			called = dialled
 		}
 	}
-	return called
+	number, _ := normalized(called, t)
+	return number
 }
 
 // unacceptable judges the message itself; 0 means that it is fine.

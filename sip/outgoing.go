@@ -19,21 +19,31 @@ var errNoFinalAnswer = errors.New("no answer to the CANCEL")
 
 // Dial is part of dialogs.Phone. The leg lives on after ctx.
 func (a *Agent) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
+	place, err := a.placeOf(d)
+	if err != nil {
+		d.Place.Release()
+		return nil, err
+	}
+	leg, err := a.dialOn(d, place) //nolint:contextcheck // the leg lives on after ctx
+	if err != nil {
+		place.Release()
+		return nil, err
+	}
+	return leg, nil
+}
+
+// placeOf checks a call and returns the place that it came with, or takes one.
+func (a *Agent) placeOf(d dialogs.Dial) (*trunks.Place, error) {
 	if err := checkDial(d); err != nil {
 		return nil, err
 	}
 	if a.draining.isSet() {
 		return nil, errs.New(errs.Unavailable, "the gateway is stopping")
 	}
-	place, err := a.book.Place(trunks.Request{Account: d.Account, To: d.To, From: d.From, Trunk: d.Trunk, Headers: d.Headers})
-	if err != nil {
-		return nil, err
+	if d.Place != nil {
+		return d.Place, nil
 	}
-	leg, err := a.dialOn(d, place)
-	if err != nil {
-		place.Release()
-	}
-	return leg, err
+	return a.book.Place(trunks.Request{Account: d.Account, To: d.To, From: d.From, Trunk: d.Trunk, Headers: d.Headers})
 }
 
 // dialOn starts a call that has its place, which is the call's then.
@@ -74,7 +84,7 @@ func checkDial(d dialogs.Dial) error {
 	case hasControl(d.UserToUser):
 		return errs.New(errs.Invalid, "userToUser: control characters are not allowed")
 	}
-	return checkExtra(d.Headers)
+	return trunks.CheckHeaders(d.Headers)
 }
 
 // dial tries the trunks that the place gives, t first, and lives the call on the one that takes it.

@@ -11,7 +11,7 @@ import (
 )
 
 const dialogColumns = `id, account, participant_id, inbound, state, called, caller, user_to_user, ring_timeout, max_duration,
-	reason, details, sip_code, created, answered, ended, held_by_us, held_by_far_end, transfer`
+	reason, details, sip_code, created, answered, ended, held_by_us, held_by_far_end, transfer, trunk, headers`
 
 // CreateDialog saves a new dialog with its events. It is errs.NotFound when the participant is gone and errs.Conflict
 // when it has another dialog that is not TERMINATED, hidden or not.
@@ -39,13 +39,17 @@ func (t *tx) createDialog(ctx context.Context, d dialogs.Dialog, events ...webho
 	if err != nil {
 		return err
 	}
+	headers, err := encodeHeaders(d.Headers)
+	if err != nil {
+		return err
+	}
 	if _, err := t.exec(ctx, `INSERT INTO dialogs (`+dialogColumns+`, position)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
 		d.ID, d.Account, d.Participant, flag(d.Inbound), string(d.State), d.To, d.From, d.UserToUser,
 		d.RingTimeout.Milliseconds(), d.MaxDuration.Milliseconds(),
 		string(d.Cause.Reason), d.Cause.Details, int64(d.Cause.SIPCode),
 		millis(d.Created), millis(d.Answered), millis(d.Ended),
-		flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, t.db.nextPosition()); err != nil {
+		flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, d.Trunk, headers, t.db.nextPosition()); err != nil {
 		return err
 	}
 	return t.writeEvents(ctx, events...)
@@ -123,17 +127,48 @@ func (db *DB) Unfinished(ctx context.Context) ([]dialogs.Dialog, error) {
 
 func scanDialog(row scanner) (d dialogs.Dialog, err error) {
 	var inbound, ringTimeout, maxDuration, created, answered, ended, byUs, byFarEnd int64
-	var transfer string
+	var transfer, headers string
 	err = row.Scan(&d.ID, &d.Account, &d.Participant, &inbound, &d.State, &d.To, &d.From, &d.UserToUser, &ringTimeout, &maxDuration,
-		&d.Cause.Reason, &d.Cause.Details, &d.Cause.SIPCode, &created, &answered, &ended, &byUs, &byFarEnd, &transfer)
+		&d.Cause.Reason, &d.Cause.Details, &d.Cause.SIPCode, &created, &answered, &ended, &byUs, &byFarEnd, &transfer, &d.Trunk, &headers)
 	d.Inbound = inbound != 0
 	d.Hold = dialogs.Hold{ByUs: byUs != 0, ByFarEnd: byFarEnd != 0}
 	if err == nil && transfer != "" {
 		err = json.Unmarshal([]byte(transfer), &d.Transfer)
 	}
+	if err == nil && headers != "" {
+		err = json.Unmarshal([]byte(headers), &d.Headers)
+	}
 	d.RingTimeout, d.MaxDuration = time.Duration(ringTimeout)*time.Millisecond, time.Duration(maxDuration)*time.Millisecond
 	d.Created, d.Answered, d.Ended = fromMillis(created), fromMillis(answered), fromMillis(ended)
 	return d, err
+}
+
+// encodeHeaders is empty for none.
+func encodeHeaders(headers map[string]string) (string, error) {
+	if len(headers) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(headers)
+	return string(text), err
+}
+
+// Talked sums up, for each account, how long the calls that it placed and that ended since then have lasted.
+func (db *DB) Talked(ctx context.Context, since time.Time) (map[string]time.Duration, error) {
+	type sum struct {
+		account string
+		ms      int64
+	}
+	sums, err := all(ctx, db.reader(), func(row scanner) (s sum, err error) { return s, row.Scan(&s.account, &s.ms) },
+		`SELECT account, CAST(SUM(ended - answered) AS BIGINT) FROM dialogs
+		WHERE inbound = 0 AND answered > 0 AND ended >= $1 GROUP BY account`, millis(since))
+	if err != nil {
+		return nil, db.failure(err, "sum up what the accounts talked")
+	}
+	talked := make(map[string]time.Duration, len(sums))
+	for _, s := range sums {
+		talked[s.account] = time.Duration(s.ms) * time.Millisecond
+	}
+	return talked, nil
 }
 
 // encodeTransfer is empty for none.

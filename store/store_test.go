@@ -119,6 +119,7 @@ func (s *suite) dialog(id, participant string) dialogs.Dialog {
 	return dialogs.Dialog{
 		ID: id, Account: account, Participant: participant, Inbound: true, State: dialogs.StateNew, To: "+15550100", From: "UNKNOWN",
 		UserToUser: "abc;encoding=base64", RingTimeout: 61 * time.Second, MaxDuration: 90 * time.Minute, Created: start,
+		Trunk: "carrier", Headers: map[string]string{"X-Case": "a\"b, ü"},
 	}
 }
 

@@ -123,7 +123,9 @@ func (db *DB) DeleteNumber(ctx context.Context, account, number string) error {
 	})
 }
 
-func noNumber(number string) error { return errs.New(errs.NotFound, "number %q does not exist", number) }
+func noNumber(number string) error {
+	return errs.New(errs.NotFound, "number %q does not exist", number)
+}
 
 func scanNumber(row scanner) (n trunks.Number, err error) {
 	var account, number, origin, settings string

@@ -93,7 +93,6 @@ func TestReadmeConfiguration(t *testing.T) {
 	require.NotContains(t, text, "…")
 	cfg, err := gateway.Load([]byte(text))
 	require.NoError(t, err)
-	require.Empty(t, cfg.Warnings())
 	require.Len(t, cfg.Accounts, 1)
 	require.Len(t, cfg.Trunks, 1)
 }

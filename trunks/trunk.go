@@ -126,7 +126,11 @@ func (t Trunk) WithDefaults() Trunk {
 			*field = otherwise
 		}
 	}
-	t.Priority, t.Weight = max(t.Priority, 1), max(t.Weight, 1)
+	for _, field := range []*int{&t.Priority, &t.Weight} {
+		if *field == 0 {
+			*field = 1
+		}
+	}
 	return t
 }
 

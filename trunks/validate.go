@@ -1,6 +1,7 @@
 package trunks
 
 import (
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -66,6 +67,9 @@ func (t *Trunk) validateURI() error {
 	if (t.TLSCert == "") != (t.TLSKey == "") {
 		return invalid("tlsCert and tlsKey: both should be set, or neither")
 	}
+	if t.Register && t.Username == "" {
+		return invalid("username: is missing; register is set")
+	}
 	if t.Probe != 0 && t.Probe < minProbe {
 		return invalid("probe: %s should be 0 (never) or at least %s", t.Probe, minProbe)
 	}
@@ -85,9 +89,6 @@ func (t *Trunk) validateCredentials() error {
 	}
 	if t.InboundUsername != "" && t.InboundPassword == "" {
 		return invalid("inboundPassword: is missing; inboundUsername is set")
-	}
-	if t.Register && t.Username == "" {
-		return invalid("username: is missing; register is set")
 	}
 	if len(t.Allow) > maxList {
 		return invalid("allow: should have at most %d networks", maxList)
@@ -176,7 +177,7 @@ func (t *Trunk) validateLimits() error {
 		{"maxCallsPerSecond", t.MaxCallsPerSecond, maxCallRate},
 	} {
 		if f.value < 0 || f.value > f.max {
-			return invalid("%s: %d should be between 0 and %d", f.key, f.value, f.max)
+			return invalid("%s: %d should be 0 or more, and at most %d", f.key, f.value, f.max)
 		}
 	}
 	if t.AnswerTimeout < 0 || t.AnswerTimeout > maxAnswerTimeout {
@@ -267,4 +268,29 @@ func clip(s string) string {
 		n--
 	}
 	return s[:n] + "…"
+}
+
+// ParseNetwork reads an address or a network.
+func ParseNetwork(s string) (netip.Prefix, bool) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Masked(), true
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return netip.Prefix{}, false
+	}
+	return netip.PrefixFrom(a, a.BitLen()), true
+}
+
+// ParseNetworks reads the entries of Trunk.Allow. The error begins with the key.
+func ParseNetworks(list []string) ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for i, s := range list {
+		p, ok := ParseNetwork(s)
+		if !ok {
+			return nil, invalid("allow[%d]: %q should be an address or a network, such as 192.0.2.0/24", i, clip(s))
+		}
+		networks = append(networks, p)
+	}
+	return networks, nil
 }

@@ -28,6 +28,7 @@ type commands struct {
 type environment struct {
 	ctx    context.Context //nolint:containedctx // it lives exactly as long as the one command that has it
 	file   *gateway.File
+	args   []string
 	stdout io.Writer
 }
 
@@ -42,13 +43,22 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	path, err := configPath(args)
+	_, command, file, err := parse(args)
 	if err != nil {
 		return err
 	}
+	return command.Run(&environment{ctx: ctx, file: file, args: args, stdout: os.Stdout})
+}
+
+// parse reads the configuration file, the environment and the command line.
+func parse(args []string) (*commands, *kong.Context, *gateway.File, error) {
+	path, err := configPath(args)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	file, err := gateway.ReadFile(path)
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
 	var all commands
 	parser, err := kong.New(&all,
@@ -60,13 +70,13 @@ func run(ctx context.Context, args []string) error {
 		kong.Resolvers(file.Resolver()),
 	)
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		return gateway.Explain(err, args)
+		return nil, nil, nil, gateway.Explain(err, args)
 	}
-	return command.Run(&environment{ctx: ctx, file: file, stdout: os.Stdout})
+	return &all, command, file, nil
 }
 
 // configPath finds --config before the other flags are read: the file holds their values.

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,13 +30,13 @@ type serveCommand struct {
 
 // Run serves until it is told to stop.
 func (c *serveCommand) Run(env *environment) error {
-	cfg := c.Settings
-	if c.Demo {
-		addDemo(&cfg, c.DemoLab)
-	}
-	if err := env.file.Complete(&cfg); err != nil {
+	cfg, err := c.configuration(env.file)
+	if err != nil {
 		return err
 	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	log := newLog(cfg.Log, os.Stderr)
 	group, ctx := errgroup.WithContext(env.ctx)
 	app, err := gateway.New(ctx, cfg, log)
@@ -48,7 +52,39 @@ func (c *serveCommand) Run(env *environment) error {
 		printDemo(env.stdout, app)
 	}
 	group.Go(func() error { return app.Run(ctx) })
+	group.Go(func() error { reloadOn(ctx, hangups, env.args, app, log); return nil })
 	return group.Wait()
+}
+
+// configuration is what flags, environment and file say together, checked.
+func (c *serveCommand) configuration(file *gateway.File) (gateway.Config, error) {
+	cfg := c.Settings
+	if c.Demo {
+		addDemo(&cfg, c.DemoLab)
+	}
+	return cfg, file.Complete(&cfg)
+}
+
+// reloadOn reads the configuration again at each SIGHUP until ctx ends. One that is wrong is refused whole, with its one
+// line in the log, and the old one goes on.
+func reloadOn(ctx context.Context, hangups <-chan os.Signal, args []string, app *gateway.App, log *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+		}
+		all, _, file, err := parse(args)
+		if err == nil {
+			var cfg gateway.Config
+			if cfg, err = all.Serve.configuration(file); err == nil {
+				err = app.Reload(ctx, cfg)
+			}
+		}
+		if err != nil {
+			log.Error("the configuration was not read again; the old one goes on", "error", err)
+		}
+	}
 }
 
 type migrateCommand struct {

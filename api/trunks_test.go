@@ -1,0 +1,175 @@
+package api_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTrunksAreResources(t *testing.T) {
+	w := newWorld(t)
+	const path = home + "/trunks"
+	made := w.do(http.MethodPost, path, `{"name":"pbx","uri":"sip:pbx.example.com;transport=tcp","username":"u","password":"hunter2",
+		"allow":["192.0.2.7","10.0.0.0/8"],"inboundUsername":"in","inboundPassword":"hunter3","codecs":["PCMA"],"identity":"rpid",
+		"countryCode":"49","numberFormat":"national","headers":["X-Case"],"prefixes":["+49"],"priority":2,"weight":3,"maxCalls":4,
+		"maxCallsPerSecond":5,"answerTimeout":2.5}`)
+	require.Equal(t, http.StatusOK, made.status, made.body)
+	for name, want := range map[string]any{
+		"name": "pbx", "uri": "sip:pbx.example.com;transport=tcp", "passwordSet": true, "inboundPasswordSet": true, "origin": "rest",
+		"allow": []any{"192.0.2.7/32", "10.0.0.0/8"}, "codecs": []any{"PCMA"}, "identity": "rpid", "countryCode": "49",
+		"numberFormat": "national", "headers": []any{"X-Case"}, "prefixes": []any{"+49"}, "priority": 2.0, "weight": 3.0,
+		"maxCalls": 4.0, "maxCallsPerSecond": 5.0, "answerTimeout": 2.5, "srtp": "off", "dtmf": "rfc4733", "state.inService": true,
+	} {
+		require.Equal(t, want, made.field(t, name), name)
+	}
+	require.Equal(t, http.StatusConflict, w.do(http.MethodPost, path, `{"name":"pbx"}`).status)
+	require.Equal(t, http.StatusOK, w.do(http.MethodPost, abroad+"/trunks", `{"name":"pbx"}`, neighbour).status, "another account's names are its own")
+	require.Equal(t, http.StatusConflict, w.do(http.MethodPost, abroad+"/trunks", `{"name":"thief","allow":["10.1.2.3"]}`, neighbour).status,
+		"another account's callers are not to be had")
+
+	list := w.do(http.MethodGet, path, "")
+	require.Equal(t, 2, strings.Count(list.body, `"name"`), "the file's and this one: %s", list.body)
+
+	changed := w.do(http.MethodPatch, path+"/pbx", `{"priority":7,"password":null}`)
+	require.Equal(t, http.StatusOK, changed.status, changed.body)
+	require.Equal(t, []any{7.0, true, "rpid"}, []any{changed.field(t, "priority"), changed.field(t, "passwordSet"), changed.field(t, "identity")})
+	replaced := w.do(http.MethodPut, path+"/pbx", `{"uri":"sip:192.0.2.9","inboundPassword":""}`)
+	require.Equal(t, http.StatusOK, replaced.status, replaced.body)
+	require.Equal(t, []any{1.0, true, false, "pai", "sip:192.0.2.9"}, []any{
+		replaced.field(t, "priority"), replaced.field(t, "passwordSet"), replaced.field(t, "inboundPasswordSet"), replaced.field(t, "identity"), replaced.field(t, "uri"),
+	})
+	require.Equal(t, replaced.body, w.do(http.MethodGet, path+"/pbx", "").body)
+	require.Equal(t, http.StatusNotFound, w.do(http.MethodGet, abroad+"/trunks/carrier", "", neighbour).status)
+	require.Equal(t, http.StatusNotFound, w.do(http.MethodPatch, path+"/nope", `{"priority":1}`).status)
+
+	require.Equal(t, http.StatusNoContent, w.do(http.MethodDelete, path+"/pbx", "").status)
+	require.Equal(t, http.StatusNotFound, w.do(http.MethodDelete, path+"/pbx", "").status)
+	require.NotContains(t, made.body+list.body+changed.body+replaced.body+w.logged.String(), "hunter", "secrets are write-only")
+}
+
+func TestTrunkRefusals(t *testing.T) {
+	w := newWorld(t)
+	for body, says := range map[string]string{
+		`{}`:                         "name: is missing",
+		`{"name":"a/b"}`:             "name: should have",
+		`{"name":"a","uri":"tel:1"}`: "uri:",
+		`{"name":"a","uri":7}`:       "uri: must be a string",
+		`{"name":"a","allow":["10.0.0.0/8","x"]}`: "allow[1]:",
+		`{"name":"a","codecs":["GSM"]}`:           "codecs[0]:",
+		`{"name":"a","identity":"x"}`:             "identity:",
+		`{"name":"a","inboundUsername":"x"}`:      "inboundPassword: is missing",
+		`{"name":"a","countryCode":"+1"}`:         "countryCode:",
+		`{"name":"a","nationalPrefix":"x"}`:       "nationalPrefix:",
+		`{"name":"a","internationalPrefix":"x"}`:  "internationalPrefix:",
+		`{"name":"a","numberFormat":"x"}`:         "numberFormat:",
+		`{"name":"a","headers":["Subject"]}`:      "headers[0]:",
+		`{"name":"a","prefixes":["49"]}`:          "prefixes[0]:",
+		`{"name":"a","weight":-1}`:                "weight:",
+		`{"name":"a","weight":1.5}`:               "weight: must be a whole number",
+		`{"name":"a","register":"yes"}`:           "register: must be true or false",
+		`{"name":"a","answerTimeout":33}`:         "answerTimeout:",
+		`{"name":"a","password":"a\nb"}`:          "password:",
+	} {
+		got := w.do(http.MethodPost, home+"/trunks", body)
+		require.Equal(t, http.StatusBadRequest, got.status, body)
+		require.Contains(t, got.field(t, "error"), says, body)
+	}
+	got := w.do(http.MethodPatch, home+"/trunks/carrier", `{"name":"other"}`)
+	require.Equal(t, http.StatusBadRequest, got.status)
+	require.Contains(t, got.field(t, "error"), "name: can't be changed")
+}
+
+func TestNumbersAreResources(t *testing.T) {
+	w := newWorld(t)
+	const path = home + "/numbers"
+	made := w.do(http.MethodPost, path, `{"number":"+15550199","callbackUrl":"https://app.example.com/phone"}`)
+	require.Equal(t, http.StatusOK, made.status, made.body)
+	require.JSONEq(t, `{"number":"+15550199","callbackUrl":"https://app.example.com/phone","origin":"rest"}`, made.body)
+	require.Equal(t, http.StatusConflict, w.do(http.MethodPost, path, `{"number":"+15550199"}`).status)
+	require.JSONEq(t, `[`+made.body+`]`, w.do(http.MethodGet, path, "").body)
+	require.JSONEq(t, `[]`, w.do(http.MethodGet, abroad+"/numbers", "", neighbour).body)
+	require.Equal(t, http.StatusOK, w.do(http.MethodPatch, path+"/+15550199", `{}`).status)
+	require.JSONEq(t, made.body, w.do(http.MethodGet, path+"/%2B15550199", "").body)
+	require.Equal(t, "", w.do(http.MethodPut, path+"/+15550199", `{}`).field(t, "callbackUrl"))
+	for body, says := range map[string]string{
+		`{}`: "number: is missing", `{"number":"555"}`: "number:", `{"number":"+15550198","callbackUrl":"ftp://x"}`: "callbackUrl:",
+	} {
+		got := w.do(http.MethodPost, path, body)
+		require.Equal(t, http.StatusBadRequest, got.status, body)
+		require.Contains(t, got.field(t, "error"), says)
+	}
+	require.Equal(t, http.StatusNoContent, w.do(http.MethodDelete, path+"/+15550199", "").status)
+	require.Equal(t, http.StatusNotFound, w.do(http.MethodGet, path+"/+15550199", "").status)
+}
+
+func TestRoutesAreExplained(t *testing.T) {
+	w := newWorld(t)
+	require.Equal(t, http.StatusOK, w.do(http.MethodPost, home+"/trunks",
+		`{"name":"german","uri":"sip:192.0.2.9","prefixes":["+49"],"countryCode":"49","numberFormat":"national"}`).status)
+	require.Equal(t, http.StatusOK, w.do(http.MethodPost, abroad+"/trunks", `{"name":"hidden","uri":"sip:192.0.2.10"}`, neighbour).status)
+
+	got := w.do(http.MethodGet, home+"/routes?to=%2B493012345&from=%2B498999999", "")
+	require.Equal(t, http.StatusOK, got.status, got.body)
+	require.JSONEq(t, `{"to":"+493012345","from":"+498999999","routes":[
+		{"trunk":"german","rule":"prefix +49","prefix":"+49","priority":1,"weight":1,"share":1,"uri":"sip:192.0.2.9","to":"03012345","from":"08999999","identityHeader":"P-Asserted-Identity"},
+		{"trunk":"carrier","rule":"prefix +","prefix":"+","priority":1,"weight":1,"share":1,"uri":"sip:192.0.2.1","to":"+493012345","from":"+498999999","identityHeader":"P-Asserted-Identity"}
+	],"others":[]}`, got.body)
+
+	got = w.do(http.MethodGet, home+"/routes?to=+15550100", "") // a + that was not escaped
+	require.JSONEq(t, `[{"trunk":"german","why":"none of its prefixes (+49) matches"}]`, jsonOf(t, got.field(t, "others")))
+	got = w.do(http.MethodGet, home+"/routes?to=%2B15550100&trunk=german", "")
+	require.JSONEq(t, `[{"trunk":"carrier","why":"trunk \"german\" is asked for"}]`, jsonOf(t, got.field(t, "others")))
+	got = w.do(http.MethodGet, home+"/routes?to=%2B88212345678", "")
+	require.Equal(t, []any{403.0, "to: the account may not call +882…: its allowedPrefixes do not name that code"}, []any{got.field(t, "status"), got.field(t, "refused")})
+	require.Equal(t, http.StatusBadRequest, w.do(http.MethodGet, home+"/routes", "", odd).status)
+}
+
+func TestCallsThatAreRefusedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	require.Equal(t, http.StatusOK, w.do(http.MethodPost, home+"/trunks",
+		`{"name":"narrow","uri":"sip:192.0.2.9","headers":["X-Case"],"prefixes":["+49"],"maxCalls":1}`).status)
+	call := func(data string) answer {
+		return w.do(http.MethodPost, home+"/participants/"+w.participant()+"/dialogs", `{"type":"SIP","data":{"from":"UNKNOWN",`+data+`}}`)
+	}
+	for data, want := range map[string]struct {
+		status int
+		field  string
+		says   string
+	}{
+		`"to":"+15550100","headers":{"X-Case":"1"}`:                    {400, "error", `headers.X-Case: trunk "carrier" does not let it pass`},
+		`"to":"+493012345","trunk":"narrow","headers":{"X-Other":"1"}`: {400, "error", `headers.X-Other: trunk "narrow" does not let it pass`},
+		`"to":"+493012345","headers":{"X-Case":"a\r\nX-Evil: b"}`:      {400, "error", "headers.X-Case: must not contain control characters"},
+		`"to":"+493012345","headers":{"Subject":"a"}`:                  {400, "error", "headers.Subject: the name must begin with X-"},
+		`"to":"+493012345","trunk":"nope"`:                             {400, "error", `trunk: there is no trunk "nope"`},
+		`"to":"sip:bob@192.0.2.1"`:                                     {403, "message", "to: the account may not call sip: URIs"},
+		`"to":"+88212345678"`:                                          {403, "message", "to: the account may not call +882…"},
+	} {
+		got := call(data)
+		require.Equal(t, want.status, got.status, "%s: %s", data, got.body)
+		require.Contains(t, got.field(t, want.field), want.says)
+	}
+	good := call(`"to":"+493012345","trunk":"narrow","headers":{"X-Case":"4711"}`)
+	require.Equal(t, http.StatusOK, good.status, good.body)
+	require.Equal(t, []any{"narrow", map[string]any{"X-Case": "4711"}}, []any{good.field(t, "data.trunk"), good.field(t, "data.headers")})
+
+	full := call(`"to":"+493012345","trunk":"narrow"`)
+	require.Equal(t, http.StatusTooManyRequests, full.status, full.body)
+	require.Equal(t, `trunk "narrow" takes no call: it has 1 calls, which is its maxCalls`, full.field(t, "error"))
+	require.Equal(t, "2", full.header.Get("Retry-After"))
+	other := call(`"to":"+493012345"`)
+	require.Equal(t, http.StatusOK, other.status, "the next trunk has room: %s", other.body)
+	state := w.do(http.MethodGet, home+"/trunks/narrow", "")
+	require.InDelta(t, 1, state.field(t, "state.calls"), 0)
+	why := w.do(http.MethodGet, home+"/routes?to=%2B493012345", "").field(t, "others")
+	require.JSONEq(t, `[{"trunk":"narrow","why":"it has 1 calls, which is its maxCalls"}]`, jsonOf(t, why))
+}
+
+func jsonOf(t *testing.T, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	require.NoError(t, err)
+	return string(text)
+}
