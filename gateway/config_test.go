@@ -98,7 +98,7 @@ func TestMistakes(t *testing.T) {
 		{"network", account + trunk + "allow: [x]}]", "trunks[0].allow[0]", "network"},
 		{"codec", account + trunk + "codecs: [GSM]}]", "trunks[0].codecs[0]", "PCMU"},
 		{"codecs that we can't speak", account + trunk + "codecs: [opus]}]", "trunks[0].codecs", "PCMU or PCMA"},
-		{"registration of nobody", account + trunk + "register: true}]", "trunks[0].register", "trunks[0].username"},
+		{"registration of nobody", account + trunk + "register: true}]", "trunks[0].register", "needs username"},
 		{"probing too often", account + trunk + "probe: 10ms}]", "trunks[0].probe", "at least 1s"},
 		{"half of a trunk's TLS", account + trunk + "tlsCert: x}]", "trunks[0].tlsCert", "both"},
 		{"TLS without a certificate", account + "sip: {listen: ['tls://127.0.0.1:0']}", "sip.tlsCert", "missing"},

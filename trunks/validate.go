@@ -68,7 +68,7 @@ func (t *Trunk) validateURI() error {
 		return invalid("tlsCert and tlsKey: both should be set, or neither")
 	}
 	if t.Register && t.Username == "" {
-		return invalid("username: is missing; register is set")
+		return invalid("register: needs username")
 	}
 	if t.Probe != 0 && t.Probe < minProbe {
 		return invalid("probe: %s should be 0 (never) or at least %s", t.Probe, minProbe)
