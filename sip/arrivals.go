@@ -16,6 +16,7 @@ func (a *Agent) onMessage(msg sip.Message) {
 	switch msg := msg.(type) {
 	case *sip.Response:
 		a.invites.arrived(msg)
+		a.referArrived(msg)
 	case *sip.Request:
 		if msg.IsAck() {
 			a.ackArrived(msg)

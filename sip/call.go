@@ -243,6 +243,9 @@ func (c *call) handle(r request) (over bool) {
 	}
 	c.peer.theirs = r.CSeq().SeqNo
 	if r.Method == sip.BYE {
+		if c.transfers.ours != nil {
+			c.inbox.run() // the answer to our REFER came before it
+		}
 		c.agent.respond(r.Request, r.tx, 200)
 		return true
 	}

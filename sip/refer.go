@@ -154,6 +154,28 @@ func (c *call) referAnswered(s *subscription, res *sip.Response) {
 	}
 }
 
+// referArrived hands the answer to a REFER to its call before a BYE behind it can get there: whether the far end had
+// accepted the transfer when it hung up is what tells the outcome. It runs in the reader; the transaction's own way
+// brings the same answer again.
+func (a *Agent) referArrived(res *sip.Response) {
+	cseq, from := res.CSeq(), res.From()
+	if cseq == nil || cseq.MethodName != sip.REFER || from == nil || res.CallID() == nil || res.IsProvisional() ||
+		res.StatusCode == sip.StatusUnauthorized || res.StatusCode == sip.StatusProxyAuthRequired {
+		return
+	}
+	tag, _ := from.Params.Get("tag")
+	c := a.find(callKey{res.CallID().Value(), tag})
+	if c == nil {
+		return
+	}
+	seq := cseq.SeqNo
+	c.inbox.wish(func() {
+		if s := c.transfers.ours; s != nil && slices.Contains(s.ids, seq) {
+			c.referAnswered(s, res)
+		}
+	})
+}
+
 func (c *call) referAccepted(s *subscription) {
 	if !s.accepted {
 		s.accepted = true
