@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -122,8 +121,10 @@ func (m *member) alone(db *DB) {
 		m.err = err
 		return
 	}
+	q := db.compile(begun)
+	defer q.learn(context.WithoutCancel(m.ctx))
 	defer func() { _ = begun.Rollback() }() // does nothing after the commit
-	if m.apply(db, begun); m.err != nil || m.panicked != nil {
+	if m.apply(db, q); m.err != nil || m.panicked != nil {
 		return
 	}
 	if m.err = begun.Commit(); m.err != nil {
@@ -138,21 +139,23 @@ func together(db *DB, members []*member) bool {
 	if err != nil {
 		return false
 	}
+	q := db.compile(begun)
+	defer q.learn(ctx)
 	defer func() { _ = begun.Rollback() }() // does nothing after the commit
 	for _, m := range members {
 		if m.err = m.ctx.Err(); m.err != nil {
 			continue
 		}
-		if _, err := begun.ExecContext(ctx, "SAVEPOINT one"); err != nil {
+		if _, err := q.ExecContext(ctx, "SAVEPOINT one"); err != nil {
 			return false
 		}
-		m.apply(db, begun)
+		m.apply(db, q)
 		if m.err != nil || m.panicked != nil {
-			if _, err := begun.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
+			if _, err := q.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
 				return false
 			}
 		}
-		if _, err := begun.ExecContext(ctx, "RELEASE one"); err != nil {
+		if _, err := q.ExecContext(ctx, "RELEASE one"); err != nil {
 			return false
 		}
 	}
@@ -166,32 +169,13 @@ func together(db *DB, members []*member) bool {
 }
 
 // apply runs the change in a transaction that has begun. A panic is kept for whoever asked for the change.
-func (m *member) apply(db *DB, begun *sql.Tx) {
+func (m *member) apply(db *DB, q querier) {
 	defer func() {
 		if p := recover(); p != nil {
 			m.panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
 		}
 	}()
-	t := &tx{query: query{q: begun}, db: db}
-	if db.dialect.groups {
-		t.q = uninterrupted{begun}
-	}
+	t := &tx{query: query{q: q}, db: db}
 	m.err = m.run(t)
 	m.wake = t.wake
-}
-
-// uninterrupted runs statements to their end: SQLite gives a whole transaction up, and the changes of others with it,
-// when one of its statements is interrupted (sqlite3_interrupt). Whoever has no more time finds out before its change.
-type uninterrupted struct{ *sql.Tx }
-
-func (u uninterrupted) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return u.Tx.ExecContext(context.WithoutCancel(ctx), query, args...)
-}
-
-func (u uninterrupted) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return u.Tx.QueryContext(context.WithoutCancel(ctx), query, args...)
-}
-
-func (u uninterrupted) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	return u.Tx.QueryRowContext(context.WithoutCancel(ctx), query, args...)
 }

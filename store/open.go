@@ -21,9 +21,11 @@ import (
 // DB is the database. Its methods may be called from any goroutine; it starts none itself.
 type DB struct {
 	dialect  dialect
-	write    *sql.DB // transactions that change something
-	read     *sql.DB // single reads; the same pool as write where the database likes it so
-	group    group   // of dialects that want it
+	write    *sql.DB     // transactions that change something
+	read     *sql.DB     // single reads; the same pool as write where the database likes it so
+	group    group       // of dialects that want it
+	reads    *statements // compiled for read; nil: the driver keeps its own
+	writes   *statements // compiled for write; nil: likewise
 	wake     *webhooks.Wakeups
 	log      *slog.Logger
 	position atomic.Int64
@@ -90,6 +92,8 @@ func (db *DB) connect(ctx context.Context, url string) error {
 // Close closes all connections. Nothing may be asked of the DB afterwards.
 func (db *DB) Close() error {
 	var first error
+	db.reads.close()
+	db.writes.close()
 	for _, pool := range []*sql.DB{db.read, db.write} {
 		if pool == nil {
 			continue

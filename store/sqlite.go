@@ -72,6 +72,7 @@ func (db *DB) connectSQLite(ctx context.Context, path string) error {
 	for try := 1; ; try++ {
 		err := db.write.PingContext(ctx)
 		if err == nil {
+			db.reads, db.writes = newStatements(db.read), newStatements(db.write)
 			return nil
 		}
 		if sqliteCode(err) != errs.Unavailable {
@@ -122,6 +123,7 @@ func (db *DB) connectMemory(ctx context.Context) error {
 	}
 	db.dialect.close = anchor.Close
 	pool.SetMaxOpenConns(2) // the anchor and the one that works
+	db.reads, db.writes = newStatements(pool), newStatements(pool)
 	return nil
 }
 

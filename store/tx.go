@@ -85,7 +85,12 @@ func (db *DB) try(ctx context.Context, f func(*tx) error) (committing bool, err 
 	return false, nil
 }
 
-func (db *DB) reader() query { return query{q: db.read, lost: db.dialect.lost} }
+func (db *DB) reader() query {
+	if db.reads == nil {
+		return query{q: db.read, lost: db.dialect.lost}
+	}
+	return query{q: reading{db.read, db.reads}, lost: db.dialect.lost}
+}
 
 // again says, after a short wait, that a read that failed shall be run again.
 func (q query) again(ctx context.Context, try int, err error) bool {
