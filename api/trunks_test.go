@@ -144,7 +144,7 @@ func TestCallsThatAreRefusedAtOnce(t *testing.T) {
 		`"to":"+493012345","headers":{"X-Case":"a\r\nX-Evil: b"}`:      {400, "error", "headers.X-Case: must not contain control characters"},
 		`"to":"+493012345","headers":{"Subject":"a"}`:                  {400, "error", "headers.Subject: the name must begin with X-"},
 		`"to":"+493012345","trunk":"nope"`:                             {400, "error", `trunk: there is no trunk "nope"`},
-		`"to":"sip:bob@192.0.2.1"`:                                     {403, "message", "to: the account may not call sip: URIs"},
+		`"to":"sip:bob@192.0.2.99"`:                                    {403, "message", "to: the account may not call sip: URIs"},
 		`"to":"+88212345678"`:                                          {403, "message", "to: the account may not call +882…"},
 	} {
 		got := call(data)

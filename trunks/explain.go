@@ -38,8 +38,9 @@ func (b *Book) Explain(r Request) Explanation {
 		x.Refused = errs.New(errs.Forbidden, "the account is not configured")
 		return x
 	}
-	x.Refused = account.MayCall(r.To)
-	all := consider(b.now.Load().trunks, r)
+	e := b.now.Load()
+	x.Refused = e.mayCall(&account, r)
+	all := consider(e.trunks, r)
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -31,10 +31,11 @@ func (b *Book) Place(r Request) (*Place, error) {
 	if !ok {
 		return nil, errs.New(errs.Forbidden, "account %q is not configured", clip(r.Account))
 	}
-	if err := account.MayCall(r.To); err != nil {
+	e := b.now.Load()
+	if err := e.mayCall(&account, r); err != nil {
 		return nil, err
 	}
-	all := consider(b.now.Load().trunks, r)
+	all := consider(e.trunks, r)
 	plan := inOrder(all, b.draw)
 	if len(plan) == 0 {
 		return nil, nobody(all, r)

@@ -2,6 +2,7 @@ package trunks
 
 import (
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 )
@@ -56,6 +57,23 @@ func readAddress(s string) (a address, ok bool) {
 	}
 	a.host = strings.ToLower(a.host)
 	return a, true
+}
+
+// userOf returns the user part of a sip: URI, without its parameters and its password.
+func userOf(s string) string {
+	_, rest, _ := strings.Cut(s, ":")
+	at := strings.LastIndexByte(rest, '@')
+	if at < 0 {
+		return ""
+	}
+	user := rest[:at]
+	if i := strings.IndexAny(user, ";:"); i >= 0 {
+		user = user[:i]
+	}
+	if plain, err := url.PathUnescape(user); err == nil {
+		return plain
+	}
+	return user
 }
 
 // isHost says whether s is a host name or an IPv4 address.
