@@ -24,7 +24,7 @@ type downlink struct {
 	inputs     []*input // with audio
 	mix        mixer
 	player     player
-	payload    [frameSamples]byte
+	packets    packets
 	sendKey    func(digit byte, duration time.Duration) // by SIP INFO; nil: not possible
 	keys       media.KeyWriter
 	tone       media.ToneWriter
@@ -47,6 +47,7 @@ func (d *downlink) update(m media.PortMedia) {
 	if m.Send && !d.media.Send {
 		d.line.marked = false // a phone that was on hold may have forgotten our clock
 	}
+	d.flush()
 	d.media = m
 }
 
@@ -135,15 +136,6 @@ func (d *downlink) mixed() []*input {
 		return d.inputs
 	}
 	return nil
-}
-
-// packet encodes and sends 20 ms. It implements timelineOut.
-func (d *downlink) packet(pos int64, marker bool, pcm []int16) {
-	if !d.media.Send {
-		return // on hold: the clock goes on, so that nothing goes back when the hold ends
-	}
-	compress(d.media.Law, d.payload[:], pcm)
-	d.phone.Send(d.media.Audio(), marker, uint32(pos), d.payload[:])
 }
 
 // close lets nothing be sent any more.

@@ -94,6 +94,7 @@ func (d *downlink) keyStep(now time.Time) bool {
 		return true
 	}
 	pos := d.line.reserve(now)
+	d.flush()
 	if p.First {
 		d.keyPos = pos
 	}
