@@ -1,0 +1,261 @@
+package sip
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"tandem/dialogs"
+)
+
+// talker is a caller that speaks SIP by hand once its call is up, for what crosses.
+type talker struct {
+	t    *testing.T
+	conn net.Conn
+	to   string // with the gateway's tag
+	at   string // its Contact
+	id   string
+	seq  int
+}
+
+const talkerSDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40002 RTP/AVP 0\r\n"
+
+// talk calls the gateway and has the call answered.
+func talk(t *testing.T, g *gateway, in *callers) (*talker, dialogs.Leg) {
+	t.Helper()
+	conn, err := net.Dial("udp", g.at("udp"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	p := &talker{t: t, conn: conn, to: "<sip:+15550100@x>", at: "sip:+15550100@" + g.at("udp"), id: conn.LocalAddr().String()}
+	p.send("INVITE", talkerSDP)
+	leg := in.leg(t)
+	leg.Answer()
+	ok := p.await("SIP/2.0 200")
+	p.to = headerOf(ok, "To")
+	p.send("ACK", "")
+	await(t, leg, dialogs.LegAnswered)
+	return p, leg
+}
+
+// send sends a request; an ACK is that of the last INVITE.
+func (p *talker) send(method, sdp string, headers ...string) {
+	p.t.Helper()
+	_, err := p.conn.Write([]byte(p.request(method, sdp, headers...)))
+	require.NoError(p.t, err)
+}
+
+func (p *talker) request(method, sdp string, headers ...string) string {
+	if method != "ACK" {
+		p.seq++
+	}
+	if sdp != "" {
+		headers = append(headers, "Content-Type: application/sdp")
+	}
+	var extra strings.Builder
+	for _, h := range headers {
+		extra.WriteString(h + "\r\n")
+	}
+	return fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s-%d-%s;rport\r\nFrom: <sip:+15550123@x>;tag=1\r\n"+
+		"To: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\nContact: <sip:a@%s>\r\nMax-Forwards: 70\r\n%sContent-Length: %d\r\n\r\n%s",
+		method, p.at, p.conn.LocalAddr(), p.id, p.seq, strings.ToLower(method), p.to, p.id, p.seq, method, p.conn.LocalAddr(),
+		extra.String(), len(sdp), sdp)
+}
+
+// await returns the next message that begins so; what comes before it is passed over.
+func (p *talker) await(prefix string) string {
+	p.t.Helper()
+	require.NoError(p.t, p.conn.SetReadDeadline(time.Now().Add(patience)))
+	buf := make([]byte, 65536)
+	for {
+		n, err := p.conn.Read(buf)
+		require.NoError(p.t, err, "no %s came", prefix)
+		if text := string(buf[:n]); strings.HasPrefix(text, prefix) {
+			return text
+		}
+	}
+}
+
+// respond answers a request of the gateway.
+func (p *talker) respond(request, status, sdp string) {
+	p.t.Helper()
+	kind := ""
+	if sdp != "" {
+		kind = "Content-Type: application/sdp\r\n"
+	}
+	_, err := fmt.Fprintf(p.conn, "SIP/2.0 %s\r\nVia: %s\r\nFrom: %s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %s\r\nContact: <sip:a@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
+		status, headerOf(request, "Via"), headerOf(request, "From"), headerOf(request, "To"), headerOf(request, "Call-ID"),
+		headerOf(request, "CSeq"), p.conn.LocalAddr(), kind, len(sdp), sdp)
+	require.NoError(p.t, err)
+}
+
+// refused sends the ACK to a refusal of its INVITE.
+func (p *talker) refused() {
+	p.t.Helper()
+	_, err := p.conn.Write([]byte(strings.ReplaceAll(p.request("ACK", ""), "-ack;", "-invite;")))
+	require.NoError(p.t, err)
+}
+
+// bye hangs up.
+func (p *talker) bye(leg dialogs.Leg) {
+	p.t.Helper()
+	p.send("BYE", "")
+	p.await("SIP/2.0 200")
+	require.Equal(p.t, dialogs.Cause{Details: byFarEnd}, end(p.t, leg))
+}
+
+// Both ends change the session at once: both are told to wait, the far end is quicker, then the gateway's wish is
+// fulfilled (RFC 3261 §14.1, §14.2).
+func TestGlare(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in)
+	leg.Hold(true)
+	ours := p.await("INVITE ")
+	require.Contains(t, ours, "a=sendonly\r\n")
+	p.send("UPDATE", talkerSDP) // its offer crosses ours, too (RFC 3311 §5.2)
+	require.Contains(t, p.await("SIP/2.0 491"), " UPDATE\r\n")
+	p.send("INVITE", talkerSDP)
+	require.Contains(t, p.await("SIP/2.0 491"), " INVITE\r\n")
+	p.refused()
+	p.respond(ours, "491 Request Pending", "")
+	p.await("ACK ")
+
+	p.send("INVITE", strings.Replace(talkerSDP, "40002", "40004", 1)) // while the gateway waits
+	require.Contains(t, p.await("SIP/2.0 200"), " INVITE\r\n")
+	p.send("ACK", "")
+	require.Equal(t, uint16(40004), await(t, leg, dialogs.LegMedia).Media.Remote.Port())
+
+	again := p.await("INVITE ")
+	require.Contains(t, again, "a=sendonly\r\n")
+	p.respond(again, "200 OK", talkerSDP+"a=recvonly\r\n")
+	p.await("ACK ")
+	require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}, await(t, leg, dialogs.LegHold))
+	p.bye(leg)
+	g.idle(t)
+}
+
+func TestGlareWaits(t *testing.T) {
+	for range 1000 {
+		placed := (&call{peer: peer{placed: true}}).glareWait()
+		require.GreaterOrEqual(t, placed, 2100*time.Millisecond)
+		require.LessOrEqual(t, placed, 4*time.Second)
+		called := (&call{}).glareWait()
+		require.GreaterOrEqual(t, called, time.Duration(0))
+		require.LessOrEqual(t, called, 2*time.Second)
+		require.Zero(t, (placed+called)%(10*time.Millisecond))
+	}
+}
+
+// A re-INVITE comes again before the ACK to the one before: that is not over.
+func TestReinviteBeforeTheAck(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in)
+	p.send("INVITE", talkerSDP)
+	p.await("SIP/2.0 200")
+	p.send("INVITE", talkerSDP)
+	p.await("SIP/2.0 491")
+	p.refused()
+	p.seq--
+	p.send("ACK", "")
+	p.seq++
+	p.send("INVITE", talkerSDP+"a=inactive\r\n")
+	require.Contains(t, p.await("SIP/2.0 200 OK"), "a=inactive\r\n")
+	p.send("ACK", "")
+	p.bye(leg)
+	g.idle(t)
+}
+
+// Requests of the far end that leave it in one breath are dealt with in the order in which they left.
+func TestByeBehindAReinvite(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	for range rounds {
+		p, leg := talk(t, g, in)
+		first, second := p.request("INVITE", talkerSDP), p.request("BYE", "")
+		_, err := p.conn.Write([]byte(first))
+		require.NoError(t, err)
+		_, err = p.conn.Write([]byte(second))
+		require.NoError(t, err)
+		require.Contains(t, p.await("SIP/2.0 200"), " INVITE\r\n", "the BYE overtook the re-INVITE")
+		require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+	}
+	g.idle(t)
+}
+
+// BYE of either end while its own re-INVITE or the other's is under way.
+func TestByeCrossesAReinvite(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in)
+	leg.Hold(true)
+	ours := p.await("INVITE ")
+	p.bye(leg)
+	p.respond(ours, "487 Request Terminated", "")
+	p.await("ACK ")
+	g.idle(t)
+}
+
+// The far end may change where it is reached; requests within the call go there.
+func TestTargetRefresh(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in)
+	elsewhere, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = elsewhere.Close() }()
+	text := strings.Replace(p.request("UPDATE", ""), "Contact: <sip:a@"+p.conn.LocalAddr().String(), "Contact: <sip:a@"+elsewhere.LocalAddr().String(), 1)
+	_, err = p.conn.Write([]byte(text))
+	require.NoError(t, err)
+	p.await("SIP/2.0 200")
+	leg.Hangup(0)
+	require.NoError(t, elsewhere.SetReadDeadline(time.Now().Add(patience)))
+	buf := make([]byte, 65536)
+	n, from, err := elsewhere.ReadFrom(buf)
+	require.NoError(t, err)
+	bye := string(buf[:n])
+	require.True(t, strings.HasPrefix(bye, "BYE sip:a@"+elsewhere.LocalAddr().String()), bye)
+	_, err = fmt.Fprintf(writerTo{elsewhere, from}, "SIP/2.0 200 OK\r\nVia: %s\r\nFrom: %s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %s\r\nContent-Length: 0\r\n\r\n",
+		headerOf(bye, "Via"), headerOf(bye, "From"), headerOf(bye, "To"), headerOf(bye, "Call-ID"), headerOf(bye, "CSeq"))
+	require.NoError(t, err)
+	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+	g.idle(t)
+}
+
+// writerTo writes to one address.
+type writerTo struct {
+	net.PacketConn
+	to net.Addr
+}
+
+func (w writerTo) Write(b []byte) (int, error) { return w.WriteTo(b, w.to) }
+
+// What is no request of this call changes nothing in it: another tag, an older CSeq.
+func TestRequestsOfAnotherCall(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in)
+	for _, c := range []struct{ old, changed, want string }{
+		{"tag=1\r", "tag=2\r", "SIP/2.0 481"},
+		{"Call-ID: ", "Call-ID: x", "SIP/2.0 481"},
+		{";tag=", ";tag=x", "SIP/2.0 481"},
+		{fmt.Sprintf("CSeq: %d ", p.seq+4), "CSeq: 0 ", "SIP/2.0 500"},
+	} {
+		text := strings.Replace(p.request("BYE", ""), c.old, c.changed, 1)
+		_, err := p.conn.Write([]byte(text))
+		require.NoError(t, err)
+		p.await(c.want)
+	}
+	p.bye(leg)
+	g.idle(t)
+}
