@@ -43,6 +43,7 @@ type world struct {
 	client   *http.Client
 	contract routers.Router
 	logged   *logBook
+	book     *trunks.Book
 }
 
 // logBook keeps what is logged.
@@ -106,7 +107,7 @@ func newWorld(t *testing.T) *world {
 		require.NoError(t, record.Close())
 	})
 
-	w := &world{T: t, url: url, client: srv.Client(), logged: logged}
+	w := &world{T: t, url: url, client: srv.Client(), logged: logged, book: book}
 	w.contract = w.readContract()
 	return w
 }

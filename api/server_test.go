@@ -175,7 +175,7 @@ func TestDescriptionIsComplete(t *testing.T) {
 		}
 	}
 	require.Equal(t, slices.Sorted(maps.Keys(described)), slices.Sorted(maps.Keys(routed)))
-	require.Len(t, routed, 46) // 11 and, on two paths, the 3 of dialogs and our 8; 6 of trunks, 6 of numbers, routes
+	require.Len(t, routed, 48) // 11 and, on two paths, the 3 of dialogs and our 8; 8 of trunks, 6 of numbers, routes
 }
 
 func TestAnswerThatCantBeEncoded(t *testing.T) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ type Trunks interface {
 	ChangeTrunk(ctx context.Context, key trunks.Key, edit func(*trunks.Trunk) error) (trunks.Trunk, error)
 	DeleteTrunk(ctx context.Context, key trunks.Key) error
 	State(key trunks.Key) trunks.State
+	Registration(key trunks.Key) (trunks.Registration, bool)
+	Register(ctx context.Context, key trunks.Key) error
 
 	Numbers(ctx context.Context, account string) ([]trunks.Number, error)
 	Number(ctx context.Context, account, number string) (trunks.Number, error)
@@ -36,6 +39,8 @@ func (s *Server) routeTrunks(a *gin.RouterGroup) {
 	a.PUT("/trunks/:trunkName", handle(s.replaceTrunk))
 	a.PATCH("/trunks/:trunkName", handle(s.changeTrunk))
 	a.DELETE("/trunks/:trunkName", handle(s.deleteTrunk))
+	a.GET("/trunks/:trunkName/registration", handle(s.getRegistration))
+	a.POST("/trunks/:trunkName/register", handle(s.register))
 
 	a.GET("/numbers", handle(s.listNumbers))
 	a.POST("/numbers", handle(s.createNumber))
@@ -46,6 +51,9 @@ func (s *Server) routeTrunks(a *gin.RouterGroup) {
 
 	a.GET("/routes", handle(s.explainRoute))
 }
+
+// maxProbe bounds the pause between two probes.
+const maxProbe = 24 * time.Hour
 
 // maxAnswerTimeout is when RFC 3261 gives up (Timer B).
 const maxAnswerTimeout = 32 * time.Second
@@ -81,6 +89,12 @@ func readTrunk(body object, t *trunks.Trunk) {
 	} {
 		*field = body.boolean(name, *field)
 	}
+	if body.has("probe") {
+		t.Probe = 0
+		if body.fields["probe"] != json.Number("0") {
+			t.Probe = body.seconds("probe", maxProbe)
+		}
+	}
 	if body.has("answerTimeout") {
 		t.AnswerTimeout = body.seconds("answerTimeout", maxAnswerTimeout)
 	}
@@ -99,6 +113,7 @@ type trunkView struct {
 	Username            string         `json:"username"`
 	PasswordSet         bool           `json:"passwordSet"`
 	Register            bool           `json:"register"`
+	Probe               float64        `json:"probe"` // seconds
 	Allow               []string       `json:"allow"`
 	InboundUsername     string         `json:"inboundUsername"`
 	InboundPasswordSet  bool           `json:"inboundPasswordSet"`
@@ -121,6 +136,8 @@ type trunkView struct {
 	AnswerTimeout       float64        `json:"answerTimeout"` // seconds
 	Origin              string         `json:"origin"`
 	State               trunkStateView `json:"state"`
+
+	Registration *registrationView `json:"registration,omitempty"`
 }
 
 type trunkStateView struct {
@@ -135,7 +152,7 @@ func (s *Server) viewTrunk(t trunks.Trunk) trunkView {
 	state := s.cfg.Trunks.State(t.Key())
 	same := func(text string) string { return text }
 	v := trunkView{
-		Name: t.Name, URI: t.URI, Username: t.Username, PasswordSet: t.Password != "", Register: t.Register,
+		Name: t.Name, URI: t.URI, Username: t.Username, PasswordSet: t.Password != "", Register: t.Register, Probe: t.Probe.Seconds(),
 		Allow: []string{}, InboundUsername: t.InboundUsername, InboundPasswordSet: t.InboundPassword != "",
 		Codecs: viewAll(t.Codecs, same), SRTP: t.SRTP, DTMF: t.DTMF, DTMFInBand: t.DTMFInBand, DelayedOffer: t.DelayedOffer,
 		Identity: t.Identity, CountryCode: t.CountryCode, NationalPrefix: t.NationalPrefix,
@@ -146,6 +163,10 @@ func (s *Server) viewTrunk(t trunks.Trunk) trunkView {
 			Calls: state.Calls, InService: state.OpenTill.IsZero(), Failures: state.Failures, Failure: state.Why,
 			RetryTime: viewTime(state.OpenTill),
 		},
+	}
+	if r, ok := s.cfg.Trunks.Registration(t.Key()); ok {
+		view := viewRegistration(r)
+		v.Registration = &view
 	}
 	for _, network := range t.Allow {
 		v.Allow = append(v.Allow, network.String())

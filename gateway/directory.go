@@ -166,6 +166,9 @@ func (a *App) Reload(ctx context.Context, cfg Config) error {
 	if err := a.seed(ctx, &cfg); err != nil {
 		return err
 	}
+	if err := a.phone.ReloadCertificates(); err != nil {
+		a.log.Error("the certificates stay as they were", "error", err)
+	}
 	a.log.Info("the configuration was read again", "trunks", len(cfg.Trunks), "numbers", len(cfg.Numbers))
 	for _, section := range a.cfg.unlike(&cfg) {
 		a.log.Warn("a change takes effect at the next start", "section", section)

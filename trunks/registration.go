@@ -1,9 +1,12 @@
 package trunks
 
 import (
+	"context"
 	"maps"
 	"sync"
 	"time"
+
+	"tandem/errs"
 )
 
 // RegistrationState is how a registration with a trunk stands.
@@ -99,4 +102,18 @@ func (b *Book) refreshes(key Key) chan struct{} {
 		r.asked[key] = make(chan struct{}, 1)
 	}
 	return r.asked[key]
+}
+
+// Registration returns how the registration with a trunk stands; ok is false when there is none.
+func (s *Service) Registration(key Key) (Registration, bool) { return s.book.Registration(key) }
+
+// Register has the registration with a trunk renewed at once.
+func (s *Service) Register(ctx context.Context, key Key) error {
+	if _, err := s.Trunk(ctx, key); err != nil {
+		return err
+	}
+	if !s.book.Refresh(key) {
+		return errs.New(errs.Conflict, "trunk %q keeps no registration: its register is false", key.Name)
+	}
+	return nil
 }
