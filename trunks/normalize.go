@@ -68,7 +68,7 @@ func (t *Trunk) Normalize(number string) (e164 string, ok bool) {
 	switch {
 	case (t.CountryCode != "" || t.InternationalPrefix != "") && strings.HasPrefix(digits, international):
 		full = strings.TrimPrefix(digits, international)
-	case t.NumberFormat == FormatPlain && !(national == "0" && digits[0] == '0'):
+	case t.NumberFormat == FormatPlain && (national != "0" || digits[0] != '0'):
 		full = digits
 	case t.CountryCode == "" || len(digits) < minNational:
 		return digits, false

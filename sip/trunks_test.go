@@ -1,0 +1,224 @@
+package sip
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"tandem/dialogs"
+	"tandem/errs"
+	"tandem/trunks"
+)
+
+func TestSilentTrunkIsLeftForTheNext(t *testing.T) {
+	t.Parallel()
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = silent.Close() }()
+	phone := startSIPp(t, "uas_answer", "udp")
+	dead := Trunk{Name: "dead", Account: "1", URI: "sip:" + silent.LocalAddr().String(), Prefixes: []string{"+1555"}, AnswerTimeout: 50 * time.Millisecond}
+	book := trunks.BookOf(dead, carrier(phone, "udp"))
+	g := startAgent(t, Config{Book: book}, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	require.Equal(t, 1, book.State(dead.Key()).Failures)
+	require.Equal(t, 0, book.State(dead.Key()).Calls)
+	require.Equal(t, 1, book.State(trunks.Key{Account: "1", Name: "carrier"}).Calls)
+	leg.Hangup(0)
+	end(t, leg)
+	phone.passed()
+	g.idle(t)
+	require.Equal(t, 0, book.State(trunks.Key{Account: "1", Name: "carrier"}).Calls)
+}
+
+// TestLateAnswerIsHungUp: who answers when the call has gone another way is not left with a call that nobody hears.
+func TestLateAnswerIsHungUp(t *testing.T) {
+	t.Parallel()
+	late, phone := startSIPp(t, "uas_late", "udp"), startSIPp(t, "uas_answer", "udp")
+	slow := carrier(late, "udp")
+	slow.Name, slow.Prefixes, slow.AnswerTimeout = "slow", []string{"+1555"}, 50*time.Millisecond
+	g := startAgent(t, Config{Trunks: []Trunk{slow, carrier(phone, "udp")}}, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	late.passed()
+	leg.Hangup(0)
+	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+	phone.passed()
+	g.idle(t)
+}
+
+func TestTrunkThatAsksForRestGetsIt(t *testing.T) {
+	t.Parallel()
+	full, phone := startSIPp(t, "uas_overload_wait", "udp"), startSIPp(t, "uas_answer", "udp", "-m", "2")
+	first := carrier(full, "udp")
+	first.Name, first.Prefixes = "full", []string{"+1555"}
+	book := trunks.BookOf(first, carrier(phone, "udp"))
+	g := startAgent(t, Config{Book: book}, newCallers(nil))
+	for range 2 { // the second call does not try it
+		leg := dial(t, g)
+		await(t, leg, dialogs.LegAnswered)
+		leg.Hangup(0)
+		end(t, leg)
+	}
+	full.passed()
+	phone.passed()
+	state := book.State(first.Key())
+	require.Equal(t, 1, state.Failures)
+	require.WithinRange(t, state.OpenTill, time.Now().Add(30*time.Second), time.Now().Add(60*time.Second))
+}
+
+// TestFinalAnswerOfTheCalleeStands: whoever is busy is not called again by another trunk.
+func TestFinalAnswerOfTheCalleeStands(t *testing.T) {
+	t.Parallel()
+	busy, other := startSIPp(t, "uas_busy", "udp"), startSIPp(t, "uas_answer", "udp")
+	first := carrier(busy, "udp")
+	first.Name, first.Prefixes = "first", []string{"+1555"}
+	g := startAgent(t, Config{Trunks: []Trunk{first, carrier(other, "udp")}}, newCallers(nil))
+	leg := dial(t, g)
+	require.Equal(t, dialogs.FarEndBusy, end(t, leg).Reason)
+	busy.passed()
+	g.idle(t)
+	require.Empty(t, other.messages(), "the other one heard nothing")
+}
+
+func TestNumbersIdentityAndHeadersAsTheTrunkWants(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		trunk Trunk
+		from  string
+		has   []string
+		hasnt []string
+	}{
+		{
+			"national, asserted",
+			Trunk{CountryCode: "1", NumberFormat: trunks.FormatNational, Headers: []string{"X-Case"}},
+			"+493012345",
+			[]string{"INVITE sip:15550100@", "From: <sip:011493012345@", "P-Asserted-Identity: <sip:011493012345@", "X-Case: 4711\n", "User-to-User: 68656c6c6f;encoding=hex\n"},
+			[]string{"Privacy:", "Remote-Party-ID:"},
+		},
+		{
+			"plain, remote party",
+			Trunk{NumberFormat: trunks.FormatPlain, Identity: IdentityRPID, Headers: []string{"X-*"}},
+			"+493012345",
+			[]string{"INVITE sip:15550100@", "Remote-Party-ID: <sip:493012345@", "X-Case: 4711\n"},
+			[]string{"P-Asserted-Identity:"},
+		},
+		{
+			"restricted",
+			Trunk{Headers: []string{"x-case"}},
+			dialogs.FromRestricted,
+			[]string{`From: "Anonymous" <sip:anonymous@anonymous.invalid>`, "Privacy: id\n"},
+			[]string{"P-Asserted-Identity:"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			phone := startSIPp(t, "uas_answer", "udp")
+			trunk := carrier(phone, "udp")
+			trunk.CountryCode, trunk.NumberFormat, trunk.Identity, trunk.Headers = c.trunk.CountryCode, c.trunk.NumberFormat, c.trunk.Identity, c.trunk.Headers
+			g := startAgent(t, Config{Trunks: []Trunk{trunk}}, newCallers(nil))
+			leg, err := g.Dial(context.Background(), dialogs.Dial{
+				Account: "1", To: "+15550100", From: c.from, UserToUser: "68656c6c6f;encoding=hex", Headers: map[string]string{"X-Case": "4711"},
+			})
+			require.NoError(t, err)
+			await(t, leg, dialogs.LegAnswered)
+			leg.Hangup(0)
+			end(t, leg)
+			phone.passed()
+			seen := strings.ReplaceAll(phone.messages(), "\r", "")
+			for _, text := range c.has {
+				require.Contains(t, seen, text)
+			}
+			for _, text := range c.hasnt {
+				require.NotContains(t, seen, text)
+			}
+		})
+	}
+}
+
+func TestHeadersThatDoNotPass(t *testing.T) {
+	t.Parallel()
+	g := startAgent(t, Config{Trunks: []Trunk{{Name: "a", Account: "1", URI: "sip:127.0.0.1:9", Headers: []string{"X-Case"}}}}, newCallers(nil))
+	for name, value := range map[string]string{"X-Other": "a", "X-Case": "a\r\nX-Other: b", "Subject": "a", "X-Case\r\nX": "a"} {
+		_, err := g.Dial(context.Background(), dialogs.Dial{Account: "1", To: "+15550100", From: "+15550199", Headers: map[string]string{name: value}})
+		require.Equal(t, errs.Invalid, errs.CodeOf(err), "%q", name)
+		require.ErrorContains(t, err, "headers.")
+	}
+	g.idle(t)
+}
+
+func TestCallerOfATrunkIsNormalized(t *testing.T) {
+	t.Parallel()
+	pbx := office
+	pbx.CountryCode, pbx.Headers = "49", []string{"X-Case"}
+	for _, c := range []struct{ asserted, privacy, want string }{
+		{"08912345", "none", "+498912345"},
+		{"0015550100", "none", "+15550100"},
+		{"08912345", "id", dialogs.FromRestricted},
+	} {
+		t.Run(c.asserted+" "+c.privacy, func(t *testing.T) {
+			t.Parallel()
+			in := newCallers(nil)
+			g := startAgent(t, Config{Trunks: []Trunk{pbx}}, in)
+			phone := callIn(t, g, "uac_identity", "udp", "-s", "03012345", "-key", "asserted", c.asserted, "-key", "privacy", c.privacy)
+			leg := in.leg(t)
+			leg.Answer()
+			end(t, leg)
+			phone.passed()
+			require.Len(t, in.calls(), 1)
+			seen := in.calls()[0]
+			require.Equal(t, "+493012345", seen.To)
+			require.Equal(t, c.want, seen.From)
+			require.Equal(t, map[string]string{"X-Case": "4711, 4712"}, seen.Headers)
+		})
+	}
+}
+
+func TestFullTrunkRefusesCallers(t *testing.T) {
+	t.Parallel()
+	full := office
+	full.MaxCalls = 1
+	book := trunks.BookOf(full)
+	in := newCallers(nil)
+	g := startAgent(t, Config{Book: book}, in)
+	other, err := book.Admit(book.Trunk(full.Key()))
+	require.NoError(t, err)
+	phone := callIn(t, g, "uac_refused", "udp", "-key", "status", "503")
+	phone.passed()
+	require.Contains(t, phone.messages(), "Retry-After: 2")
+	require.Contains(t, phone.messages(), "which is its maxCalls")
+	require.Empty(t, in.calls())
+	g.idle(t)
+
+	other.Release()
+	again := callIn(t, g, "uac_token", "udp")
+	leg := in.leg(t)
+	require.Equal(t, 1, book.State(full.Key()).Calls)
+	leg.Answer()
+	end(t, leg)
+	again.passed()
+	g.idle(t)
+	require.Zero(t, book.State(full.Key()).Calls)
+}
+
+// TestTrunksChangeWhileCallsAreUp: a call on a trunk that is taken away goes on, a new one does not find it.
+func TestTrunksChangeWhileCallsAreUp(t *testing.T) {
+	t.Parallel()
+	phone := startSIPp(t, "uas_answer", "udp")
+	book := trunks.BookOf(carrier(phone, "udp"))
+	g := startAgent(t, Config{Book: book}, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	book.SetTrunks(nil, nil)
+	_, err := g.Dial(context.Background(), dialogs.Dial{Account: "1", To: "+15550100", From: "+15550199"})
+	require.Equal(t, errs.Unavailable, errs.CodeOf(err))
+	leg.Hangup(0)
+	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+	phone.passed()
+	g.idle(t)
+}
