@@ -16,7 +16,9 @@ type Config struct {
 	ICEServers []ICEServer // handed on in createParticipant's answer
 	Answers    Answers     // keeps answers for Idempotency-Key; nil: the header means nothing
 
-	Trunks Trunks // trunks, numbers and routes; needed for their paths
+	Trunks   Trunks   // trunks, numbers and routes; needed for their paths
+	Operator Operator // nil: there is nothing at /admin
+	Admin    Account  // who may use /admin; no Username: whoever is on this machine
 
 	BodyTimeout time.Duration // 30 s: how long a request's body may take to come
 }
@@ -44,6 +46,7 @@ type Server struct {
 	dialogs Dialogs
 	log     *slog.Logger
 	guard   *guard
+	admins  *guard
 	engine  *gin.Engine
 }
 
@@ -73,6 +76,7 @@ func (s *Server) routes() *gin.Engine {
 		writeError(c, http.StatusMethodNotAllowed, c.Request.Method+" is not allowed here: "+c.Writer.Header().Get("Allow"))
 	})
 
+	s.adminRoutes(r)
 	r.GET("/v1/openapi.yml", s.document())
 
 	a := r.Group("/v1/accounts/:accountId", s.authenticate, checkIDs, s.once)

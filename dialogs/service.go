@@ -45,6 +45,7 @@ type Service struct {
 	legs     map[Leg]*call    // whose leg is whose
 	awaiting map[string]*call // by event, those whose application may answer it
 	stopped  bool
+	drain    drain
 }
 
 // New makes the service. Recover must have run before calls are made or taken.
@@ -83,6 +84,9 @@ type Ref struct {
 // Create saves a dialog, starts the call and returns it in its first state. It is errs.Conflict when the participant
 // has a live one.
 func (s *Service) Create(ctx context.Context, req Create) (Dialog, error) {
+	if err := s.mayBegin(); err != nil {
+		return Dialog{}, err
+	}
 	if err := req.validate(); err != nil {
 		return Dialog{}, err
 	}
@@ -265,6 +269,7 @@ func (s *Service) forget(c *call) {
 	c.place.Release()
 	s.mu.Lock()
 	delete(s.live, c.id)
+	s.settle()
 	for _, leg := range c.owned {
 		delete(s.legs, leg)
 	}

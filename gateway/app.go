@@ -3,7 +3,9 @@ package gateway
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -49,11 +51,13 @@ type App struct {
 	ready     atomic.Bool
 	started   time.Time
 	demoRoom  *demo // nil: no demo
+	nonceKey  []byte
+	drain     drain
 }
 
 // New opens the database and the sockets and ends what a crash left behind. Whoever calls it must call Run or Close.
 func New(ctx context.Context, cfg Config, log *slog.Logger) (*App, error) {
-	a := &App{cfg: cfg, log: log, started: time.Now()}
+	a := &App{cfg: cfg, log: log, started: time.Now(), drain: newDrain()}
 	if err := a.open(ctx); err != nil {
 		return nil, errors.Join(err, a.Close()) //nolint:contextcheck // what is closed needs no time
 	}
@@ -77,6 +81,9 @@ func (a *App) open(ctx context.Context) error {
 			return fmt.Errorf("token key: %w", err)
 		}
 	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("tandem: SIP nonces"))
+	a.nonceKey = mac.Sum(nil)
 	a.people = sessions.New(sessions.Config{
 		ParticipantsPerSession: a.cfg.Limits.ParticipantsPerSession,
 		SessionLifetime:        a.cfg.Limits.SessionLifetime,
@@ -139,7 +146,7 @@ func (a *App) sipConfig() sip.Config {
 	return sip.Config{
 		Listen: a.cfg.SIP.Listen, Advertise: a.cfg.SIP.Advertise, TokenCalls: a.cfg.SIP.TokenCalls, Book: a.book,
 		TLSCert: a.cfg.SIP.TLSCert, TLSKey: a.cfg.SIP.TLSKey, TLSCA: a.cfg.SIP.TLSCA,
-		SessionExpires: a.cfg.SIP.SessionExpires,
+		SessionExpires: a.cfg.SIP.SessionExpires, NonceKey: a.nonceKey, Guard: a.guardConfig(),
 	}
 }
 
@@ -154,7 +161,17 @@ func (a *App) webhookConfig() webhooks.Config {
 }
 
 func (a *App) apiConfig() (api.Config, error) {
-	cfg := api.Config{PublicURL: a.url, Answers: a.db, Trunks: a.directory}
+	cfg := api.Config{PublicURL: a.url, Operator: operator{a}, Answers: a.db, Trunks: a.directory}
+	if a.cfg.Admin.Username != "" {
+		hash := string(a.cfg.Admin.PasswordHash)
+		if hash == "" {
+			var err error
+			if hash, err = api.HashPassword(string(a.cfg.Admin.Password)); err != nil {
+				return api.Config{}, fmt.Errorf("admin.password: %w", err)
+			}
+		}
+		cfg.Admin = api.Account{ID: "admin", Username: a.cfg.Admin.Username, PasswordHash: hash}
+	}
 	for i, account := range a.cfg.Accounts {
 		hash := string(account.PasswordHash)
 		if hash == "" {
@@ -215,9 +232,11 @@ func (a *App) DeviceURL() string { return "ws" + strings.TrimPrefix(a.url, "http
 // SIPAddrs are the SIP listeners as URIs, with the ports that were bound.
 func (a *App) SIPAddrs() []string { return a.phone.Addrs() }
 
-// Run works until ctx ends, then hangs up, tells the devices, and closes everything. Events that were not delivered
-// yet are delivered by the next start.
+// Run works until ctx ends or a drain is over, then hangs up, tells the devices, and closes everything. Events that were
+// not delivered yet are delivered by the next start.
 func (a *App) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	a.ready.Store(true)
 	a.log.Info("ready", "url", a.url, "sip", strings.Join(a.SIPAddrs(), " "), "after", time.Since(a.started).Round(time.Millisecond))
 	err := runParts(ctx, []part{
@@ -228,6 +247,7 @@ func (a *App) Run(ctx context.Context) error {
 		{"calls", a.calls.Run},
 		{"devices", a.devices.Run},
 		{"http", a.serveHTTP},
+		{"drain", func(ctx context.Context) error { return a.awaitDrain(ctx, stop) }},
 	}, a.log)
 	a.ready.Store(false)
 	if a.demoRoom != nil {

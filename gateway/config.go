@@ -16,6 +16,8 @@ type Config struct {
 	Database DatabaseConfig `embed:"" prefix:"database-" yaml:"database"`
 	Limits   LimitsConfig   `embed:"" prefix:"limits-" yaml:"limits"`
 	Log      LogConfig      `embed:"" prefix:"log-" yaml:"log"`
+	Drain    DrainConfig    `embed:"" prefix:"drain-" yaml:"drain"`
+	Admin    AdminConfig    `embed:"" prefix:"admin-" yaml:"admin"`
 
 	Accounts []AccountConfig `kong:"-" yaml:"accounts"`
 	Trunks   []TrunkConfig   `kong:"-" yaml:"trunks"`
@@ -33,10 +35,26 @@ type HTTPConfig struct {
 	TLSKey    string `name:"tls-key" yaml:"tlsKey" default:"" placeholder:"FILE" help:"The private key of http.tlsCert."`
 }
 
-// SecurityConfig is about participants' tokens.
+// SecurityConfig is about participants' tokens, and about who sends SIP and belongs to no trunk.
 type SecurityConfig struct {
 	TokenKey      Secret        `name:"token-key" yaml:"tokenKey" default:"" placeholder:"SECRET" help:"Signs participants' tokens; empty: made once and kept in the database."`
 	TokenLifetime time.Duration `name:"token-lifetime" yaml:"tokenLifetime" default:"24h" help:"How long a participant's token is good."`
+
+	BanAfter          int           `name:"ban-after" yaml:"banAfter" default:"10" placeholder:"N" help:"Failures within ten minutes after which a SIP sender outside every trunk is banned; 0: never."`
+	BanFor            time.Duration `name:"ban-for" yaml:"banFor" default:"15m" help:"How long it is not listened to."`
+	RequestsPerSecond float64       `name:"requests-per-second" yaml:"requestsPerSecond" default:"20" placeholder:"N" help:"SIP requests of one sender outside every trunk, in bursts of twice that; 0: no limit."`
+}
+
+// DrainConfig is about stopping without cutting calls.
+type DrainConfig struct {
+	Deadline time.Duration `yaml:"deadline" default:"20s" help:"How long calls may go on after SIGTERM or POST /admin/drain."`
+}
+
+// AdminConfig is who may use /admin. Without a user name it is served to this machine alone.
+type AdminConfig struct {
+	Username     string `yaml:"username" default:"" placeholder:"NAME" help:"Who may use /admin; empty: it is served to this machine alone."`
+	Password     Secret `yaml:"password" default:"" placeholder:"SECRET" help:"With admin.username."`
+	PasswordHash Secret `name:"password-hash" yaml:"passwordHash" default:"" placeholder:"HASH" help:"In the place of admin.password: what hash-password prints."`
 }
 
 // SIPConfig is the SIP user agent.

@@ -33,6 +33,7 @@ func (a *App) routes(rest http.Handler) http.Handler {
 		}
 		_, _ = w.Write([]byte("ready\n"))
 	})
+	mux.Handle("/admin/", rest)
 	if a.demoRoom != nil {
 		mux.Handle("POST /demo/join", a.demoRoom)
 		mux.Handle("/", web.Handler())

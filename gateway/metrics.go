@@ -6,6 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"tandem/sip"
 )
 
 // metrics serves what Prometheus collects.
@@ -19,5 +21,28 @@ func (a *App) metrics() http.Handler {
 	gauge("participants_live", "Participants with a device or a phone leg.", func() float64 { return float64(a.people.Live()) })
 	gauge("rtp_ports_open", "RTP ports that phone legs hold.", func() float64 { open, _ := a.ports.InUse(); return float64(open) })
 	registry.MustRegister(newTrunkMetrics(a.phone))
+	gauge("sip_bans", "SIP senders that are banned now.", func() float64 { return float64(len(a.phone.Bans())) })
+	for why, value := range map[string]func(sip.GuardStats) uint64{
+		"banned":       func(s sip.GuardStats) uint64 { return s.Banned },
+		"rate":         func(s sip.GuardStats) uint64 { return s.Limited },
+		"scanner":      func(s sip.GuardStats) uint64 { return s.Scanners },
+		"malformed":    func(s sip.GuardStats) uint64 { return s.Malformed },
+		"amplifying":   func(s sip.GuardStats) uint64 { return s.Amplifying },
+		"unauthorized": func(s sip.GuardStats) uint64 { return s.Failures },
+	} {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: "tandem", Name: "sip_refused_total", Help: "SIP messages that were dropped or refused, and why.",
+			ConstLabels: prometheus.Labels{"why": why},
+		}, func() float64 { return float64(value(a.phone.GuardStats())) }))
+	}
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: "tandem", Name: "sip_bans_total", Help: "SIP senders that were banned.",
+	}, func() float64 { return float64(a.phone.GuardStats().Bans) }))
+	gauge("draining", "1 while no new calls are taken.", func() float64 {
+		if _, draining := a.drain.deadline(); draining {
+			return 1
+		}
+		return 0
+	})
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }

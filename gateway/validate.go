@@ -30,7 +30,7 @@ var sipTransports = []string{"udp", "tcp", "tls", "ws", "wss"}
 // It is not called Validate: kong would call that before the file is merged.
 func (c *Config) Check() error {
 	for _, check := range []func() error{
-		c.validateHTTP, c.validateSecurity, c.validateSIP, c.validateMedia, c.validateDatabase, c.validateLimits,
+		c.validateHTTP, c.validateSecurity, c.validateAdmin, c.validateSIP, c.validateMedia, c.validateDatabase, c.validateLimits,
 		c.validateAccounts, c.validateDirectory,
 	} {
 		if err := check(); err != nil {
@@ -90,6 +90,34 @@ func (c *Config) validateSecurity() error {
 	}
 	if c.Security.TokenLifetime <= 0 {
 		return fmt.Errorf("security.tokenLifetime: %s should be longer than 0, such as 24h", c.Security.TokenLifetime)
+	}
+	switch {
+	case c.Security.BanAfter < 0:
+		return fmt.Errorf("security.banAfter: %d should be the number of failures, such as 10, or 0 for never", c.Security.BanAfter)
+	case c.Security.BanFor <= 0:
+		return fmt.Errorf("security.banFor: %s should be longer than 0, such as 15m", c.Security.BanFor)
+	case !(c.Security.RequestsPerSecond >= 0) || c.Security.RequestsPerSecond > 1e6:
+		return fmt.Errorf("security.requestsPerSecond: %v should be a number such as 20, or 0 for no limit", c.Security.RequestsPerSecond)
+	}
+	return nil
+}
+
+func (c *Config) validateAdmin() error {
+	if c.Drain.Deadline < 0 {
+		return fmt.Errorf("drain.deadline: %s should not be negative", c.Drain.Deadline)
+	}
+	a := c.Admin
+	switch {
+	case a.Username == "" && (a.Password != "" || a.PasswordHash != ""):
+		return fmt.Errorf("admin.username: should be set; there is a password for it")
+	case strings.Contains(a.Username, ":"):
+		return fmt.Errorf("admin.username: should have no colon")
+	case a.Username != "" && (a.Password == "") == (a.PasswordHash == ""):
+		return fmt.Errorf("admin: either password or passwordHash should be set beside username")
+	case a.PasswordHash != "":
+		if err := api.CheckHash(string(a.PasswordHash)); err != nil {
+			return fmt.Errorf("admin.passwordHash: %w", err)
+		}
 	}
 	return nil
 }

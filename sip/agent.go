@@ -46,6 +46,7 @@ type Agent struct {
 	txl        *sip.TransactionLayer
 
 	invites   invites       // of ours, on their way
+	refusing  *latch        // no new calls
 	draining  *latch        // no new calls, those that are up hang up
 	stopped   *latch        // the sockets are given back
 	undecided chan struct{} // a slot per INVITE in decision
@@ -87,7 +88,7 @@ func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, advertise: advertise, log: log, ports: ports, book: book, challenger: newChallenger(realm, cfg.NonceKey),
-		draining: newLatch(), stopped: newLatch(), undecided: make(chan struct{}, maxUndecided), calls: make(map[callKey]*call),
+		refusing: newLatch(), draining: newLatch(), stopped: newLatch(), undecided: make(chan struct{}, maxUndecided), calls: make(map[callKey]*call),
 	}
 	certs := &certificates{certFile: cfg.TLSCert, keyFile: cfg.TLSKey, caFile: cfg.TLSCA, book: book}
 	if err := certs.load(); err != nil {
@@ -232,6 +233,13 @@ func (a *Agent) serveStreams(ctx context.Context) error {
 func dialNothing(string, string, syscall.RawConn) error { return errGone }
 
 var errGone = errors.New("the connection is gone")
+
+// Drain takes no new calls from now on: INVITE and OPTIONS outside calls are answered 503 with Retry-After, and calls
+// that are up go on.
+func (a *Agent) Drain() { a.refusing.set(func() {}) }
+
+// closed says whether no new call is taken.
+func (a *Agent) closed() bool { return a.refusing.isSet() || a.draining.isSet() }
 
 // waitForCalls returns when no call is left, or after timeout.
 func (a *Agent) waitForCalls(timeout time.Duration) {

@@ -76,7 +76,7 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 		a.refuse(c, req, tx, errs.New(errs.Unavailable, "too many calls at once"))
 		return nil
 	}
-	if a.draining.isSet() {
+	if a.closed() {
 		a.refuse(c, req, tx, errs.New(errs.Unavailable, "the gateway is stopping"))
 		return nil
 	}

@@ -37,7 +37,7 @@ func (a *Agent) placeOf(d dialogs.Dial) (*trunks.Place, error) {
 	if err := checkDial(d); err != nil {
 		return nil, err
 	}
-	if a.draining.isSet() {
+	if a.closed() {
 		return nil, errs.New(errs.Unavailable, "the gateway is stopping")
 	}
 	if d.Place != nil {

@@ -103,7 +103,7 @@ func (a *Agent) pinged(req *sip.Request, tx *sip.ServerTx) {
 		a.respond(req, tx, sip.StatusBadExtension, sip.NewHeader("Unsupported", extensions))
 		return
 	}
-	if a.draining.isSet() {
+	if a.closed() {
 		a.respond(req, tx, 503)
 		return
 	}

@@ -26,28 +26,43 @@ type commands struct {
 
 // environment is what every command gets.
 type environment struct {
-	ctx    context.Context //nolint:containedctx // it lives exactly as long as the one command that has it
+	ctx    context.Context  //nolint:containedctx // it lives exactly as long as the one command that has it
+	term   <-chan os.Signal // SIGTERM, for serve, which lets calls finish; every other command ends with ctx
 	file   *gateway.File
 	args   []string
 	stdout io.Writer
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	term := make(chan os.Signal, 2)
+	signal.Notify(term, syscall.SIGTERM)
+	if err := run(ctx, term, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "tandem: "+err.Error())
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string) error {
+func run(ctx context.Context, term <-chan os.Signal, args []string) error {
 	_, command, file, err := parse(args)
 	if err != nil {
 		return err
 	}
-	return command.Run(&environment{ctx: ctx, file: file, args: args, stdout: os.Stdout})
+	if command.Command() != "serve" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		go func() { // ends with the process, if not before
+			select {
+			case <-term:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return command.Run(&environment{ctx: ctx, term: term, file: file, args: args, stdout: os.Stdout})
 }
 
 // parse reads the configuration file, the environment and the command line.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -38,7 +39,9 @@ func (c *serveCommand) Run(env *environment) error {
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	log := newLog(cfg.Log, os.Stderr)
-	group, ctx := errgroup.WithContext(env.ctx)
+	ctx, cancel := context.WithCancel(env.ctx)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
 	app, err := gateway.New(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -51,9 +54,26 @@ func (c *serveCommand) Run(env *environment) error {
 		group.Go(func() error { return trunk.Run(ctx) })
 		printDemo(env.stdout, app)
 	}
-	group.Go(func() error { return app.Run(ctx) })
+	group.Go(func() error {
+		defer cancel() // a drain is over
+		return app.Run(ctx)
+	})
 	group.Go(func() error { reloadOn(ctx, hangups, env.args, app, log); return nil })
+	group.Go(func() error { drainOn(ctx, env.term, app, cfg.Drain.Deadline); return nil })
 	return group.Wait()
+}
+
+// drainOn drains the gateway at the first SIGTERM and cuts what is left at the second. An interrupt stops it at once.
+func drainOn(ctx context.Context, term <-chan os.Signal, app *gateway.App, deadline time.Duration) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-term:
+			app.Drain(deadline)
+			deadline = 0
+		}
+	}
 }
 
 // configuration is what flags, environment and file say together, checked.

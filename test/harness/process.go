@@ -75,6 +75,7 @@ func newProcess(tb testing.TB, c Command) *Process {
 		sip:    []string{fmt.Sprintf("udp://127.0.0.1:%d", sip), fmt.Sprintf("tcp://127.0.0.1:%d", sip)},
 		client: newClient(),
 	}
+	c.Env = append([]string{"TANDEM_DRAIN_DEADLINE=0s"}, c.Env...)
 	c.Env = append(c.Env,
 		"TANDEM_HTTP_LISTEN="+strings.TrimPrefix(g.URL, "http://"), "TANDEM_SIP_LISTEN="+strings.Join(g.sip, ","),
 		fmt.Sprintf("TANDEM_MEDIA_WEBRTC_UDP=%d", browsers), fmt.Sprintf("TANDEM_MEDIA_WEBRTC_TCP=%d", browsers))
@@ -116,6 +117,34 @@ func (p *Process) Kill() {
 		p.gone()
 	}
 }
+
+// Signal sends the program a signal and waits for nothing.
+func (p *Process) Signal(tb testing.TB, signal syscall.Signal) {
+	tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	require.NotNil(tb, p.run, "it does not run")
+	require.NoError(tb, p.run.cmd.Process.Signal(signal))
+}
+
+// WaitEnded waits until the program has ended by itself and wants it to have ended well.
+func (p *Process) WaitEnded(tb testing.TB) {
+	tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	require.NotNil(tb, p.run, "it does not run")
+	defer p.gone()
+	select {
+	case <-p.run.ended:
+		require.NoError(tb, p.run.err)
+	case <-time.After(2 * Patience):
+		p.run.Kill()
+		require.FailNow(tb, "the program does not end")
+	}
+}
+
+// Setenv sets an environment variable for the next start.
+func (p *Process) Setenv(name, value string) { p.command.Env = append(p.command.Env, name+"="+value) }
 
 // Stop ends the program with SIGTERM, waits until it is gone and wants it to have ended well.
 func (p *Process) Stop(tb testing.TB) {
