@@ -40,14 +40,14 @@ func (s *statements) learn(ctx context.Context, text string) *sql.Stmt {
 	if full {
 		return nil
 	}
-	made, err := s.pool.PrepareContext(ctx, text)
+	made, err := s.pool.PrepareContext(ctx, text) //nolint:sqlclosecheck // kept until close
 	if err != nil {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if known := s.all[text]; known != nil {
-		_ = made.Close()
+		_ = made.Close() //nolint:sqlclosecheck // the other one is kept
 		return known
 	}
 	s.all[text] = made
@@ -74,14 +74,14 @@ type reading struct {
 }
 
 func (r reading) QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
-	if stmt := r.known.learn(ctx, text); stmt != nil {
+	if stmt := r.known.learn(ctx, text); stmt != nil { //nolint:sqlclosecheck // kept until close
 		return stmt.QueryContext(ctx, args...)
 	}
 	return r.DB.QueryContext(ctx, text, args...)
 }
 
 func (r reading) QueryRowContext(ctx context.Context, text string, args ...any) *sql.Row {
-	if stmt := r.known.learn(ctx, text); stmt != nil {
+	if stmt := r.known.learn(ctx, text); stmt != nil { //nolint:sqlclosecheck // kept until close
 		return stmt.QueryRowContext(ctx, args...)
 	}
 	return r.DB.QueryRowContext(ctx, text, args...)
@@ -129,12 +129,12 @@ func (c *compiled) find(ctx context.Context, text string) *sql.Stmt {
 		c.missing = append(c.missing, text)
 		return nil
 	}
-	return c.Tx.StmtContext(ctx, stmt)
+	return c.StmtContext(ctx, stmt)
 }
 
 func (c *compiled) ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error) {
 	ctx = context.WithoutCancel(ctx)
-	if stmt := c.find(ctx, text); stmt != nil {
+	if stmt := c.find(ctx, text); stmt != nil { //nolint:sqlclosecheck // the transaction closes it
 		return stmt.ExecContext(ctx, args...)
 	}
 	return c.Tx.ExecContext(ctx, text, args...)
@@ -142,7 +142,7 @@ func (c *compiled) ExecContext(ctx context.Context, text string, args ...any) (s
 
 func (c *compiled) QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
 	ctx = context.WithoutCancel(ctx)
-	if stmt := c.find(ctx, text); stmt != nil {
+	if stmt := c.find(ctx, text); stmt != nil { //nolint:sqlclosecheck // the transaction closes it
 		return stmt.QueryContext(ctx, args...)
 	}
 	return c.Tx.QueryContext(ctx, text, args...)
@@ -150,7 +150,7 @@ func (c *compiled) QueryContext(ctx context.Context, text string, args ...any) (
 
 func (c *compiled) QueryRowContext(ctx context.Context, text string, args ...any) *sql.Row {
 	ctx = context.WithoutCancel(ctx)
-	if stmt := c.find(ctx, text); stmt != nil {
+	if stmt := c.find(ctx, text); stmt != nil { //nolint:sqlclosecheck // the transaction closes it
 		return stmt.QueryRowContext(ctx, args...)
 	}
 	return c.Tx.QueryRowContext(ctx, text, args...)

@@ -71,7 +71,7 @@ func (db *DB) try(ctx context.Context, f func(*tx) error) (committing bool, err 
 	if db.dialect.groups {
 		m.result = db.group.change(ctx, db, f)
 	} else {
-		m.alone(db)
+		m.alone(db) //nolint:contextcheck // it is in m
 	}
 	if m.panicked != nil {
 		panic(m.panicked)
