@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"tandem/lab"
+	"tandem/media"
 )
 
 const patience = 20 * time.Second
@@ -281,6 +282,32 @@ func TestPressesKeys(t *testing.T) {
 			require.NoError(t, c.Hangup())
 			ended(t, c)
 		})
+	}
+}
+
+func TestPressesKeysInTheSound(t *testing.T) {
+	t.Parallel()
+	near, far := start(t, lab.Config{}), start(t, lab.Config{})
+	uri := strings.TrimPrefix(far.URI("udp"), "sip:")
+	for _, req := range []lab.CallRequest{
+		{To: "sip:+15550108@" + uri + ";digits=159*d;method=inband"},
+		{To: "sip:+15550108@" + uri, Headers: map[string]string{"X-Digits": "159*d", "X-Digits-Method": "InBand"}},
+	} {
+		c := call(t, near, far, req)
+		require.Eventually(t, func() bool {
+			var r media.ToneReader
+			got, _ := r.Sound(nil, c.Recorded())
+			digits := ""
+			for _, k := range got {
+				if k.Ended {
+					digits += string(k.Digit)
+				}
+			}
+			return digits == "159*D"
+		}, patience, 20*time.Millisecond)
+		assert.Error(t, c.SoundKeys("1x"))
+		require.NoError(t, c.Hangup())
+		ended(t, c)
 	}
 }
 

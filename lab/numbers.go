@@ -103,7 +103,11 @@ func answerAndPress(c *Call) {
 	if !ringAndAnswer(c) || !c.wait(keysAfter) {
 		return
 	}
-	if err := c.SendKeys(digitsOf(c)); err != nil {
+	press := c.SendKeys
+	if inBand(c) {
+		press = c.SoundKeys
+	}
+	if err := press(digitsOf(c)); err != nil {
 		c.log.Info("lab: press keys", "err", err)
 	}
 	<-c.Ended()
