@@ -155,7 +155,11 @@ func (d *description) offer() ([]byte, error) {
 			next.profile = plainProfile // whoever knows no SDES passes a=crypto over (RFC 4568 §5.1.2)
 		}
 	}
-	return d.send(next, d.lawsFirst(), next.freeEvent(d.terms), d.wished())
+	event := next.freeEvent(d.terms)
+	if event >= 0 {
+		next.event = event
+	}
+	return d.send(next, d.lawsFirst(), event, d.wished())
 }
 
 // holding returns an offer that changes nothing but who hears whom (RFC 3264 §8.4): on keeps the far end waiting.
