@@ -1,10 +1,6 @@
 package transcode
 
-import (
-	"time"
-
-	"tandem/media"
-)
+import "tandem/media"
 
 // longestPacket is 60 ms of G.711, the longest packet that a phone is sent.
 const longestPacket = 3 * frameSamples
@@ -20,9 +16,9 @@ type packets struct {
 
 // packetSamples is how many samples make a packet: 10, 20, 30, 40 or 60 ms.
 func packetSamples(m media.PortMedia) int {
-	switch m.PacketTime {
-	case 10 * time.Millisecond, 30 * time.Millisecond, 40 * time.Millisecond, 60 * time.Millisecond:
-		return int(m.PacketTime / (time.Second / 8000))
+	switch ms := m.PacketTime.Milliseconds(); ms {
+	case 10, 30, 40, 60:
+		return int(ms) * frameSamples / 20
 	}
 	return frameSamples
 }
