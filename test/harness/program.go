@@ -119,6 +119,12 @@ func (p *Program) Kill() {
 	<-p.ended
 }
 
+// Reload has the program read its configuration again, which it does some time later.
+func (p *Program) Reload(tb testing.TB) {
+	tb.Helper()
+	require.NoError(tb, p.cmd.Process.Signal(syscall.SIGHUP))
+}
+
 // Stop ends the program with a signal, waits until it is gone and wants it to have ended well.
 func (p *Program) Stop(tb testing.TB, signal os.Signal) {
 	tb.Helper()
