@@ -205,3 +205,56 @@ func TestTrunkIsProbed(t *testing.T) {
 	r.answer(r.next("OPTIONS"), "404 Not Found")
 	require.Eventually(t, func() bool { return g.book.State(carrierKey).OpenTill.IsZero() }, patience, time.Millisecond)
 }
+
+// TestLostConnectionIsRegisteredAgain: a registrar reaches us over the connection on which we registered, so when that
+// is gone we register over another at once, and take the old Contact back when ours has changed.
+func TestLostConnectionIsRegisteredAgain(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = l.Close() }()
+	trunk := Trunk{
+		Name: "carrier", Account: "1", URI: "sip:" + l.Addr().String() + ";transport=tcp", Register: true, Username: "user", Password: "secret",
+	}
+	g := startAgent(t, Config{Trunks: []Trunk{trunk}}, newCallers(nil))
+	serve := func() (net.Conn, string) {
+		conn, err := l.Accept()
+		require.NoError(t, err)
+		request := readPiece(t, conn)
+		require.True(t, strings.HasPrefix(request, "REGISTER "), request)
+		answer := "SIP/2.0 200 OK\r\n"
+		for _, name := range []string{"Via", "From", "To", "Call-ID", "CSeq", "Contact"} {
+			answer += name + ": " + headerOf(request, name) + "\r\n"
+		}
+		_, err = conn.Write([]byte(answer + "Content-Length: 0\r\n\r\n"))
+		require.NoError(t, err)
+		return conn, headerOf(request, "CSeq")
+	}
+	conn, first := serve()
+	awaitRegistration(t, g, trunks.Registered)
+	require.NoError(t, conn.Close())
+	conn, second := serve()
+	require.NotEqual(t, first, second)
+	require.NoError(t, conn.Close())
+}
+
+func TestChangedContactReplacesTheOld(t *testing.T) {
+	g := startAgent(t, Config{}, newCallers(nil))
+	trunk, err := readTrunk(&Trunk{Name: "carrier", URI: "sip:192.0.2.1", Username: "user"})
+	require.NoError(t, err)
+	r := newRegistration(g.Agent, trunk)
+	at := hop{networkUDP, "192.0.2.1:5060"}
+	require.False(t, r.moved(), "nothing is registered")
+	r.at, r.contact = at, r.address(at)
+	require.False(t, r.moved())
+	require.Len(t, r.request(at, r.address(at), time.Minute).GetHeaders("Contact"), 1)
+	old := r.contact.String()
+	g.advertise, err = parseAdvertise("203.0.113.9")
+	require.NoError(t, err)
+	require.True(t, r.moved())
+	contacts := r.request(at, r.address(at), time.Minute).GetHeaders("Contact")
+	require.Len(t, contacts, 2)
+	require.Contains(t, contacts[0].Value(), "<sip:user@203.0.113.9:")
+	require.Contains(t, contacts[0].Value(), ";expires=60")
+	require.Equal(t, "<"+old+">;expires=0", contacts[1].Value())
+}
