@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strings"
@@ -63,7 +64,7 @@ func readTrunk(body object, t *trunks.Trunk) {
 	for name, field := range map[string]*string{
 		"uri": &t.URI, "username": &t.Username, "inboundUsername": &t.InboundUsername, "srtp": &t.SRTP, "dtmf": &t.DTMF,
 		"identity": &t.Identity, "countryCode": &t.CountryCode, "nationalPrefix": &t.NationalPrefix,
-		"internationalPrefix": &t.InternationalPrefix, "numberFormat": &t.NumberFormat,
+		"internationalPrefix": &t.InternationalPrefix, "numberFormat": &t.NumberFormat, "holdMusic": &t.HoldMusic,
 	} {
 		if body.has(name) {
 			*field = body.text(name)
@@ -134,6 +135,7 @@ type trunkView struct {
 	MaxCalls            int            `json:"maxCalls"`
 	MaxCallsPerSecond   int            `json:"maxCallsPerSecond"`
 	AnswerTimeout       float64        `json:"answerTimeout"` // seconds
+	HoldMusic           string         `json:"holdMusic"`
 	Origin              string         `json:"origin"`
 	State               trunkStateView `json:"state"`
 
@@ -158,7 +160,7 @@ func (s *Server) viewTrunk(t trunks.Trunk) trunkView {
 		Identity: t.Identity, CountryCode: t.CountryCode, NationalPrefix: t.NationalPrefix,
 		InternationalPrefix: t.InternationalPrefix, NumberFormat: t.NumberFormat,
 		Headers: viewAll(t.Headers, same), Prefixes: viewAll(t.Prefixes, same), Priority: t.Priority, Weight: t.Weight,
-		MaxCalls: t.MaxCalls, MaxCallsPerSecond: t.MaxCallsPerSecond, AnswerTimeout: t.AnswerTimeout.Seconds(), Origin: t.Origin,
+		MaxCalls: t.MaxCalls, MaxCallsPerSecond: t.MaxCallsPerSecond, AnswerTimeout: t.AnswerTimeout.Seconds(), HoldMusic: t.HoldMusic, Origin: t.Origin,
 		State: trunkStateView{
 			Calls: state.Calls, InService: state.OpenTill.IsZero(), Failures: state.Failures, Failure: state.Why,
 			RetryTime: viewTime(state.OpenTill),
@@ -245,17 +247,35 @@ func (s *Server) deleteTrunk(c *gin.Context) (noContent, error) {
 type numberView struct {
 	Number      string `json:"number"`
 	CallbackURL string `json:"callbackUrl"`
-	Origin      string `json:"origin"`
+
+	AnswerTimeout      float64 `json:"answerTimeout"` // seconds; 0: 30
+	OnNoAnswer         string  `json:"onNoAnswer"`
+	Announcement       string  `json:"announcement"`
+	AnnouncementAnswer bool    `json:"announcementAnswer"`
+	HoldMusic          string  `json:"holdMusic"`
+	Origin             string  `json:"origin"`
 }
 
 func viewNumber(n trunks.Number) numberView {
-	return numberView{Number: n.Number, CallbackURL: n.CallbackURL, Origin: n.Origin}
+	return numberView{
+		Number: n.Number, CallbackURL: n.CallbackURL, AnswerTimeout: n.AnswerTimeout.Seconds(),
+		OnNoAnswer: cmp.Or(n.OnNoAnswer, trunks.NoAnswerReject), Announcement: n.Announcement,
+		AnnouncementAnswer: n.AnnouncementAnswer, HoldMusic: n.HoldMusic, Origin: n.Origin,
+	}
 }
 
 // readNumber changes n where the body has a field.
 func readNumber(body object, n *trunks.Number) {
-	if body.has("callbackUrl") {
-		n.CallbackURL = body.text("callbackUrl")
+	for name, field := range map[string]*string{
+		"callbackUrl": &n.CallbackURL, "onNoAnswer": &n.OnNoAnswer, "announcement": &n.Announcement, "holdMusic": &n.HoldMusic,
+	} {
+		if body.has(name) {
+			*field = body.text(name)
+		}
+	}
+	n.AnnouncementAnswer = body.boolean("announcementAnswer", n.AnnouncementAnswer)
+	if body.has("answerTimeout") {
+		n.AnswerTimeout = body.seconds("answerTimeout", trunks.MaxPatience)
 	}
 }
 

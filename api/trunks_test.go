@@ -87,14 +87,23 @@ func TestNumbersAreResources(t *testing.T) {
 	const path = home + "/numbers"
 	made := w.do(http.MethodPost, path, `{"number":"+15550199","callbackUrl":"https://app.example.com/phone"}`)
 	require.Equal(t, http.StatusOK, made.status, made.body)
-	require.JSONEq(t, `{"number":"+15550199","callbackUrl":"https://app.example.com/phone","origin":"rest"}`, made.body)
+	require.JSONEq(t, `{"number":"+15550199","callbackUrl":"https://app.example.com/phone",
+		"answerTimeout":0,"onNoAnswer":"reject","announcement":"","announcementAnswer":false,"holdMusic":"","origin":"rest"}`, made.body)
 	require.Equal(t, http.StatusConflict, w.do(http.MethodPost, path, `{"number":"+15550199"}`).status)
 	require.JSONEq(t, `[`+made.body+`]`, w.do(http.MethodGet, path, "").body)
 	require.JSONEq(t, `[]`, w.do(http.MethodGet, abroad+"/numbers", "", neighbour).body)
 	require.Equal(t, http.StatusOK, w.do(http.MethodPatch, path+"/+15550199", `{}`).status)
 	require.JSONEq(t, made.body, w.do(http.MethodGet, path+"/%2B15550199", "").body)
 	require.Equal(t, "", w.do(http.MethodPut, path+"/+15550199", `{}`).field(t, "callbackUrl"))
+	quiet := w.do(http.MethodPatch, path+"/+15550199",
+		`{"answerTimeout":2.5,"onNoAnswer":"announcement","announcement":"closed.wav","announcementAnswer":true,"holdMusic":"music.ogg"}`)
+	require.JSONEq(t, `{"number":"+15550199","callbackUrl":"","answerTimeout":2.5,"onNoAnswer":"announcement",
+		"announcement":"closed.wav","announcementAnswer":true,"holdMusic":"music.ogg","origin":"rest"}`, quiet.body)
 	for body, says := range map[string]string{
+		`{"number":"+15550198","onNoAnswer":"sing"}`:         "onNoAnswer:",
+		`{"number":"+15550198","onNoAnswer":"announcement"}`: "announcement: is missing",
+		`{"number":"+15550198","announcement":"closed.wav"}`: "onNoAnswer:",
+		`{"number":"+15550198","answerTimeout":601}`:         "answerTimeout:",
 		`{}`: "number: is missing", `{"number":"555"}`: "number:", `{"number":"+15550198","callbackUrl":"ftp://x"}`: "callbackUrl:",
 	} {
 		got := w.do(http.MethodPost, path, body)

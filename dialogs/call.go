@@ -47,7 +47,6 @@ type call struct {
 	old               Leg             // a leg that was replaced and is to end soon; nil: none
 	wait, part        *time.Timer     // of the transfer; of old
 	wishesHold        bool            // what the application asked for last
-	trunk             string          // over which it came, by name; empty: not known
 	caller            *caller         // it came in to a number; nil: it did not
 	refusal           int             // the status with which it is refused while it rings; 0: 603
 	early             bool            // the caller was told to listen before the answer

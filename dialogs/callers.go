@@ -75,7 +75,6 @@ func (s *Service) dialledIn(in Incoming) (func(Leg), error) {
 	if len(in.UserToUser) <= maxUserToUser {
 		c.d.UserToUser = in.UserToUser
 	}
-	c.trunk = in.Trunk
 	c.caller = &caller{number: number, news: in}
 	return s.take(c), nil
 }

@@ -167,7 +167,7 @@ func (c *call) musicName() string {
 	if c.service.cfg.Directory == nil {
 		return ""
 	}
-	return c.service.cfg.Directory.HoldMusic(c.d.Account, c.trunk)
+	return c.service.cfg.Directory.HoldMusic(c.d.Account, c.d.Trunk)
 }
 
 // Moved is told by sessions that the participant went into a session, or out (empty). It is part of sessions.Mover.

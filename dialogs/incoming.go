@@ -36,7 +36,6 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 		To: in.To, From: in.From, UserToUser: withoutToken(in.UserToUser), Trunk: in.Trunk, Headers: in.Headers, Created: time.Now(),
 		Cause: Cause{Reason: RingingReason},
 	})
-	c.trunk = in.Trunk
 	return s.take(c), nil //nolint:contextcheck // a call outlives the request that began it
 }
 

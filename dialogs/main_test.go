@@ -143,7 +143,7 @@ type event struct {
 	Digits, TerminatedBy                                      string
 	Data                                                      map[string]any
 
-	Duration  int64
+	Duration              int64
 	To, Mode, By, Details string
 	SIPCode               int `json:"sipCode"`
 

@@ -24,6 +24,7 @@ import (
 	"tandem/sessions"
 	"tandem/sfu"
 	"tandem/sip"
+	"tandem/sounds"
 	"tandem/store"
 	"tandem/transcode"
 	"tandem/trunks"
@@ -44,6 +45,7 @@ type App struct {
 	ports     *media.Ports
 	book      *trunks.Book
 	directory *trunks.Service
+	sounds    *sounds.Library
 	phone     *sip.Agent
 	devices   *sfu.Server
 	worker    *webhooks.Worker
@@ -92,8 +94,12 @@ func (a *App) open(ctx context.Context) error {
 	if err := a.openMedia(); err != nil { //nolint:contextcheck // sockets are bound at once
 		return err
 	}
+	if err := a.openSounds(); err != nil {
+		return err
+	}
 	a.calls = dialogs.New(dialogs.Config{
 		RingTimeout: a.cfg.SIP.RingTimeout, TransferTimeout: a.cfg.SIP.TransferTimeout, Routes: a.book,
+		Directory: numbers{a.book}, Sounds: a.sounds,
 	}, a.people, a.phone, a.engine, db, a.log)
 	if err := a.calls.Recover(ctx); err != nil {
 		return fmt.Errorf("end the calls of the last run: %w", err)
@@ -151,7 +157,7 @@ func (a *App) sipConfig() sip.Config {
 }
 
 func (a *App) webhookConfig() webhooks.Config {
-	cfg := webhooks.Config{Secrets: map[string]webhooks.Secret{}}
+	cfg := webhooks.Config{Secrets: map[string]webhooks.Secret{}, Answers: a.calls}
 	for _, account := range a.cfg.Accounts {
 		if account.CallbackSecret != "" {
 			cfg.Secrets[account.ID] = webhooks.Secret(account.CallbackSecret)
@@ -253,7 +259,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.demoRoom != nil {
 		err = errors.Join(err, a.demoRoom.close(context.WithoutCancel(ctx)))
 	}
-	return errors.Join(err, a.db.Close())
+	return errors.Join(err, a.sounds.Close(), a.db.Close())
 }
 
 // Close frees what New opened when Run is not to be called.
@@ -269,6 +275,9 @@ func (a *App) Close() error {
 	}
 	if a.listener != nil {
 		all = append(all, a.listener.Close())
+	}
+	if a.sounds != nil {
+		all = append(all, a.sounds.Close())
 	}
 	if a.db != nil {
 		all = append(all, a.db.Close())

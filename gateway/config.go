@@ -15,6 +15,7 @@ type Config struct {
 	Media    MediaConfig    `embed:"" prefix:"media-" yaml:"media"`
 	Database DatabaseConfig `embed:"" prefix:"database-" yaml:"database"`
 	Limits   LimitsConfig   `embed:"" prefix:"limits-" yaml:"limits"`
+	Sounds   SoundsConfig   `embed:"" prefix:"sounds-" yaml:"sounds"`
 	Log      LogConfig      `embed:"" prefix:"log-" yaml:"log"`
 	Drain    DrainConfig    `embed:"" prefix:"drain-" yaml:"drain"`
 	Admin    AdminConfig    `embed:"" prefix:"admin-" yaml:"admin"`
@@ -120,6 +121,7 @@ type AccountConfig struct {
 	AllowedPrefixes   []string `yaml:"allowedPrefixes"`
 	MinutesPerDay     *int     `yaml:"minutesPerDay"` // nil: defaultMinutesPerDay
 	SIPURIs           bool     `yaml:"sipURIs"`
+	HoldMusic         string   `yaml:"holdMusic"`
 }
 
 // TrunkConfig is a carrier or PBX.
@@ -153,6 +155,7 @@ type TrunkConfig struct {
 	MaxCalls            int      `yaml:"maxCalls"`
 	MaxCallsPerSecond   int      `yaml:"maxCallsPerSecond"`
 	AnswerTimeout       string   `yaml:"answerTimeout"` // a duration
+	HoldMusic           string   `yaml:"holdMusic"`
 }
 
 // NumberConfig is a telephone number whose callers come in without a token.
@@ -160,6 +163,12 @@ type NumberConfig struct {
 	Number      string `yaml:"number"`
 	Account     string `yaml:"account"`
 	CallbackURL string `yaml:"callbackUrl"`
+
+	AnswerTimeout      string `yaml:"answerTimeout"` // a duration
+	OnNoAnswer         string `yaml:"onNoAnswer"`
+	Announcement       string `yaml:"announcement"`
+	AnnouncementAnswer bool   `yaml:"announcementAnswer"`
+	HoldMusic          string `yaml:"holdMusic"`
 }
 
 // Secret is a string that shows itself nowhere but where it is used.

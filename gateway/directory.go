@@ -37,7 +37,7 @@ func (t *TrunkConfig) trunk() (trunks.Trunk, error) {
 		Codecs: t.Codecs, SRTP: t.SRTP, DTMF: t.DTMF, DTMFInBand: t.DTMFInBand, DelayedOffer: t.DelayedOffer,
 		Identity: t.Identity, CountryCode: t.CountryCode, NationalPrefix: t.NationalPrefix,
 		InternationalPrefix: t.InternationalPrefix, NumberFormat: t.NumberFormat, Headers: t.Headers, Prefixes: t.Prefixes,
-		Priority: t.Priority, Weight: t.Weight, MaxCalls: t.MaxCalls, MaxCallsPerSecond: t.MaxCallsPerSecond, AnswerTimeout: wait,
+		Priority: t.Priority, Weight: t.Weight, MaxCalls: t.MaxCalls, MaxCallsPerSecond: t.MaxCallsPerSecond, AnswerTimeout: wait, HoldMusic: t.HoldMusic,
 		Origin: trunks.OriginFile,
 	}
 	return read, read.Validate()
@@ -57,7 +57,14 @@ func duration(key, s string) (time.Duration, error) {
 
 // number reads one entry of numbers. The error begins with the key.
 func (n *NumberConfig) number() (trunks.Number, error) {
-	read := trunks.Number{Number: n.Number, Account: n.Account, CallbackURL: n.CallbackURL, Origin: trunks.OriginFile}
+	patience, err := duration("answerTimeout", n.AnswerTimeout)
+	if err != nil {
+		return trunks.Number{}, err
+	}
+	read := trunks.Number{
+		Number: n.Number, Account: n.Account, CallbackURL: n.CallbackURL, AnswerTimeout: patience, OnNoAnswer: n.OnNoAnswer,
+		Announcement: n.Announcement, AnnouncementAnswer: n.AnnouncementAnswer, HoldMusic: n.HoldMusic, Origin: trunks.OriginFile,
+	}
 	return read, read.Validate()
 }
 
@@ -72,7 +79,7 @@ func (a *AccountConfig) limits() (trunks.Account, error) {
 	read := trunks.Account{
 		ID: a.ID, MaxCalls: a.MaxCalls, MaxCallsPerSecond: a.MaxCallsPerSecond,
 		MaxNewPerSecond: otherwise(a.MaxNewPerSecond, defaultNewPerSecond), AllowedPrefixes: a.AllowedPrefixes,
-		MinutesPerDay: otherwise(a.MinutesPerDay, defaultMinutesPerDay), SIPURIs: a.SIPURIs,
+		MinutesPerDay: otherwise(a.MinutesPerDay, defaultMinutesPerDay), SIPURIs: a.SIPURIs, HoldMusic: a.HoldMusic,
 	}
 	return read, read.Validate()
 }
@@ -189,6 +196,7 @@ func (c *Config) unlike(other *Config) []string {
 		{"media", c.Media, other.Media},
 		{"database", c.Database, other.Database},
 		{"limits", c.Limits, other.Limits},
+		{"sounds", c.Sounds, other.Sounds},
 		{"log", c.Log, other.Log},
 		{"accounts", credentials(c.Accounts), credentials(other.Accounts)},
 	} {

@@ -31,7 +31,7 @@ var sipTransports = []string{"udp", "tcp", "tls", "ws", "wss"}
 func (c *Config) Check() error {
 	for _, check := range []func() error{
 		c.validateHTTP, c.validateSecurity, c.validateAdmin, c.validateSIP, c.validateMedia, c.validateDatabase, c.validateLimits,
-		c.validateAccounts, c.validateDirectory,
+		c.validateAccounts, c.validateDirectory, c.validateSounds,
 	} {
 		if err := check(); err != nil {
 			return err

@@ -19,9 +19,11 @@ const (
 	maxList     = 256 // entries of one list
 	maxCallRate = 100_000
 	maxPriority = 1_000_000
-	maxPatience = 10 * time.Minute // with an application that does not answer
 	minProbe    = time.Second
 )
+
+// MaxPatience is the longest Number.AnswerTimeout.
+const MaxPatience = 10 * time.Minute
 
 // transports are those that calls can be sent over.
 func transports() []string { return []string{"", "udp", "tcp", "tls", "ws", "wss"} }
@@ -208,8 +210,8 @@ func (n *Number) Validate() error {
 // validateAnswer checks what becomes of a call that the application does not answer.
 func (n *Number) validateAnswer() error {
 	switch {
-	case n.AnswerTimeout < 0 || n.AnswerTimeout > maxPatience:
-		return invalid("answerTimeout: %s should be at most %s", n.AnswerTimeout, maxPatience)
+	case n.AnswerTimeout < 0 || n.AnswerTimeout > MaxPatience:
+		return invalid("answerTimeout: %s should be at most %s", n.AnswerTimeout, MaxPatience)
 	case !slices.Contains([]string{"", NoAnswerReject, NoAnswerAnnouncement}, n.OnNoAnswer):
 		return invalid("onNoAnswer: %q should be reject or announcement", clip(n.OnNoAnswer))
 	case n.OnNoAnswer == NoAnswerAnnouncement && n.Announcement == "":
