@@ -202,6 +202,10 @@ func (phone) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
 	return l, nil
 }
 
+func (phone) Pair() (calls, answers dialogs.Leg, err error) {
+	return nil, nil, errs.New(errs.Unavailable, "no media port is free")
+}
+
 type leg struct {
 	events chan dialogs.LegEvent
 	once   sync.Once

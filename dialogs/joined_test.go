@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tandem/dialogs"
+	"tandem/errs"
 	"tandem/media"
 )
 
@@ -285,4 +286,66 @@ func TestHoldIsSilent(t *testing.T) {
 	h.eventually(t, ref.Participant, upOut+", ANSWERED, ANSWERED, ANSWERED")
 	require.True(t, voice.Tracks[0].Wanted(), "a hold that was refused is none")
 	l.end(byeBye())
+}
+
+// TestFarEndJoinsItsCalls: a phone that has two calls here leaves them to each other (REFER with a Replaces that names a
+// call of ours).
+func TestFarEndJoinsItsCalls(t *testing.T) {
+	h, _, browser, voice, _, ref, l := talking(t)
+	consulted, other := h.dial(t)
+	other.happens(dialogs.LegCalling)
+	other.withMedia(newHandset(t))
+	h.eventually(t, consulted.Participant, upOut)
+
+	l.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: other}}
+	calls, answers := next(t, h.phone.legs), next(t, h.phone.legs)
+	next(t, answers.answers)
+	one, two := newHandset(t), newHandset(t)
+	one.media.Remote, two.media.Remote = two.port.Bound(), one.port.Bound()
+	answers.withMedia(two)
+	calls.withMedia(one)
+	h.eventually(t, ref.Participant, upOut+", SUCCEEDED")
+	h.eventually(t, consulted.Participant, upOut+", SUCCEEDED")
+	h.one(t, ref.Participant, "refer", "FAR END")
+	require.Equal(t, "replaces", h.transfers(t, consulted.Participant)[0].Mode)
+	require.Equal(t, []int{200}, all(l.referred))
+	require.Equal(t, 0, next(t, other.hangups))
+	l.end(byeBye())
+	require.Equal(t, dialogs.Answered, must(h.Get(t.Context(), ref)).State)
+	require.Empty(t, browser.taken, "the agent has the same stream still")
+	require.True(t, voice.Tracks[0].Wanted())
+	require.Empty(t, browser.given)
+
+	calls.end(byeBye())
+	answers.end(byeBye())
+	h.eventually(t, ref.Participant, upOut+", SUCCEEDED, TERMINATED, onLeave")
+	h.eventually(t, consulted.Participant, upOut+", SUCCEEDED, TERMINATED, onLeave")
+}
+
+// TestFarEndCannotJoin: there is nothing to join with.
+func TestFarEndCannotJoin(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, h *house) {
+		ref, l := h.up(t)
+		l.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: newLeg()}}
+		h.comesTo(t, ref.Participant, l, outcome{", FAILED", "FAILED", 404, "the call to be replaced is over", 0})
+		require.Equal(t, []int{404}, all(l.referred))
+	})
+	inBubble(t, func(t *testing.T, h *house) {
+		ref, l := h.up(t)
+		_, other := h.up(t)
+		h.phone.err = errs.New(errs.Unavailable, "no media port is free")
+		l.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: other}}
+		h.comesTo(t, ref.Participant, l, outcome{", FAILED", "FAILED", 503, "no media port is free", 0})
+	})
+	inBubble(t, func(t *testing.T, h *house) { // the other is being transferred itself
+		ref, l := h.up(t)
+		consulted, other := h.up(t)
+		h.transfer(t, consulted, dialogs.TransferRequest{To: target})
+		l.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: other}}
+		calls, answers := <-h.phone.legs, <-h.phone.legs
+		require.Equal(t, 486, <-answers.hangups)
+		calls.end(busy())
+		h.comesTo(t, ref.Participant, l, outcome{", FAILED", "FAILED", 486, "486 Busy Here", 0})
+	})
 }

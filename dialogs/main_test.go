@@ -236,6 +236,19 @@ func (n *network) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
 	return l, nil
 }
 
+// Pair makes two legs, which come out of legs in their order; the test lets them have each other.
+func (n *network) Pair() (calls, answers dialogs.Leg, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.err != nil {
+		return nil, nil, n.err
+	}
+	a, b := newLeg(), newLeg()
+	n.legs <- a
+	n.legs <- b
+	return a, b, nil
+}
+
 // leg is a far end that does what the test says. Unless it is stubborn, it ends when it is hung up.
 type leg struct {
 	wishes

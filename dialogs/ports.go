@@ -16,6 +16,9 @@ type Phone interface {
 	// Dial sends the INVITE and returns at once; what becomes of it comes out of the Leg. An error means that nothing
 	// was sent: errs.Invalid, errs.Unavailable (no trunk, no media port) with words for the application.
 	Dial(ctx context.Context, d Dial) (Leg, error)
+	// Pair makes two legs that are each other's far end, without a telephone: when answers is answered, so is calls, and
+	// when either is hung up, both end. The error is errs.Unavailable: no media port is free.
+	Pair() (calls, answers Leg, err error)
 }
 
 // Routes says which trunk a call takes, and counts it. A trunks.Book is one.

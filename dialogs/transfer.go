@@ -251,6 +251,14 @@ func (c *call) onRefer(r Refer) {
 		return
 	}
 	c.d.Transfer, c.aim = Transfer{To: r.To, Mode: ModeRefer, ByFarEnd: true}, &aim{}
+	if r.Other != nil {
+		if err := c.meet(r.Other); err != nil {
+			c.failTransfer(Cause{SIPCode: referRefusal(err), Details: errs.MessageOf(err)})
+			return
+		}
+		c.save(change{d: c.d})
+		return
+	}
 	dial := Dial{To: r.To, From: c.d.ownNumber(), Trunk: r.Trunk, Replaces: r.Replaces, ReferredBy: r.ReferredBy}
 	if err := c.callTarget(c.aim, dial); err != nil {
 		c.service.log.Warn("the far end's transfer can't be made", "dialog", c.d.ID, "to", r.To, "error", err)
@@ -258,6 +266,28 @@ func (c *call) onRefer(r Refer) {
 		return
 	}
 	c.save(change{d: c.d})
+}
+
+// meet lets this call and the one of leg, whose far ends are the same, have each other instead: that far end leaves.
+func (c *call) meet(leg Leg) error {
+	s := c.service
+	other := s.owner(leg)
+	switch {
+	case other == nil || other == c:
+		return errs.New(errs.NotFound, "the call to be replaced is over")
+	case other.who.Account != c.who.Account:
+		return errs.New(errs.Forbidden, "the call to be replaced belongs to another account")
+	}
+	calls, answers, err := s.phone.Pair()
+	if err != nil {
+		return err
+	}
+	c.aim.leg, c.aim.events = calls, calls.Events()
+	s.own(c, calls)
+	c.wait.Reset(s.cfg.TransferTimeout)
+	in := Incoming{Account: c.who.Account, From: c.d.ownNumber(), Replaces: leg}
+	s.order(other, func() { other.takeIn(answers, in) }, func() { answers.Hangup(481) })
+	return nil
 }
 
 // referRefusal is the status for a transfer that can't even begin.

@@ -143,6 +143,15 @@ type Port struct {
 // Local returns the address that SDP shows: the public address with the RTP port. The RTCP port is the next one.
 func (p *Port) Local() netip.AddrPort { return p.local }
 
+// Bound returns where another port of this program reaches this one: the address of its socket, which a NAT may hide
+// from everybody else.
+func (p *Port) Bound() netip.AddrPort {
+	if a, ok := p.rtp.LocalAddr().(*net.UDPAddr); ok && !a.IP.IsUnspecified() {
+		return unmap(a.AddrPort())
+	}
+	return p.local
+}
+
 // Stats returns the counters. Safe from any goroutine.
 func (p *Port) Stats() PortStats {
 	s := PortStats{

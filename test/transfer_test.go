@@ -333,3 +333,50 @@ func TestKillDuringATransfer(t *testing.T) {
 		})
 	}
 }
+
+// TestPhoneLeavesItsCallsToEachOther: a phone has two calls with the gateway, in two sessions, and transfers one to the
+// other: the sessions hear each other, and the phone is out of both.
+func TestPhoneLeavesItsCallsToEachOther(t *testing.T) {
+	consulted := harness.StartSIPp(t, "uas_answer")
+	cfg := harness.Config(t)
+	cfg.Trunks = append(cfg.Trunks, harness.Trunk("pbx", "sip:"+consulted.Addr))
+	g := harness.Start(t, cfg)
+	callbacks := harness.NewCallbacks(t)
+	first, second := g.Session(t), g.Session(t)
+	one, token := g.Participant(t, callbacks.URL)
+	two, _ := g.Participant(t, callbacks.URL)
+	a, aToken := g.Participant(t, "")
+	b, bToken := g.Participant(t, "")
+	g.Join(t, first, one)
+	g.Join(t, first, a)
+	g.Join(t, second, two)
+	g.Join(t, second, b)
+	inFirst := harness.Connect(t, g, a, aToken)
+	inFirst.PublishTone(440, -12, "")
+	inSecond := harness.Connect(t, g, b, bToken)
+	inSecond.PublishTone(620, -12, "")
+	dialog := g.Call(t, two, "+15557001")
+	g.WaitState(t, two, dialog, "ANSWERED")
+	ack := regexp.MustCompile(`(?s)\nACK .*?\nFrom: [^\n]*;tag=(\w+).*?\nTo: [^\n]*;tag=(\w+).*?\nCall-ID: (\w+)`).FindStringSubmatch(consulted.Messages())
+	require.Len(t, ack, 4)
+	named := "<sip:tandem@" + g.SIPAddr(t, "udp") + "?Replaces=" + ack[3] + "%3Bto-tag%3D" + ack[1] + "%3Bfrom-tag%3D" + ack[2] + ">"
+	phone := harness.StartSIPp(t, "uac_refer_stays", g.SIPAddr(t, "udp"), "-s", "+15550199", "-key", "caller", "+15550123",
+		"-key", "token", token, "-key", "refer_to", named)
+	for participant, mode := range map[string]string{one: "refer", two: "replaces"} {
+		told := callbacks.WaitEvent(t, participant, "onTransfer")
+		require.Equal(t, []string{"SUCCEEDED", mode, "FAR END"}, []string{told.Text("state"), told.Text("mode"), told.Text("by")})
+	}
+	consulted.Passed()
+	inFirst.Forget()
+	inSecond.Forget()
+	requireTone(t, tail(inFirst.WaitHeard(t, one, 2*listen)), 620, 440)
+	requireTone(t, tail(inSecond.WaitHeard(t, two, 2*listen)), 440, 620)
+	phone.Passed() // it is hung up, since it does not do so itself
+	require.Equal(t, "ANSWERED", g.DialogState(t, two, dialog))
+	g.HangUp(t, two, dialog)
+	callbacks.WaitEvent(t, two, "onLeave")
+	callbacks.WaitState(t, one, "TERMINATED")
+	callbacks.WaitEvent(t, one, "onLeave")
+	require.Len(t, transfers(callbacks, one), 1)
+	require.Len(t, transfers(callbacks, two), 1)
+}
