@@ -179,7 +179,8 @@ func (s *Service) Delete(ctx context.Context, ref Ref) error {
 		return err
 	}
 	if c := s.find(d.ID); c != nil {
-		if _, err := c.ask(ctx, func() (Dialog, error) { return c.update(Terminated) }); err != nil && errs.CodeOf(err) != errs.Conflict {
+		_, err := c.ask(ctx, func() (Dialog, error) { return c.update(Terminated) }) //nolint:contextcheck // saved whatever becomes of the request
+		if err != nil && errs.CodeOf(err) != errs.Conflict {
 			return err
 		}
 	}

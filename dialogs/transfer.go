@@ -115,7 +115,9 @@ func (s *Service) Transfer(ctx context.Context, ref Ref, req TransferRequest) (D
 			return Dialog{}, err
 		}
 	}
-	return c.ask(ctx, func() (Dialog, error) { return c.transfer(req, other) })
+	return c.ask(ctx, func() (Dialog, error) { //nolint:contextcheck // it is saved whatever becomes of the request
+		return c.transfer(req, other)
+	})
 }
 
 // attended is the call whose place the far end of a transferred one takes.
@@ -426,9 +428,9 @@ func (c *call) replacedBy(leg Leg) {
 func (c *call) letGo() {
 	old := c.old
 	c.old = nil
-	switch {
-	case old == nil:
-	case old == c.leg:
+	switch old {
+	case nil:
+	case c.leg:
 		c.step(localHangup, Cause{Details: "the far end was transferred"})
 	default:
 		old.Hangup(0)
