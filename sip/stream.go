@@ -64,7 +64,7 @@ func (s *stream) Read(b []byte) (int, error) {
 		}
 		n, what, err := frame(s.buf)
 		if err != nil {
-			s.give(s.front.broken(s.buf[:n], err.Error(), s.remote))
+			_ = s.give(s.front.broken(s.buf[:n], err.Error(), s.remote))
 			return 0, io.EOF // nothing to go on from
 		}
 		switch what {
