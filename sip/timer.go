@@ -173,7 +173,7 @@ func (t *sessionTimer) answered(res *sip.Response) {
 	s, ok := sessionExpiresOf(res)
 	switch {
 	case ok:
-		t.interval, t.ours = max(s.interval, t.least), s.refresher != refreshUAS
+		t.interval, t.ours = max(s.interval, t.least/9), s.refresher != refreshUAS // less than 90 s is wrong, but agreed
 	case !t.ours:
 		t.interval = 0
 	}
