@@ -104,6 +104,7 @@ accounts:
   - id: "%s"
     username: %s
     password: %s
+    maxNewPerSecond: 0 # the pace is the load's
 trunks:
   - name: bench
     account: "%s"
