@@ -101,8 +101,8 @@ func TestKeysInTheSound(t *testing.T) {
 	}
 	require.LessOrEqual(t, loud, 5*5, "of each key no more than its first 20 ms leak, which Opus smears over 50")
 	narrow := make([]int16, 0, len(heard))
-	for i := 0; i < len(heard); i += harness.Rate / 8000 {
-		narrow = append(narrow, heard[i])
+	for piece := range slices.Chunk(heard, harness.Rate/8000) {
+		narrow = append(narrow, piece[0])
 	}
 	var again media.ToneReader
 	keys, _ := again.Sound(nil, narrow)
