@@ -68,7 +68,7 @@ func NewPorts(cfg PortsConfig) (*Ports, error) {
 }
 
 // Public returns the address that the ports show in SDP.
-func (p *Ports) Public() netip.Addr { return p.cfg.Public }
+func (ps *Ports) Public() netip.Addr { return ps.cfg.Public }
 
 // Open binds an even RTP port and the odd RTCP port after it. The caller closes the Port. When none is free the error
 // is errs.Unavailable.
