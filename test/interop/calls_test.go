@@ -54,7 +54,7 @@ func requireTone(t *testing.T, samples []int16, rate int, hz float64) {
 type way struct{ name, transport, srtp string }
 
 func ways() []way {
-	return []way{{"UDP", "udp", ""}, {"TCP", "tcp", ""}, {"TLS", "tls", ""}}
+	return []way{{"UDP", "udp", ""}, {"TCP", "tcp", ""}, {"TLS and SRTP", "tls", "srtp-mand"}}
 }
 
 // config is a gateway's configuration with one trunk to the softphone, which may call in over it.
@@ -66,6 +66,9 @@ func (w way) config(t *testing.T, ca authority, phone *baresip) gateway.Config {
 	cfg.SIP.TLSKey = cfg.SIP.TLSCert
 	cfg.SIP.TLSCA = ca.file
 	trunk := harness.Trunk("desk", phone.uri(w.transport))
+	if w.srtp != "" {
+		trunk.SRTP = "required"
+	}
 	cfg.Trunks = append(cfg.Trunks, trunk)
 	return cfg
 }

@@ -72,17 +72,6 @@ func colleagues(t *testing.T) (r *room, desk, colleague *baresip, dialog string)
 
 const colleagueHz = 700
 
-// transfers counts the onTransfer callbacks.
-func (r *room) transfers() int {
-	n := 0
-	for _, w := range r.callbacks.Words(r.phone) {
-		if w == "onTransfer" {
-			n++
-		}
-	}
-	return n
-}
-
 // TestBaresipTransfersUs has the softphone send us elsewhere (REFER from the far end): the browser then hears the
 // colleague in the same dialog.
 func TestBaresipTransfersUs(t *testing.T) {
@@ -97,7 +86,7 @@ func TestBaresipTransfersUs(t *testing.T) {
 	r.HangUp(t, r.phone, dialog)
 	colleague.wait(t, "CALL_CLOSED")
 	r.words(t)
-	require.Equal(t, 1, r.transfers())
+	require.Equal(t, 1, count(r.callbacks.Words(r.phone), "onTransfer"))
 	requireWhole(t, colleague)
 }
 
@@ -110,5 +99,5 @@ func TestBaresipIsTransferred(t *testing.T) {
 	r.WaitState(t, r.phone, dialog, "TERMINATED")
 	colleague.wait(t, "CALL_ESTABLISHED")
 	r.words(t)
-	require.Equal(t, 1, r.transfers())
+	require.Equal(t, 1, count(r.callbacks.Words(r.phone), "onTransfer"))
 }

@@ -1,0 +1,58 @@
+package interop
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tandem/gateway"
+	"tandem/test/harness"
+)
+
+const hotline = "+15550199"
+
+// TestBaresipCallsIn dials a number of the gateway; the application puts the caller into a session by REST.
+func TestBaresipCallsIn(t *testing.T) {
+	ca := newAuthority(t)
+	for _, w := range ways() {
+		t.Run(w.name, func(t *testing.T) {
+			callbacks := harness.NewCallbacks(t)
+			phone := startBaresip(t, softphone{transport: w.transport, srtp: w.srtp, hz: phoneHz, ca: ca})
+			cfg := w.config(t, ca, phone)
+			cfg.Numbers = []gateway.NumberConfig{{Number: hotline, Account: harness.Account, CallbackURL: callbacks.URL}}
+			g := harness.Start(t, cfg)
+			session := g.Session(t)
+			browser, token := g.Participant(t, "")
+			g.Join(t, session, browser)
+			device := harness.Connect(t, g, browser, token)
+			device.PublishTone(browserHz, -12, "microphone")
+
+			phone.do(t, "dial", fmt.Sprintf("sip:%s@%s;transport=%s", hotline, g.SIPAddr(t, w.transport), w.transport))
+			incoming := callbacks.Wait(t, "onIncomingCall", func(c harness.Callback) bool { return c.Text("event") == "onIncomingCall" })
+			caller, dialog := incoming.Text("participantId"), incoming.Text("dialogId")
+			require.Equal(t, hotline, incoming.Text("dialogStateData", "to"))
+			require.Equal(t, deskNumber, incoming.Text("dialogStateData", "from"))
+			phone.wait(t, "CALL_RINGING")
+			g.Must(t, http.MethodPatch, "/participants/"+caller+"/dialogs/"+dialog,
+				harness.Object{"state": "ANSWERED", "sessionId": session, "subscriptions": harness.Subscribe(session)})
+			phone.wait(t, "CALL_ESTABLISHED")
+			requireTone(t, device.WaitHeard(t, caller, 2*listen), harness.Rate, phoneHz)
+			phone.do(t, "hangup", "")
+			callbacks.WaitEvent(t, caller, "onLeave")
+			require.Equal(t, 1, count(callbacks.Words(caller), "TERMINATED"))
+			requireWhole(t, phone)
+		})
+	}
+}
+
+func count(words []string, word string) int {
+	n := 0
+	for _, w := range words {
+		if w == word {
+			n++
+		}
+	}
+	return n
+}
