@@ -51,6 +51,8 @@ func readDialog(body object) dialogs.Create {
 		Headers:     data.object("headers").allTexts(),
 		RingTimeout: data.seconds("ringTimeout", maxRingTimeout),
 		MaxDuration: data.seconds("maxDuration", maxMaxDuration),
+
+		DetectMachine: data.boolean("machineDetection", false),
 	}
 }
 

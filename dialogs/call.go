@@ -21,9 +21,11 @@ type call struct {
 
 	asks       chan ask
 	keys       chan media.Key
-	inbox      chan func()   // what others found out for the call; its goroutine does it
-	nudged     chan struct{} // has a value when played or room may have changed
-	played     atomic.Int64  // the number of the sound that was played to its end last
+	answerers  chan media.Answerer // who answered, and the beep
+	detect     bool                // owned by run: the application wants to know who answers
+	inbox      chan func()         // what others found out for the call; its goroutine does it
+	nudged     chan struct{}       // has a value when played or room may have changed
+	played     atomic.Int64        // the number of the sound that was played to its end last
 	loads      sync.WaitGroup
 	loading    context.Context //nolint:containedctx // of what loads; ended by run
 	endLoading context.CancelFunc
@@ -89,20 +91,21 @@ const inboxWaiting = 4
 func (s *Service) newCall(p sessions.Participant, d Dialog) *call {
 	c := &call{
 		service: s, who: p, id: d.ID, d: d,
-		inbox:    make(chan func(), inboxWaiting),
-		nudged:   make(chan struct{}, 1),
-		patience: stoppedTimer(),
-		typing:   stoppedTimer(),
-		asks:     make(chan ask),
-		keys:     make(chan media.Key, keysWaiting),
-		closing:  make(chan struct{}),
-		stops:    make(chan struct{}),
-		done:     make(chan struct{}),
-		ring:     stoppedTimer(),
-		talk:     stoppedTimer(),
-		wait:     stoppedTimer(),
-		part:     stoppedTimer(),
-		retry:    stoppedTimer(),
+		inbox:     make(chan func(), inboxWaiting),
+		nudged:    make(chan struct{}, 1),
+		patience:  stoppedTimer(),
+		typing:    stoppedTimer(),
+		asks:      make(chan ask),
+		keys:      make(chan media.Key, keysWaiting),
+		answerers: make(chan media.Answerer, 2),
+		closing:   make(chan struct{}),
+		stops:     make(chan struct{}),
+		done:      make(chan struct{}),
+		ring:      stoppedTimer(),
+		talk:      stoppedTimer(),
+		wait:      stoppedTimer(),
+		part:      stoppedTimer(),
+		retry:     stoppedTimer(),
 	}
 	c.loading, c.endLoading = newLoading()
 	return c

@@ -68,6 +68,8 @@ func (c *call) run() {
 			a.reply <- answer{d, err}
 		case k := <-c.keys:
 			c.onKey(k)
+		case found := <-c.answerers:
+			c.onAnswerer(found)
 		case <-c.ring.C:
 			c.step(ringTimeout, Cause{Reason: Error, Details: fmt.Sprintf("no answer within %s", c.d.RingTimeout)})
 		case <-c.talk.C:
@@ -230,6 +232,7 @@ func (c *call) onMedia(port *media.Port, agreed media.PortMedia) {
 	}
 	c.setBridge(bridge)
 	c.attachment.Publish(bridge.Source())
+	c.listenForMachine()
 }
 
 // update takes the dialog to the state that the application wants.
@@ -273,6 +276,7 @@ func (c *call) step(in input, cause Cause) bool {
 			if c.d.MaxDuration > 0 {
 				c.talk.Reset(c.d.MaxDuration)
 			}
+			c.listenForMachine()
 		case acceptLeg:
 			c.leg.Answer()
 		case endLeg:

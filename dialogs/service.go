@@ -74,6 +74,8 @@ type Create struct {
 	Headers     map[string]string // X- headers for the INVITE
 	RingTimeout time.Duration     // 0: the configured one
 	MaxDuration time.Duration     // 0: no limit
+	// DetectMachine asks whether a person or a machine answers: it is called back as onMachineDetection.
+	DetectMachine bool
 }
 
 // Ref names a dialog in a path.
@@ -99,6 +101,7 @@ func (s *Service) Create(ctx context.Context, req Create) (Dialog, error) {
 		To: req.To, From: req.From, UserToUser: req.UserToUser, Trunk: req.Trunk, Headers: req.Headers,
 		RingTimeout: req.RingTimeout, MaxDuration: req.MaxDuration, Created: time.Now(),
 	})
+	c.detect = req.DetectMachine
 	if c.d.RingTimeout == 0 {
 		c.d.RingTimeout = s.cfg.RingTimeout
 	}

@@ -22,12 +22,13 @@ const (
 	OnIncomingCall         Name = "onIncomingCall"
 	OnDtmf                 Name = "onDtmf"
 	OnTransfer             Name = "onTransfer"
+	OnMachineDetection     Name = "onMachineDetection"
 	OnSessionExpired       Name = "onSessionExpired"
 )
 
 // Names lists every event.
 func Names() []Name {
-	return []Name{OnConnect, OnLeave, OnDisconnect, OnSipDialogStateChange, OnIncomingCall, OnDtmf, OnTransfer, OnSessionExpired}
+	return []Name{OnConnect, OnLeave, OnDisconnect, OnSipDialogStateChange, OnIncomingCall, OnDtmf, OnTransfer, OnMachineDetection, OnSessionExpired}
 }
 
 // Event is one change in the outside world. It is written in the transaction that records the change.
@@ -46,6 +47,7 @@ type Event struct {
 	Key         *Key        // set for OnDtmf, unless Gather is
 	Gather      *Gather     // set for OnDtmf when the application asked for several keys
 	Transfer    *Transfer   // set for OnTransfer
+	Verdict     string      // set for OnMachineDetection: HUMAN, MACHINE, UNKNOWN or BEEP
 }
 
 // DialogData is what an event says of a dialog.
@@ -105,6 +107,7 @@ type wireEvent struct {
 	TerminatedBy    string      `json:"terminatedBy,omitempty"`
 	To              string      `json:"to,omitempty"`
 	Mode            string      `json:"mode,omitempty"`
+	Verdict         string      `json:"verdict,omitempty"`
 	By              string      `json:"by,omitempty"`
 	SIPCode         int         `json:"sipCode,omitempty"`
 	Details         string      `json:"details,omitempty"`
@@ -141,6 +144,7 @@ func (e Event) Body() ([]byte, error) {
 		SessionID:     e.Session,
 		DialogID:      e.DialogID,
 		Tag:           e.Tag,
+		Verdict:       e.Verdict,
 	}
 	if d := e.Dialog; d != nil {
 		w.DialogID = d.ID

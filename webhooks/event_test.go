@@ -48,6 +48,7 @@ func TestBody(t *testing.T) {
 		{"onDtmf_gathered", with(func(e *Event) {
 			e.Name, e.DialogID, e.Gather = OnDtmf, dialog.ID, &Gather{Digits: "4711", TerminatedBy: "terminator"}
 		})},
+		{"onMachineDetection", with(func(e *Event) { e.Name, e.DialogID, e.Verdict = OnMachineDetection, dialog.ID, "MACHINE" })},
 		{"onDtmf_nothing", with(func(e *Event) { e.Name, e.DialogID, e.Gather = OnDtmf, dialog.ID, &Gather{TerminatedBy: "timeout"} })},
 		{"onIncomingCall", with(func(e *Event) {
 			e.Name = OnIncomingCall
