@@ -26,6 +26,7 @@ type call struct {
 	inbox      chan func()         // what others found out for the call; its goroutine does it
 	nudged     chan struct{}       // has a value when played or room may have changed
 	played     atomic.Int64        // the number of the sound that was played to its end last
+	broken     chan struct{}       // has a value when its media failed
 	loads      sync.WaitGroup
 	loading    context.Context //nolint:containedctx // of what loads; ended by run
 	endLoading context.CancelFunc
@@ -106,6 +107,7 @@ func (s *Service) newCall(p sessions.Participant, d Dialog) *call {
 		wait:      stoppedTimer(),
 		part:      stoppedTimer(),
 		retry:     stoppedTimer(),
+		broken:    make(chan struct{}, 1),
 	}
 	c.loading, c.endLoading = newLoading()
 	return c

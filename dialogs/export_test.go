@@ -13,3 +13,11 @@ func (s *Service) Press(dialog, keys string) {
 		c.pressed(media.Key{Digit: digit, Ended: true, Duration: 100 * time.Millisecond})
 	}
 }
+
+// Break makes the goroutine of a call panic.
+func (s *Service) Break(dialog string) {
+	s.find(dialog).inbox <- func() { panic("injected") }
+}
+
+// BreakMedia reports what a bridge reports when it failed.
+func (s *Service) BreakMedia(dialog string) { s.find(dialog).broke() }

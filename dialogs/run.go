@@ -83,6 +83,8 @@ func (c *call) run() {
 			c.step(fault, Cause{Reason: Error, Details: "the gateway was stopped"})
 		case do := <-c.inbox:
 			do()
+		case <-c.broken:
+			c.collapse()
 		case <-c.nudged:
 			c.onNudge()
 		case <-c.patience.C:
@@ -224,6 +226,7 @@ func (c *call) onMedia(port *media.Port, agreed media.PortMedia) {
 	}
 	bridge, err := c.service.engine.NewBridge(transcode.BridgeConfig{
 		Participant: c.d.Participant, Stream: c.d.ID, Port: port, Media: agreed, OnKey: c.pressed, SendKey: c.sendInfo,
+		OnFailure: c.broke,
 	})
 	if err != nil {
 		c.service.log.Error("a phone has no sound", "dialog", c.d.ID, "error", err)

@@ -263,7 +263,7 @@ func (s *Service) enlist(c *call) bool {
 func (s *Service) start(c *call) {
 	go func() {
 		defer s.forget(c)
-		c.run()
+		c.supervise()
 	}()
 }
 

@@ -20,6 +20,9 @@ type BridgeConfig struct {
 	OnKey func(media.Key)
 	// SendKey sends a key as SIP INFO, for phones of which Media.KeysByInfo is set. It runs on the clock: it must only post.
 	SendKey func(digit byte, duration time.Duration)
+	// OnFailure, if set, is told once when the bridge failed where nobody else could be told: on the goroutine that reads
+	// packets, or on the clock. The bridge does nothing from then on. It must only post.
+	OnFailure func()
 }
 
 // Bridge is the phone leg of a participant: an endpoint of its session (it satisfies sessions.Endpoint) and the source
@@ -32,6 +35,7 @@ type Bridge struct {
 	source *media.Source
 	up     uplink
 	down   downlink
+	fuse   fuse
 
 	mu     sync.Mutex
 	closed bool
@@ -77,6 +81,8 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 		inputs: make(map[*media.Source]*input),
 		silent: make(map[*media.Source]bool),
 	}
+	b.fuse.log, b.fuse.tell = b.log, cfg.OnFailure
+	b.up.fuse = &b.fuse
 	b.up.source, b.up.track, b.up.feed, b.up.onKey = b.source, track, &feed{}, cfg.OnKey
 	b.up.media = cfg.Media
 	if err := b.up.init(e.cfg); err != nil {
@@ -185,6 +191,10 @@ func (b *Bridge) Close(cause error) {
 
 // tick makes what the clock must make.
 func (b *Bridge) tick(now time.Time) {
+	if b.fuse.blown.Load() {
+		return
+	}
+	defer b.fuse.blow()
 	b.up.expire(now)
 	b.down.tick(now)
 }

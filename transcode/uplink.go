@@ -21,6 +21,8 @@ const toneTimeout = 100 * time.Millisecond
 // uplink makes of a phone's packets what the others hear. receive runs on the port's reading goroutine, expire on the
 // clock's. Its lock is held while sinks are written; a downlink of another bridge is the only lock taken under it.
 type uplink struct {
+	fuse *fuse // nil: in tests
+
 	source *media.Source
 	track  *media.Track
 	feed   *feed
@@ -79,6 +81,12 @@ func (u *uplink) init(cfg Config) error {
 
 // ReceiveRTP takes a packet of the phone. It implements media.PortReceiver.
 func (u *uplink) ReceiveRTP(p *rtp.Packet, at time.Time) {
+	if u.fuse != nil {
+		if u.fuse.blown.Load() {
+			return
+		}
+		defer u.fuse.blow()
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
