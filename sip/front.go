@@ -159,10 +159,10 @@ func (f *front) refusal(m *message, from netip.AddrPort) ([]byte, int) {
 			writeField(&b, "To", value)
 		}
 	}
-	if m.fault.status == 405 {
+	const end = "Content-Length: 0\r\n\r\n"
+	if m.fault.status == 405 && (b.Len()+len("Allow: \r\n")+len(allowed)+len(end) <= m.size || !f.guard.stranger(from.Addr())) {
 		writeField(&b, "Allow", allowed)
 	}
-	const end = "Content-Length: 0\r\n\r\n"
 	warning := "399 tandem " + quoted(m.fault.why)
 	if b.Len()+len("Warning: \r\n")+len(warning)+len(end) <= m.size || !f.guard.stranger(from.Addr()) {
 		writeField(&b, "Warning", warning) // not where it makes an answer to a stranger larger than the request

@@ -217,17 +217,7 @@ func (g *guard) befriend(addr netip.Addr, called bool) {
 		return
 	}
 	if f.until.IsZero() && len(g.friends) >= maxFriends {
-		for k, old := range g.friends { // those that are over, else any
-			if !now.Before(old.until) {
-				delete(g.friends, k)
-			}
-		}
-		for k := range g.friends {
-			if len(g.friends) < maxFriends {
-				break
-			}
-			delete(g.friends, k)
-		}
+		delete(g.friends, soonest(g.friends, func(f friend) time.Time { return f.until }))
 	}
 	g.friends[key] = friend{until: now.Add(friendFor), called: f.called || called}
 }
@@ -255,28 +245,27 @@ func (g *guard) failed(from netip.Addr, reason string) {
 	}
 	s.failures = 0
 	delete(g.friends, key)
-	g.makeRoom(now)
+	if len(g.bans) >= maxBans && g.bans[key] == nil {
+		delete(g.bans, soonest(g.bans, func(b *Ban) time.Time { return b.Until }))
+	}
 	g.bans[key] = &Ban{Address: shown(key), Reason: reason, Since: now, Until: now.Add(g.cfg.BanFor)}
 	g.counters.Bans++
 	g.log.Warn("sip: sender banned", "address", shown(key), "for", g.cfg.BanFor, "reason", reason)
 }
 
-// makeRoom leaves room for a ban: those that are over go, else the one that ends first. The lock is held.
-func (g *guard) makeRoom(now time.Time) {
-	if len(g.bans) < maxBans {
-		return
-	}
+// soonest returns, of a few entries of a list that is full, the one that ends first: to look at all would cost too much.
+func soonest[V any](list map[netip.Addr]V, end func(V) time.Time) netip.Addr {
 	var first netip.Addr
-	for key, ban := range g.bans {
-		if !now.Before(ban.Until) {
-			delete(g.bans, key)
-		} else if !first.IsValid() || ban.Until.Before(g.bans[first].Until) {
+	looked := 0
+	for key, value := range list {
+		if !first.IsValid() || end(value).Before(end(list[first])) {
 			first = key
 		}
+		if looked++; looked == 16 {
+			break
+		}
 	}
-	if len(g.bans) >= maxBans {
-		delete(g.bans, first)
-	}
+	return first
 }
 
 // isBanned says whether an address is not listened to.

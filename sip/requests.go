@@ -208,14 +208,23 @@ func (a *Agent) shorten(req *sip.Request, res *sip.Response) {
 		return
 	}
 	limit := len(req.String())
+	if req.Destination() == initial {
+		limit -= len(";tag=") + tagLength // the sender did not write that
+	}
+	if received, ok := req.Via().Params.Get("received"); ok {
+		limit -= len(";received=") + len(received)
+	}
 	for _, name := range []string{"Warning", "Supported", "Accept", "Allow", "WWW-Authenticate"} {
 		if len(res.String()) <= limit {
 			return
 		}
 		if name == "WWW-Authenticate" && len(res.GetHeaders(name)) < 2 {
-			return // the last of them is what the answer is for
+			break // the last of them is what the answer is for
 		}
 		res.RemoveHeader(name)
+	}
+	if len(res.String()) > limit {
+		res.Reason = "" // RFC 3261 §25.1 lets it be empty
 	}
 }
 
