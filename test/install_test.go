@@ -74,16 +74,20 @@ func TestInstall(t *testing.T) {
 			map[string]string{"pkg-config": "", "ls": "exit 2\n", "apt-get": aptGet, "id": root},
 			0,
 			[]string{
-				"missing: sip-tester (SIP scenarios)", "missing: sipvicious (a scanner, to be banned)", "missing: postgresql (the tests run on it beside SQLite)",
+				"missing: sip-tester (SIP scenarios)", "missing: sipvicious (a scanner, to be banned)",
+				"missing: baresip-core (a softphone that the gateway is tried against)",
+				"missing: kamailio (a proxy and registrar that the gateway is tried against)", "missing: kamailio-tls-modules (its TLS)",
+				"missing: postgresql (the tests run on it beside SQLite)",
 				"missing: nodejs (runs the published server SDK)", "missing: npm (fetches the published SDKs)", "missing: chromium",
 			},
-			[]string{"apt-get update -qq", install + "sip-tester sipvicious postgresql nodejs npm chromium"},
+			[]string{"apt-get update -qq", install + "sip-tester sipvicious baresip-core kamailio kamailio-tls-modules postgresql nodejs npm chromium"},
 		},
 		{
 			"all that the tests need", "test",
 			[]string{"gcc", "grep"},
 			map[string]string{
-				"pkg-config": "", "ls": "", "sipp": "", "svwar": "", "node": "", "npm": "", "chromium": "", "apt-get": aptGet, "id": root,
+				"pkg-config": "", "ls": "", "sipp": "", "svwar": "", "baresip": "", "node": "", "npm": "", "chromium": "",
+				"apt-get": aptGet, "id": root,
 			},
 			0, nil, nil,
 		},
