@@ -258,6 +258,7 @@ func (p *Port) Close() error {
 		p.ports.release(p.bound)
 	})
 	p.wg.Wait()
+	p.receiver.Store(nil) // whoever still knows the port keeps no decoders alive by it
 	return err
 }
 

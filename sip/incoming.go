@@ -28,7 +28,8 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 		t = registered
 	}
 	c := a.newCall(a.callLog(req, t))
-	if !tx.OnCancel(func(*sip.Request) { c.cancelled.set(func() {}) }) {
+	cancelled := c.cancelled // the library keeps the transaction for 32 s after its end, and the call would stay with it
+	if !tx.OnCancel(func(*sip.Request) { cancelled.set(func() {}) }) {
 		return
 	}
 	if !a.guard.stranger(source.Addr()) { // others get nothing that is not needed
