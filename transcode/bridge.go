@@ -56,7 +56,7 @@ type BridgeStats struct {
 	KeysLost      uint64 // steps of keys that the phone could not take
 }
 
-// NewBridge joins a port to the engine and starts the port. The error is of libopus.
+// NewBridge joins a port to the engine and starts the port. The error is of the engine's Config.
 func (e *Engine) NewBridge(cfg BridgeConfig) (*Bridge, error) {
 	if cfg.Port == nil {
 		return nil, errors.New("transcode: a bridge needs a port")
@@ -73,6 +73,9 @@ func (e *Engine) NewBridge(cfg BridgeConfig) (*Bridge, error) {
 
 // newBridge makes a bridge that sends to any phone; who made it brings the phone's packets.
 func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
+	if err := e.cfg.check(); err != nil {
+		return nil, err
+	}
 	track := media.NewTrack("audio", media.Audio, media.Opus(), nil)
 	b := &Bridge{
 		engine: e,
@@ -85,9 +88,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	b.up.fuse = &b.fuse
 	b.up.source, b.up.track, b.up.feed, b.up.onKey = b.source, track, &feed{}, cfg.OnKey
 	b.up.media = cfg.Media
-	if err := b.up.init(e.cfg); err != nil {
-		return nil, err
-	}
+	b.up.init(e.cfg)
 	b.down.phone, b.down.media, b.down.sendKey = to, cfg.Media, cfg.SendKey
 	b.down.line.out = &b.down
 	b.down.line.begin(e.now())

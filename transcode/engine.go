@@ -24,6 +24,19 @@ type Config struct {
 	ExpectedLoss   int  // percent of the packets, what FEC is made for; 0: 10
 }
 
+// check tells, before there is an encoder, what libopus would refuse.
+func (c Config) check() error {
+	switch {
+	case c.OpusComplexity < 0 || c.OpusComplexity > 10:
+		return fmt.Errorf("opus complexity is %d: want 1 to 10", c.OpusComplexity)
+	case c.Bitrate < 0 || c.Bitrate > 0 && c.Bitrate < 500:
+		return fmt.Errorf("opus bitrate is %d: want 500 bit/s or more", c.Bitrate)
+	case c.ExpectedLoss < 0 || c.ExpectedLoss > 100:
+		return fmt.Errorf("opus expected loss is %d: want up to 100 percent", c.ExpectedLoss)
+	}
+	return nil
+}
+
 // encoder makes an encoder for a phone's voice.
 func (c Config) encoder() (*opus.Encoder, error) {
 	enc, err := opus.NewEncoder(8000, 1, opus.AppVoIP)

@@ -19,7 +19,12 @@ func (f *fuse) blow() {
 	if p == nil {
 		return
 	}
-	f.log.Error("a phone's media failed", "panic", p, "stack", string(debug.Stack()))
+	f.trip("a phone's media failed", "panic", p, "stack", string(debug.Stack()))
+}
+
+// trip takes the bridge out for a fault that its code has met.
+func (f *fuse) trip(what string, args ...any) {
+	f.log.Error(what, args...)
 	if f.blown.CompareAndSwap(false, true) && f.tell != nil {
 		f.tell()
 	}

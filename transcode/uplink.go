@@ -51,20 +51,17 @@ type uplink struct {
 	part    [frameSamples]int16 // beginning of a frame that is not complete
 	partPos int64
 	n       int
-	opus    *opus.Encoder
-	idle    bool // nobody took the last frame: the encoder's memory is old
+	encoder func() (*opus.Encoder, error)
+	opus    *opus.Encoder // nil: nobody has wanted to hear the phone yet; it is large, and many calls end before
+	idle    bool          // nobody took the last frame: the encoder's memory is old
 	packet  rtp.Packet
 	encoded [1500]byte
 
 	received, late, malformed uint64
 }
 
-func (u *uplink) init(cfg Config) error {
-	enc, err := cfg.encoder()
-	if err != nil {
-		return err
-	}
-	u.opus = enc
+func (u *uplink) init(cfg Config) {
+	u.encoder = cfg.encoder
 	u.steps, u.news = make([]media.Key, 0, 8), make([]media.Key, 0, 8)
 	u.keys.Rate = uint32(max(u.media.EventRate, 0))
 	u.packet.Header = rtp.Header{
@@ -76,7 +73,6 @@ func (u *uplink) init(cfg Config) error {
 	u.pos = int64(rand.Uint32() / opusRatio)
 	u.end = u.pos
 	u.idle = true
-	return nil
 }
 
 // ReceiveRTP takes a packet of the phone. It implements media.PortReceiver.
@@ -225,14 +221,32 @@ func (u *uplink) audio(payload []byte, at time.Time) {
 		return
 	}
 	if u.idle {
-		u.idle, u.n = false, 0
-		u.packet.Marker = true
-		_ = u.opus.Reset() // fails for no reason that a running encoder could have
+		if !u.wake() {
+			return
+		}
 	} else if gap > 0 {
 		u.skip(gap)
 	}
 	u.lost = 0
 	u.frames(pos, pcm)
+}
+
+// wake begins anew for listeners that have heard nothing before. It is false when there is no encoder: then the bridge
+// has failed.
+func (u *uplink) wake() bool {
+	if u.opus == nil {
+		enc, err := u.encoder()
+		if err != nil {
+			u.fuse.trip("no encoder for a phone", "error", err)
+			return false
+		}
+		u.opus = enc
+	} else {
+		_ = u.opus.Reset() // fails for no reason that a running encoder could have
+	}
+	u.idle, u.n = false, 0
+	u.packet.Marker = true
+	return true
 }
 
 // skip lets the stream of Opus show that samples are missing before the next frame: lost packets as missing sequence
@@ -311,6 +325,7 @@ func (u *uplink) close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.closed = true
+	u.opus = nil
 }
 
 func (u *uplink) stats(s *BridgeStats) {
