@@ -15,7 +15,10 @@ func (db *DB) CreateCaller(ctx context.Context, p sessions.Participant, d dialog
 		if err := t.createParticipant(ctx, p, true); err != nil {
 			return err
 		}
-		return t.createDialog(ctx, d, events...)
+		if err := t.createDialog(ctx, d); err != nil {
+			return err
+		}
+		return t.writeEvents(ctx, events...)
 	})
 }
 

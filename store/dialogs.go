@@ -17,7 +17,9 @@ const dialogColumns = `id, account, participant_id, inbound, state, called, call
 // when it has another dialog that is not TERMINATED, hidden or not.
 func (db *DB) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) error {
 	return db.change(ctx, "create dialog "+d.ID, func(t *tx) error {
-		if err := t.lockParticipant(ctx, d.Account, d.Participant); err != nil {
+		own := firstOf(events, d.Account, d.Participant)
+		c, err := t.count(ctx, d.Account, d.Participant, len(own))
+		if err != nil {
 			return err
 		}
 		var other string
@@ -29,12 +31,18 @@ func (db *DB) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webh
 		if busy {
 			return errs.New(errs.Conflict, "participant %s has dialog %s, which is not TERMINATED", d.Participant, other)
 		}
-		return t.createDialog(ctx, d, events...)
+		if err := t.createDialog(ctx, d); err != nil {
+			return err
+		}
+		if err := t.insertEvents(ctx, c, own); err != nil {
+			return err
+		}
+		return t.writeEvents(ctx, events[len(own):]...)
 	})
 }
 
-// createDialog inserts a row and its events.
-func (t *tx) createDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) error {
+// createDialog inserts a row.
+func (t *tx) createDialog(ctx context.Context, d dialogs.Dialog) error {
 	transfer, err := encodeTransfer(d.Transfer)
 	if err != nil {
 		return err
@@ -43,16 +51,14 @@ func (t *tx) createDialog(ctx context.Context, d dialogs.Dialog, events ...webho
 	if err != nil {
 		return err
 	}
-	if _, err := t.exec(ctx, `INSERT INTO dialogs (`+dialogColumns+`, position)
+	_, err = t.exec(ctx, `INSERT INTO dialogs (`+dialogColumns+`, position)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
 		d.ID, d.Account, d.Participant, flag(d.Inbound), string(d.State), d.To, d.From, d.UserToUser,
 		d.RingTimeout.Milliseconds(), d.MaxDuration.Milliseconds(),
 		string(d.Cause.Reason), d.Cause.Details, int64(d.Cause.SIPCode),
 		millis(d.Created), millis(d.Answered), millis(d.Ended),
-		flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, d.Trunk, headers, t.db.nextPosition()); err != nil {
-		return err
-	}
-	return t.writeEvents(ctx, events...)
+		flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, d.Trunk, headers, t.db.nextPosition())
+	return err
 }
 
 // SaveDialog writes a dialog's state, cause, times, hold and transfer with the events that report them. A hidden dialog is saved too:

@@ -30,20 +30,61 @@ func (db *DB) WriteEvent(ctx context.Context, e webhooks.Event) error {
 // commit, so the order of sequences is the order of commits, and a transaction that fails leaves no gap. An event that
 // names no URL and no tag gets its participant's.
 func (t *tx) writeEvents(ctx context.Context, events ...webhooks.Event) error {
-	for _, e := range events {
-		var sequence int64
-		var url, tag string
-		ok, err := t.row(ctx, []any{&sequence, &url, &tag},
-			`UPDATE participants SET last_event = last_event + 1 WHERE id = $1 AND account = $2
+	for len(events) > 0 {
+		same := firstOf(events, events[0].Account, events[0].Participant) // they take their sequences at once
+		var c counted
+		ok, err := t.row(ctx, []any{&c.last, &c.url, &c.tag},
+			`UPDATE participants SET last_event = last_event + $1 WHERE id = $2 AND account = $3
 				RETURNING last_event, callback_url, tag`,
-			e.Participant, e.Account)
+			len(same), events[0].Participant, events[0].Account)
 		if err != nil {
 			return err
 		}
 		if !ok {
-			return noParticipant(e.Participant)
+			return noParticipant(events[0].Participant)
 		}
-		e.URL, e.Tag = cmp.Or(e.URL, url), cmp.Or(e.Tag, tag)
+		if err := t.insertEvents(ctx, c, same); err != nil {
+			return err
+		}
+		events = events[len(same):]
+	}
+	return nil
+}
+
+// firstOf returns those events at the head of a list that are of one participant.
+func firstOf(events []webhooks.Event, account, participant string) []webhooks.Event {
+	for i, e := range events {
+		if e.Participant != participant || e.Account != account {
+			return events[:i]
+		}
+	}
+	return events
+}
+
+// counted is a participant that has sequences for new events.
+type counted struct {
+	last     int64 // the sequence of the last of them
+	url, tag string
+}
+
+// count takes the next n sequences of a participant, which may be none, and keeps it as it is until the commit. It is
+// errs.NotFound when the participant is gone.
+func (t *tx) count(ctx context.Context, account, participant string, n int) (c counted, err error) {
+	there, err := t.row(ctx, []any{&c.last, &c.url, &c.tag},
+		`UPDATE participants SET last_event = last_event + $1 WHERE id = $2 AND account = $3 AND deleted = 0
+			RETURNING last_event, callback_url, tag`, n, participant, account)
+	if err == nil && !there {
+		return c, noParticipant(participant)
+	}
+	return c, err
+}
+
+// insertEvents writes events of one participant under the sequences that it has for them.
+func (t *tx) insertEvents(ctx context.Context, c counted, events []webhooks.Event) error {
+	sequence := c.last - int64(len(events))
+	for _, e := range events {
+		sequence++
+		e.URL, e.Tag = cmp.Or(e.URL, c.url), cmp.Or(e.Tag, c.tag)
 		body, err := e.Body()
 		if err != nil {
 			return err
@@ -61,7 +102,9 @@ func (t *tx) writeEvents(ctx context.Context, events ...webhooks.Event) error {
 			e.ID, e.Account, e.Participant, sequence, string(e.Name), e.URL, string(body), millis(e.Time), status); err != nil {
 			return err
 		}
-		t.wake = append(t.wake, e.Participant)
+		if status == statusWaiting {
+			t.wake = append(t.wake, e.Participant)
+		}
 	}
 	return nil
 }

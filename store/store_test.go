@@ -492,6 +492,7 @@ func TestOutbox(t *testing.T) {
 		_, ok, err := s.db.Next(ctx, "silent")
 		require.NoError(t, err)
 		require.False(t, ok, "an event without a URL never waits")
+		require.Empty(t, s.wake.Take(), "and wakes nobody")
 
 		filledIn := s.event("p1")
 		filledIn.URL, filledIn.Tag = "", ""
