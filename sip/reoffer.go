@@ -5,11 +5,16 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+	"golang.org/x/time/rate"
 
 	"tandem/dialogs"
 )
 
 const (
+	// changeRate and changeBurst bound how often the far end may change the session: a machine that does not like our
+	// answer and asks again at once would ask for ever. No person holds and resumes as often.
+	changeRate  = 2 // a second
+	changeBurst = 30
 	// maxGlares is how often a wish of ours that crosses the far end's is tried again.
 	maxGlares = 10
 	// glareUnit is what the waits after a 491 are multiples of (RFC 3261 §14.1).
@@ -23,6 +28,16 @@ type change struct {
 	invites bool  // that is a re-INVITE
 	glares  int   // how often the wish met a 491
 	wait    alarm // after one
+
+	pace *rate.Limiter // of the far end's changes; nil: there was none
+}
+
+// hurried says whether the far end changes the session faster than anybody has a reason to.
+func (c *change) hurried(now time.Time) bool {
+	if c.pace == nil {
+		c.pace = rate.NewLimiter(changeRate, changeBurst)
+	}
+	return !c.pace.AllowN(now, 1)
 }
 
 // pursue asks for what this end wants as soon as nothing else is under way. It is called whenever something happened.
@@ -158,6 +173,9 @@ func (c *call) changed(r request) {
 
 // unchangeable says why a re-INVITE or UPDATE is refused before its SDP is looked at; 0: it is not.
 func (c *call) unchangeable(r request) (status int, headers []sip.Header) {
+	if c.change.hurried(time.Now()) {
+		return sip.StatusInternalServerError, []sip.Header{sip.NewHeader("Retry-After", "5")} // as RFC 3261 §14.2 slows one down
+	}
 	if r.IsInvite() && (c.unacked != nil || c.change.invites) {
 		return sip.StatusRequestPending, nil
 	}
