@@ -106,7 +106,7 @@ func (c *call) referTo(r dialogs.Refer) (string, error) {
 		target.User = r.To
 	case r.To != "":
 		target = sip.Uri{}
-		if err := sip.ParseUri(r.To, &target); err != nil || target.Host == "" || hasControl(r.To) {
+		if err := sip.ParseUri(r.To, &target); err != nil || target.Host == "" || strings.ContainsFunc(r.To, breaksURI) {
 			return "", errors.New("the target is no sip: URI")
 		}
 	case other == nil:

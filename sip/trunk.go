@@ -51,3 +51,6 @@ func (t *trunk) target(to string) (target sip.Uri, route *sip.Uri, err error) {
 }
 
 func isURI(to string) bool { return strings.HasPrefix(strings.ToLower(to), "sip:") }
+
+// breaksURI says whether a rune would end a URI where it is written (RFC 3261 §25.1), in a request line or in brackets.
+func breaksURI(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`<>"`, r) }
