@@ -65,6 +65,7 @@ func readTrunk(body object, t *trunks.Trunk) {
 		"uri": &t.URI, "username": &t.Username, "inboundUsername": &t.InboundUsername, "srtp": &t.SRTP, "dtmf": &t.DTMF,
 		"identity": &t.Identity, "countryCode": &t.CountryCode, "nationalPrefix": &t.NationalPrefix,
 		"internationalPrefix": &t.InternationalPrefix, "numberFormat": &t.NumberFormat, "holdMusic": &t.HoldMusic,
+		"publicIP": &t.PublicIP, "realm": &t.Realm,
 	} {
 		if body.has(name) {
 			*field = body.text(name)
@@ -136,6 +137,8 @@ type trunkView struct {
 	MaxCallsPerSecond   int            `json:"maxCallsPerSecond"`
 	AnswerTimeout       float64        `json:"answerTimeout"` // seconds
 	HoldMusic           string         `json:"holdMusic"`
+	PublicIP            string         `json:"publicIP"`
+	Realm               string         `json:"realm"`
 	Origin              string         `json:"origin"`
 	State               trunkStateView `json:"state"`
 
@@ -160,7 +163,7 @@ func (s *Server) viewTrunk(t trunks.Trunk) trunkView {
 		Identity: t.Identity, CountryCode: t.CountryCode, NationalPrefix: t.NationalPrefix,
 		InternationalPrefix: t.InternationalPrefix, NumberFormat: t.NumberFormat,
 		Headers: viewAll(t.Headers, same), Prefixes: viewAll(t.Prefixes, same), Priority: t.Priority, Weight: t.Weight,
-		MaxCalls: t.MaxCalls, MaxCallsPerSecond: t.MaxCallsPerSecond, AnswerTimeout: t.AnswerTimeout.Seconds(), HoldMusic: t.HoldMusic, Origin: t.Origin,
+		MaxCalls: t.MaxCalls, MaxCallsPerSecond: t.MaxCallsPerSecond, AnswerTimeout: t.AnswerTimeout.Seconds(), HoldMusic: t.HoldMusic, PublicIP: t.PublicIP, Realm: t.Realm, Origin: t.Origin,
 		State: trunkStateView{
 			Calls: state.Calls, InService: state.OpenTill.IsZero(), Failures: state.Failures, Failure: state.Why,
 			RetryTime: viewTime(state.OpenTill),

@@ -13,13 +13,13 @@ func TestTrunksAreResources(t *testing.T) {
 	w := newWorld(t)
 	const path = home + "/trunks"
 	made := w.do(http.MethodPost, path, `{"name":"pbx","uri":"sip:pbx.example.com;transport=tcp","username":"u","password":"hunter2",
-		"allow":["192.0.2.7","10.0.0.0/8"],"inboundUsername":"in","inboundPassword":"hunter3","codecs":["PCMA"],"identity":"rpid",
+		"allow":["192.0.2.7","10.0.0.0/8"],"inboundUsername":"in","inboundPassword":"hunter3","codecs":["PCMA"],"identity":"rpid","publicIP":"203.0.113.7","realm":"pbx",
 		"countryCode":"49","numberFormat":"national","headers":["X-Case"],"prefixes":["+49"],"priority":2,"weight":3,"maxCalls":4,
 		"maxCallsPerSecond":5,"answerTimeout":2.5}`)
 	require.Equal(t, http.StatusOK, made.status, made.body)
 	for name, want := range map[string]any{
 		"name": "pbx", "uri": "sip:pbx.example.com;transport=tcp", "passwordSet": true, "inboundPasswordSet": true, "origin": "rest",
-		"allow": []any{"192.0.2.7/32", "10.0.0.0/8"}, "codecs": []any{"PCMA"}, "identity": "rpid", "countryCode": "49",
+		"allow": []any{"192.0.2.7/32", "10.0.0.0/8"}, "codecs": []any{"PCMA"}, "identity": "rpid", "publicIP": "203.0.113.7", "realm": "pbx", "countryCode": "49",
 		"numberFormat": "national", "headers": []any{"X-Case"}, "prefixes": []any{"+49"}, "priority": 2.0, "weight": 3.0,
 		"maxCalls": 4.0, "maxCallsPerSecond": 5.0, "answerTimeout": 2.5, "srtp": "off", "dtmf": "rfc4733", "state.inService": true,
 	} {
@@ -72,6 +72,10 @@ func TestTrunkRefusals(t *testing.T) {
 		`{"name":"a","register":"yes"}`:           "register: must be true or false",
 		`{"name":"a","answerTimeout":33}`:         "answerTimeout:",
 		`{"name":"a","password":"a\nb"}`:          "password:",
+		`{"name":"a","realm":"a\nb"}`:             "realm:",
+		`{"name":"a","publicIP":"gateway"}`:       "publicIP:",
+		`{"name":"a","publicIP":"0.0.0.0"}`:       "publicIP:",
+		`{"name":"a","uri":"sip:a b@192.0.2.1"}`:  "uri:",
 	} {
 		got := w.do(http.MethodPost, home+"/trunks", body)
 		require.Equal(t, http.StatusBadRequest, got.status, body)

@@ -156,6 +156,8 @@ type TrunkConfig struct {
 	MaxCallsPerSecond   int      `yaml:"maxCallsPerSecond"`
 	AnswerTimeout       string   `yaml:"answerTimeout"` // a duration
 	HoldMusic           string   `yaml:"holdMusic"`
+	PublicIP            string   `yaml:"publicIP"`
+	Realm               string   `yaml:"realm"`
 }
 
 // NumberConfig is a telephone number whose callers come in without a token.

@@ -38,6 +38,7 @@ func (t *TrunkConfig) trunk() (trunks.Trunk, error) {
 		Identity: t.Identity, CountryCode: t.CountryCode, NationalPrefix: t.NationalPrefix,
 		InternationalPrefix: t.InternationalPrefix, NumberFormat: t.NumberFormat, Headers: t.Headers, Prefixes: t.Prefixes,
 		Priority: t.Priority, Weight: t.Weight, MaxCalls: t.MaxCalls, MaxCallsPerSecond: t.MaxCallsPerSecond, AnswerTimeout: wait, HoldMusic: t.HoldMusic,
+		PublicIP: t.PublicIP, Realm: t.Realm,
 		Origin: trunks.OriginFile,
 	}
 	return read, read.Validate()

@@ -31,6 +31,8 @@ type Agent struct {
 	cfg        Config
 	advertise  advertisement
 	routes     routes
+	facing     facing
+	realms     realms
 	streams    *streams
 	certs      *certificates
 	resolver   *resolver

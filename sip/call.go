@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
@@ -66,6 +67,8 @@ type call struct {
 	up       bool           // a 2xx was sent or came
 	fault    *dialogs.Cause // the call is to be hung up for this
 	trunk    *trunk         // whose challenges are answered; nil: none
+	hosts    []netip.Addr   // where the trunk is, as far as this call knows
+	realm    string         // in which it asked for a password; empty: not yet
 	place    *trunks.Place  // what it counts at; nil: nowhere
 	rest     time.Duration  // how long the trunk that failed wants to be left alone
 	ack      *sip.Request   // the ACK to repeat when the 2xx comes again
@@ -307,7 +310,7 @@ func (c *call) answeredAgain(ctx context.Context, res *sip.Response) {
 	}
 	var answer []byte
 	if c.offerless {
-		unused := newDescription(newSession(), c.port.Local(), termsOf(c.trunk))
+		unused := newDescription(newSession(), c.local(), termsOf(c.trunk))
 		answer, _, _ = unused.answer(res.Body()) // an offer wants one (RFC 3261 §13.2.2.4)
 	}
 	ack, err := c.ackTo(&fork, c.invitation, answer)

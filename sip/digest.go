@@ -3,28 +3,88 @@ package sip
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/icholy/digest"
+
+	"tandem/trunks"
 )
 
 // maxChallenges is how many challenges one request answers: the first, and the stale ones after it.
 const maxChallenges = 3
 
-// credentials answers the challenges of one trunk for one request and its retries.
+// anyRealm as the realm of a trunk says that it asks in the name of several.
+const anyRealm = "*"
+
+// credentials answers the challenges of one trunk for one request and its retries. Whoever the trunk connects us with can
+// challenge a request too: its password is for itself, where that is known by address and realm.
 type credentials struct {
 	username string
 	password Secret
-	realm    string
-	nonces   []string // those that were answered
+	realm    string                // the trunk's; empty: not known yet
+	own      func(netip.Addr) bool // says whether an address is the trunk's; nil: that was seen to
+	nonces   []string              // those that were answered
+}
+
+// credentials are those of the call's trunk.
+func (c *call) credentials() *credentials {
+	if c.trunk == nil {
+		return &credentials{}
+	}
+	creds := &credentials{username: c.trunk.Username, password: c.trunk.Password, realm: c.agent.realms.of(c.trunk)}
+	if creds.realm == "" {
+		creds.realm = c.realm
+	}
+	hosts, allowed := slices.Clone(c.hosts), c.trunk.Allow
+	creds.own = func(addr netip.Addr) bool {
+		return slices.Contains(hosts, addr.Unmap()) ||
+			slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+	}
+	return creds
+}
+
+// realms remembers the realms of registrars: those of their trunks.
+type realms struct {
+	mu    sync.Mutex
+	known map[trunks.Key]registrarRealm
+}
+
+type registrarRealm struct{ uri, realm string }
+
+// learn notes a realm that took the trunk's password.
+func (r *realms) learn(t *trunk, realm string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.known == nil {
+		r.known = make(map[trunks.Key]registrarRealm)
+	}
+	r.known[t.Key()] = registrarRealm{t.URI, realm}
+}
+
+// of is the realm of a trunk: what it is configured with, else its registrar's. It is empty where none is known.
+func (r *realms) of(t *trunk) string {
+	if t.Realm != "" {
+		return t.Realm
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known := r.known[t.Key()]; t.Register && known.uri == t.URI {
+		return known.realm
+	}
+	return ""
 }
 
 // answer returns req's authorization header for the challenge in res. An error says why it is not answered.
 func (c *credentials) answer(req *sip.Request, res *sip.Response) (sip.Header, error) {
 	if c.username == "" {
 		return nil, errors.New("the trunk asks for a password and none is configured")
+	}
+	if to, err := netip.ParseAddrPort(req.Destination()); c.own != nil && (err != nil || !c.own(to.Addr())) {
+		return nil, fmt.Errorf("%s asks for the password, which is no address of the trunk's uri or allow", req.Destination())
 	}
 	ask, reply := "WWW-Authenticate", "Authorization"
 	if res.StatusCode == sip.StatusProxyAuthRequired {
@@ -50,23 +110,25 @@ func (c *credentials) answer(req *sip.Request, res *sip.Response) (sip.Header, e
 		if err != nil {
 			return nil, fmt.Errorf("answer challenge: %w", err)
 		}
-		c.realm, c.nonces = challenge.Realm, append(c.nonces, challenge.Nonce)
+		if c.realm != anyRealm {
+			c.realm = challenge.Realm
+		}
+		c.nonces = append(c.nonces, challenge.Nonce)
 		return sip.NewHeader(reply, made.String()), nil
 	}
 	return nil, errors.New("the trunk's challenge is none that can be answered")
 }
 
 // mayAnswer refuses a nonce that was answered before (the password is wrong), a new one that is not called stale, and
-// the challenge of a realm other than the first: that would be someone behind the trunk who asks for its password.
+// the challenge of a realm other than the trunk's: that would be someone behind the trunk who asks for its password.
 func (c *credentials) mayAnswer(challenge *digest.Challenge) error {
-	if len(c.nonces) == 0 {
-		return nil
-	}
 	switch {
+	case c.realm != "" && c.realm != anyRealm && challenge.Realm != c.realm:
+		return fmt.Errorf("the realm %q asks for the password; the trunk's is %q (its key realm)", printable(challenge.Realm, 60), c.realm)
+	case len(c.nonces) == 0:
+		return nil
 	case slices.Contains(c.nonces, challenge.Nonce):
 		return errors.New("the trunk does not take the username and password")
-	case challenge.Realm != c.realm:
-		return fmt.Errorf("a second realm %q asks for the password", printable(challenge.Realm, 60))
 	case !challenge.Stale:
 		return errors.New("the trunk does not take the username and password")
 	case len(c.nonces) >= maxChallenges:

@@ -121,10 +121,3 @@ func (c *call) handleLate(r request) {
 		c.agent.respond(r.Request, r.tx, 481)
 	}
 }
-
-func (c *call) credentials() *credentials {
-	if c.trunk == nil {
-		return &credentials{}
-	}
-	return &credentials{username: c.trunk.Username, password: c.trunk.Password}
-}

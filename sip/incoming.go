@@ -48,7 +48,10 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 			c.drop()
 		}
 	}()
-	c.trunk = t
+	c.trunk, c.hosts = t, []netip.Addr{source.Addr().Unmap()}
+	if t != nil {
+		a.facing.learn(source.Addr(), t)
+	}
 	c.peer, err = calledBy(req, a.networkOf(req))
 	if err != nil {
 		a.refuse(c, req, tx, errs.Wrap(err, errs.Invalid, "no usable Contact"))
@@ -155,7 +158,7 @@ func (a *Agent) unacceptable(c *call, req *sip.Request) (status int, why string)
 	if len(req.Body()) == 0 {
 		return 0, ""
 	}
-	probe := newDescription(0, netip.AddrPortFrom(a.ports.Public(), 0), termsOf(c.trunk))
+	probe := newDescription(0, c.shown(netip.AddrPortFrom(a.ports.Public(), 0)), termsOf(c.trunk))
 	if _, _, err := probe.answer(req.Body()); err != nil {
 		return offerStatus(err), err.Error()
 	}

@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -75,8 +76,8 @@ func checkDial(d dialogs.Dial) error {
 	switch {
 	case !isE164(d.To) && !isURI(d.To):
 		return errs.New(errs.Invalid, "to: %q is neither E.164 nor a sip: URI", printable(d.To, 60))
-	case hasControl(d.To):
-		return errs.New(errs.Invalid, "to: control characters are not allowed")
+	case strings.ContainsFunc(d.To, breaksURI):
+		return errs.New(errs.Invalid, "to: blanks, quotes, brackets and control characters are not allowed; write them as %%20 and so on")
 	case !isE164(d.From) && d.From != dialogs.FromUnknown && d.From != dialogs.FromRestricted:
 		return errs.New(errs.Invalid, "from: %q is neither E.164 nor UNKNOWN or RESTRICTED", printable(d.From, 60))
 	case hasControl(d.Replaces) || hasControl(d.ReferredBy):
@@ -112,10 +113,16 @@ func (c *call) dial(ctx context.Context, d dialogs.Dial, t *trunk) dialogs.Cause
 // over places the call over one trunk, at each of its addresses. Next asks for the next trunk.
 func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialogs.Cause, next bool) {
 	c.rest = 0
-	hops, err := c.agent.locate(ctx, t.uri, networkUDP)
+	hops, err := c.agent.locateTrunk(ctx, t)
 	if err != nil {
 		c.log.Warn("sip: trunk not found", "trunk", t.Name, "error", err)
 		cause = *failed("trunk " + t.Name + " was not found")
+	}
+	c.hosts, c.realm = nil, ""
+	for _, hop := range hops {
+		if at, err := netip.ParseAddrPort(hop.addr); err == nil {
+			c.hosts = append(c.hosts, at.Addr().Unmap())
+		}
 	}
 	for _, hop := range hops {
 		if c.leaving() {
@@ -139,7 +146,7 @@ func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialog
 // transport error, before the callee rang.
 func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, hop string) (cause dialogs.Cause, next bool) {
 	c.trunk = t
-	c.sdp = newDescription(newSession(), c.port.Local(), termsOf(t))
+	c.sdp = newDescription(newSession(), c.local(), termsOf(t))
 	invite, err := c.invite(d, t, network, hop)
 	if err != nil {
 		return *failed(err.Error()), false
@@ -175,6 +182,7 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 				c.log.Warn("sip: challenge not answered", "trunk", t.Name, "error", err)
 				return cause, false
 			}
+			c.realm = creds.realm
 			invite = c.authorize(invite, authorization, network, hop)
 		default:
 			return cause, false

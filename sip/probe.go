@@ -44,7 +44,7 @@ func jittered(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
 // probeOnce asks every address of a trunk. No error: at least one takes calls. Any answer but 503 and 408 says so
 // (RFC 3261 §11.2): a trunk that has no use for OPTIONS is up all the same.
 func (a *Agent) probeOnce(ctx context.Context, t *trunk) error {
-	hops, err := a.locate(ctx, t.uri, networkUDP)
+	hops, err := a.locateTrunk(ctx, t)
 	if err != nil {
 		return err
 	}

@@ -119,6 +119,12 @@ func (a *Agent) address(network, remote string) (host string, port int) {
 	}
 	to, err := netip.ParseAddrPort(remote)
 	host, port = l.addr.Addr().Unmap().String(), int(l.addr.Port())
+	if public, ok := a.facing.towards(to.Addr()); ok {
+		if known, ok := a.advertise.towards(l.network, public); ok && known.port != 0 {
+			port = known.port
+		}
+		return public.String(), port
+	}
 	if known, ok := a.advertise.towards(l.network, to.Addr().Unmap()); ok {
 		if known.port != 0 {
 			port = known.port

@@ -162,7 +162,7 @@ type refusedFor struct {
 // register makes or refreshes the registration at the first address of the trunk that takes it, and returns for how
 // long it holds.
 func (r *registration) register(ctx context.Context) (time.Duration, error) {
-	hops, err := r.agent.locate(ctx, r.trunk.uri, networkUDP)
+	hops, err := r.agent.locateTrunk(ctx, r.trunk)
 	if err != nil {
 		return 0, err
 	}
@@ -188,7 +188,7 @@ func (r *registration) register(ctx context.Context) (time.Duration, error) {
 // registerAt asks one registrar. Next says that another one may do better.
 func (r *registration) registerAt(ctx context.Context, h hop) (granted time.Duration, next bool, err error) {
 	contact := r.address(h)
-	creds := (&call{trunk: r.trunk}).credentials()
+	creds := &credentials{username: r.trunk.Username, password: r.trunk.Password, realm: r.trunk.Realm}
 	req := r.request(h, contact, r.wanted)
 	for range maxChallenges + 2 {
 		res, err := r.agent.ask(ctx, req)
@@ -199,6 +199,9 @@ func (r *registration) registerAt(ctx context.Context, h hop) (granted time.Dura
 		switch status := res.StatusCode; {
 		case res.IsSuccess():
 			r.at, r.contact = h, contact
+			if creds.realm != "" {
+				r.agent.realms.learn(r.trunk, creds.realm)
+			}
 			r.agent.lines.at(r, h)
 			return grantedBy(res, contact, r.wanted), false, nil
 		case status == sip.StatusUnauthorized || status == sip.StatusProxyAuthRequired:

@@ -352,6 +352,17 @@ func (a *Agent) locate(ctx context.Context, uri sip.Uri, network string) ([]hop,
 	return a.resolver.sound(reachable), nil
 }
 
+// locateTrunk lists where messages to a trunk go, and notes under which address of ours it reaches us.
+func (a *Agent) locateTrunk(ctx context.Context, t *trunk) ([]hop, error) {
+	hops, err := a.locate(ctx, t.uri, networkUDP)
+	for _, h := range hops {
+		if addr, err := netip.ParseAddrPort(h.addr); err == nil {
+			a.facing.learn(addr.Addr(), t)
+		}
+	}
+	return hops, err
+}
+
 // sendsTo says whether a UDP listener is of the family of an address.
 func (a *Agent) sendsTo(to netip.Addr) bool {
 	return slices.ContainsFunc(a.listeners, func(l *listener) bool {

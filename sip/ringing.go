@@ -32,7 +32,7 @@ func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dia
 		c.agent.respond(req, tx, 503, c.agent.warning(errs.MessageOf(err)))
 		return *failed(errs.MessageOf(err))
 	}
-	c.sdp = newDescription(newSession(), c.port.Local(), termsOf(c.trunk))
+	c.sdp = newDescription(newSession(), c.local(), termsOf(c.trunk))
 	r := &ringing{call: c, req: req, tx: tx, late: len(req.Body()) == 0}
 	if r.late {
 		r.body, err = c.sdp.offer()

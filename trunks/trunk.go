@@ -76,6 +76,7 @@ type Trunk struct {
 	TLSKey          string         // file with its private key
 	Username        string         // answers the trunk's 401 and 407
 	Password        Secret         // with Username
+	Realm           string         // in which it asks for the password; "*": any; empty: its registrar's, else the first of a call
 	Register        bool           // keep a registration with the trunk
 	Probe           time.Duration  // how often it is asked whether it takes calls (OPTIONS); 0: never
 	Allow           []netip.Prefix // who may call in over this trunk
@@ -101,6 +102,7 @@ type Trunk struct {
 	MaxCallsPerSecond int           // both ways; 0: no limit
 	AnswerTimeout     time.Duration // the wait for its first answer to an INVITE; 0: that of RFC 3261 (Timer B, 32 s)
 	HoldMusic         string        // a sound, for phones of this trunk that wait; empty: the account's
+	PublicIP          string        // our address as this trunk reaches us, for SDP, Contact and Via; empty: the gateway's
 
 	Origin string // OriginFile or OriginREST
 }

@@ -60,7 +60,7 @@ func (t *Trunk) validateURI() error {
 		return nil
 	}
 	a, ok := readAddress(t.URI)
-	if !ok || len(t.URI) > maxURI || strings.ContainsFunc(t.URI, unprintable) {
+	if !ok || len(t.URI) > maxURI || strings.ContainsFunc(t.URI, unprintable) || strings.ContainsAny(t.URI, " <>\"") {
 		return invalid("uri: %q should be a SIP URI, such as sip:carrier.example.com;transport=udp, or empty", clip(t.URI))
 	}
 	if !slices.Contains(transports(), a.transport) || (a.secure && a.transport == "udp") {
@@ -81,6 +81,7 @@ func (t *Trunk) validateURI() error {
 func (t *Trunk) validateCredentials() error {
 	for _, f := range []struct{ key, value string }{
 		{"username", t.Username},
+		{"realm", t.Realm},
 		{"password", string(t.Password)},
 		{"inboundUsername", t.InboundUsername},
 		{"inboundPassword", string(t.InboundPassword)},
@@ -99,6 +100,12 @@ func (t *Trunk) validateCredentials() error {
 }
 
 func (t *Trunk) validateMedia() error {
+	if t.PublicIP != "" {
+		addr, err := netip.ParseAddr(t.PublicIP)
+		if err != nil || addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast() {
+			return invalid("publicIP: %q should be the IP address at which this trunk reaches the gateway, or empty", clip(t.PublicIP))
+		}
+	}
 	for i, codec := range t.Codecs {
 		if !slices.Contains([]string{"PCMU", "PCMA", "G722", "opus"}, codec) {
 			return invalid("codecs[%d]: %q should be PCMU, PCMA, G722 or opus", i, clip(codec))

@@ -1,0 +1,532 @@
+package sip
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"tandem/dialogs"
+	"tandem/media"
+)
+
+// What users of other gateways met and their makers had to repair; docs/known-traps.md says which test is about which.
+
+// TestTrunkHasAnAddressOfItsOwn: what a trunk reaches us at is in every SDP and Contact that it gets, and in nobody
+// else's.
+func TestTrunkHasAnAddressOfItsOwn(t *testing.T) {
+	t.Parallel()
+	const mine = "203.0.113.7"
+	h := newHandCarrier(t)
+	out := h.trunk()
+	out.PublicIP = mine
+	inside := Trunk{Name: "inside", Account: "1", Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}}
+	in := newCallers(nil)
+	g := startAgentOn(t, Config{Trunks: []Trunk{out, inside}}, in, media.PortsConfig{From: 40000, To: 49999, Public: netip.MustParseAddr("198.51.100.9")})
+	leg := dial(t, g)
+	invite := h.invited()
+	shows := func(text, address string) {
+		require.Contains(t, text, "c=IN IP4 "+address+"\r\n")
+		require.Contains(t, text, "o=tandem ")
+		require.Contains(t, text, " IN IP4 "+address+"\r\ns=-\r\n")
+	}
+	shows(invite, mine)
+	require.Contains(t, headerOf(invite, "Contact"), "@"+mine+":")
+	require.Contains(t, headerOf(invite, "Via"), " "+mine+":")
+	h.respond(invite, "200 OK", talkerSDP)
+	h.await("ACK ")
+	await(t, leg, dialogs.LegAnswered)
+	leg.Hold(true) // a re-INVITE of ours
+	again := h.await("INVITE ")
+	shows(again, mine)
+	require.Contains(t, headerOf(again, "Contact"), "@"+mine+":")
+	h.respond(again, "200 OK", strings.Replace(talkerSDP, "40002", "40006", 1)+"a=recvonly\r\n")
+	h.await("ACK ")
+	require.Equal(t, uint16(40006), await(t, leg, dialogs.LegMedia).Media.Remote.Port(), "an answer may change the address, too")
+	h.send("INVITE", talkerSDP) // and theirs
+	shows(h.await("SIP/2.0 200"), mine)
+	h.send("ACK", "")
+	h.send("UPDATE", talkerSDP)
+	updated := h.await("SIP/2.0 200")
+	shows(updated, mine)
+	require.Contains(t, headerOf(updated, "Contact"), "@"+mine+":")
+	h.send("BYE", "")
+	require.Equal(t, byFarEnd, end(t, leg).Details)
+
+	conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.2:0")), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(g.at("udp"))))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	p := &talker{t: t, conn: conn, to: "<sip:+15550100@x>", at: "sip:+15550100@" + g.at("udp"), id: conn.LocalAddr().String()}
+	p.send("INVITE", talkerSDP)
+	other := in.leg(t)
+	other.Answer()
+	ok := p.await("SIP/2.0 200")
+	shows(ok, "198.51.100.9")
+	require.NotContains(t, headerOf(ok, "Contact"), mine)
+	p.to = headerOf(ok, "To")
+	p.send("ACK", "")
+	await(t, other, dialogs.LegAnswered)
+	p.send("INVITE", talkerSDP)
+	shows(p.await("SIP/2.0 200"), "198.51.100.9")
+	p.send("ACK", "")
+	p.bye(other)
+	g.idle(t)
+}
+
+func TestFacingIsBounded(t *testing.T) {
+	var f facing
+	here := &trunk{Trunk: Trunk{PublicIP: "203.0.113.7"}}
+	for i := range 2 * maxFacing {
+		f.learn(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), here)
+	}
+	require.LessOrEqual(t, len(*f.known.Load()), maxFacing)
+	last := netip.AddrFrom4([4]byte{10, 0, byte((2*maxFacing - 1) >> 8), byte((2*maxFacing - 1) & 0xff)})
+	public, ok := f.towards(last)
+	require.True(t, ok)
+	require.Equal(t, "203.0.113.7", public.String())
+	f.learn(last, &trunk{})
+	_, ok = f.towards(last)
+	require.False(t, ok, "the trunk says nothing any more")
+}
+
+// TestLoopOfReoffersIsBroken: a far end that changes the session again and again is told to wait, and the call goes on.
+func TestLoopOfReoffersIsBroken(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in)
+	for i := range 10 * changeBurst {
+		require.Less(t, i, 10*changeBurst-1, "never told to wait")
+		p.send("UPDATE", talkerSDP)
+		if answer := p.await("SIP/2.0 "); !strings.HasPrefix(answer, "SIP/2.0 200") {
+			require.True(t, strings.HasPrefix(answer, "SIP/2.0 500"), answer)
+			require.NotEmpty(t, headerOf(answer, "Retry-After"))
+			require.GreaterOrEqual(t, i, changeBurst, "whoever changes it as often as a person does is served")
+			break
+		}
+	}
+	p.send("INVITE", talkerSDP)
+	require.True(t, strings.HasPrefix(p.await("SIP/2.0 "), "SIP/2.0 500"))
+	p.refused()
+	p.bye(leg)
+	g.idle(t)
+}
+
+// TestCarrierRefreshesOurCall: the session of a call that we placed is the carrier's to refresh, by re-INVITE, with our
+// tag in To. The call lives as long as it does so, and not longer.
+func TestCarrierRefreshesOurCall(t *testing.T) {
+	t.Parallel()
+	h := newHandCarrier(t)
+	g := startAgent(t, quickly(Config{Trunks: []Trunk{h.trunk()}}), newCallers(nil))
+	leg := dial(t, g)
+	timer := []string{"Session-Expires: 3;refresher=uas", "Supported: timer"}
+	h.respond(h.invited(), "200 OK", talkerSDP, timer...)
+	h.await("ACK ")
+	await(t, leg, dialogs.LegAnswered)
+	timer[0] = "Session-Expires: 3;refresher=uac"
+	for _, sdp := range []string{talkerSDP, "", talkerSDP, talkerSDP} { // 2 s after the last one the call would be hung up
+		select {
+		case e := <-leg.Events():
+			require.Fail(t, "the call did not stay up", "%+v", e)
+		case <-time.After(700 * time.Millisecond):
+		}
+		h.send("INVITE", sdp, timer...)
+		ok := h.await("SIP/2.0 ")
+		for strings.HasPrefix(ok, "SIP/2.0 1") {
+			ok = h.await("SIP/2.0 ")
+		}
+		require.True(t, strings.HasPrefix(ok, "SIP/2.0 200"), ok)
+		require.Equal(t, "3;refresher=uac", headerOf(ok, "Session-Expires"))
+		if sdp == "" { // our 200 had the offer
+			h.send("ACK", talkerSDP)
+			continue
+		}
+		h.send("ACK", "")
+	}
+	bye := h.await("BYE ")
+	h.respond(bye, "200 OK", "")
+	require.Contains(t, end(t, leg).Details, "did not refresh the session in time")
+	g.idle(t)
+}
+
+// TestSessionTimerOfFortyMinutes lets the carrier refresh every 15 minutes, in minutes of a clock of the test's own.
+func TestSessionTimerOfFortyMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &call{inbox: newInbox(), timer: sessionTimer{wanted: defaultSessionExpires, least: minSessionExpires}}
+		refresh := parse(t, "<sip:+15550101@x>;tag=1", "Supported: timer", "Session-Expires: 1800;refresher=uac")
+		began := time.Now()
+		c.timer.answer(refresh)
+		c.timed()
+		next := time.NewTicker(15 * time.Minute)
+		defer next.Stop()
+		for range 3 { // at 15, 30 and 45 minutes
+			select {
+			case <-c.inbox.ready:
+				c.inbox.run()
+				require.Nil(t, c.fault, "after %s", time.Since(began))
+			case <-next.C:
+				c.timer.answer(refresh)
+				c.timed()
+			}
+		}
+		require.Equal(t, 45*time.Minute, time.Since(began))
+		<-c.inbox.ready
+		c.inbox.run()
+		require.NotNil(t, c.fault)
+		require.Equal(t, 75*time.Minute-expiryMargin, time.Since(began))
+		c.untimed()
+	})
+}
+
+// TestAckAtOnce: an ACK that comes on the heels of the 200 ends its repetition.
+func TestAckAtOnce(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	const calls = 20
+	type up struct {
+		p   *talker
+		leg dialogs.Leg
+	}
+	var all []up
+	for range calls {
+		p, leg := talk(t, g, in)
+		all = append(all, up{p, leg})
+	}
+	deadline := time.Now().Add(4 * sip.T1) // for all of them
+	for _, u := range all {
+		require.NoError(t, u.p.conn.SetReadDeadline(deadline))
+		buf := make([]byte, 65536)
+		n, err := u.p.conn.Read(buf)
+		require.Error(t, err, "sent again: %s", buf[:n])
+		u.p.bye(u.leg)
+	}
+	g.idle(t)
+}
+
+// TestChallengeEndsNoEarlyMedia: what comes in the 183 to the INVITE with credentials is heard.
+func TestChallengeEndsNoEarlyMedia(t *testing.T) {
+	t.Parallel()
+	h := newHandCarrier(t)
+	trunk := h.trunk()
+	trunk.Username, trunk.Password = "user", "secret"
+	g := startAgent(t, Config{Trunks: []Trunk{trunk}}, newCallers(nil))
+	leg := dial(t, g)
+	first := h.invited()
+	h.respond(first, "407 Proxy Authentication Required", "", `Proxy-Authenticate: Digest realm="carrier", nonce="a", qop="auth", algorithm=MD5`)
+	h.await("ACK ")
+	second := h.invited()
+	require.Contains(t, second, `Proxy-Authorization: Digest`)
+	port := portInSDP(t, first)
+	require.Equal(t, port, portInSDP(t, second))
+	h.respond(second, "183 Session Progress", talkerSDP)
+	early := await(t, leg, dialogs.LegMedia)
+	require.True(t, early.Media.Receive)
+	require.Equal(t, port, fmt.Sprint(early.Port.Local().Port()), "it listens where the INVITE says")
+	h.respond(second, "200 OK", talkerSDP)
+	h.await("ACK ")
+	await(t, leg, dialogs.LegAnswered)
+	h.send("BYE", "")
+	require.Equal(t, byFarEnd, end(t, leg).Details)
+	g.idle(t)
+}
+
+// portInSDP returns the port of the audio stream in a message.
+func portInSDP(t *testing.T, text string) string {
+	t.Helper()
+	_, after, ok := strings.Cut(text, "\r\nm=audio ")
+	require.True(t, ok, text)
+	port, _, _ := strings.Cut(after, " ")
+	return port
+}
+
+// TestPasswordIsForTheTrunk: neither the callee at its own address nor somebody behind the trunk gets the trunk's
+// password to chew on.
+func TestPasswordIsForTheTrunk(t *testing.T) {
+	t.Parallel()
+	challenge := func(realm, nonce string) string {
+		return fmt.Sprintf(`WWW-Authenticate: Digest realm="%s", nonce="%s", qop="auth", algorithm=MD5`, realm, nonce)
+	}
+	for _, c := range []struct {
+		name     string
+		realm    string // of the trunk
+		inINVITE string // the realm that challenges the INVITE
+		inBye    string
+		elsewhere,
+		answers bool
+	}{
+		{"the trunk", "", "carrier", "carrier", false, true},
+		{"the trunk, in the BYE alone", "", "", "carrier", false, true},
+		{"the trunk, configured", "carrier", "", "carrier", false, true},
+		{"the trunk, in several realms", "*", "carrier", "registrar", false, true},
+		{"another realm than that of the INVITE", "", "carrier", "evil", false, false},
+		{"another realm than the configured one", "carrier", "", "evil", false, false},
+		{"the callee itself", "", "", "carrier", true, false},
+		{"the callee itself, in the trunk's realm", "carrier", "carrier", "carrier", true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHandCarrier(t)
+			trunk := h.trunk()
+			trunk.Username, trunk.Password, trunk.Realm = "user", "secret", c.realm
+			g := startAgent(t, Config{Trunks: []Trunk{trunk}}, newCallers(nil))
+			leg := dial(t, g)
+			invite := h.invited()
+			if c.inINVITE != "" {
+				h.respond(invite, "401 Unauthorized", "", challenge(c.inINVITE, "a"))
+				h.await("ACK ")
+				invite = h.invited()
+				require.Contains(t, invite, `Authorization: Digest`)
+			}
+			who := h
+			if c.elsewhere {
+				conn, err := net.ListenPacket("udp", "127.0.0.2:0")
+				require.NoError(t, err)
+				defer func() { _ = conn.Close() }()
+				who = &handCarrier{t: t, conn: conn, seen: make(map[string]bool), at: "sip:phone@" + conn.LocalAddr().String()}
+				h.at = who.at
+			}
+			h.respond(invite, "200 OK", talkerSDP)
+			who.await("ACK ")
+			await(t, leg, dialogs.LegAnswered)
+			leg.Hangup(0)
+			bye := who.await("BYE ")
+			who.respond(bye, "401 Unauthorized", "", challenge(c.inBye, "b"))
+			if c.answers {
+				again := who.await("BYE ")
+				require.Contains(t, again, `Authorization: Digest username="user"`)
+				who.respond(again, "200 OK", "")
+			}
+			require.Equal(t, byThisEnd, end(t, leg).Details)
+			g.idle(t)
+			if !c.answers { // nothing came behind the refusal
+				require.NoError(t, who.conn.SetReadDeadline(time.Now()))
+				_, _, err := who.conn.ReadFrom(make([]byte, 10))
+				require.ErrorContains(t, err, "timeout")
+			}
+		})
+	}
+}
+
+func TestRealmOfARegistrar(t *testing.T) {
+	var r realms
+	key := Trunk{Name: "a", Account: "1", URI: "sip:a", Register: true}
+	here := &trunk{Trunk: key}
+	require.Empty(t, r.of(here))
+	r.learn(here, "first")
+	require.Equal(t, "first", r.of(here))
+	configured, moved, left := key, key, key
+	configured.Realm, moved.URI, left.Register = "said", "sip:b", false
+	require.Equal(t, "said", r.of(&trunk{Trunk: configured}))
+	require.Empty(t, r.of(&trunk{Trunk: moved}), "another registrar")
+	require.Empty(t, r.of(&trunk{Trunk: left}), "it registers no more")
+}
+
+// TestClosedConnectionsAreForgotten: whatever was sent over a connection, nothing of it is left when it is closed.
+func TestClosedConnectionsAreForgotten(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	for i := range 30 {
+		conn, err := net.Dial("tcp", g.at("tcp"))
+		require.NoError(t, err)
+		_, err = conn.Write([]byte(options(fmt.Sprint("ref", i), "TCP")))
+		require.NoError(t, err)
+		require.Contains(t, readPiece(t, conn), "SIP/2.0 200")
+		require.NoError(t, conn.Close())
+	}
+	require.Eventually(t, func() bool {
+		g.streams.mu.Lock()
+		defer g.streams.mu.Unlock()
+		return len(g.streams.all) == 0 && len(g.streams.peers) == 0 && g.streams.accepted == 0 && len(g.streams.sources) == 0
+	}, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return g.tp.Pool("tcp").Size() == 0 }, patience, time.Millisecond, "the library keeps them")
+}
+
+// TestAllowIsWhatWeDo: of the methods that Allow names none is refused within a call, and every other one is.
+func TestAllowIsWhatWeDo(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in)
+	for _, method := range []string{"OPTIONS", "PRACK", "UPDATE", "INFO", "REFER", "NOTIFY"} {
+		require.Contains(t, allowed, method)
+		p.send(method, "")
+		answer := p.await("SIP/2.0 ")
+		require.False(t, strings.HasPrefix(answer, "SIP/2.0 405") || strings.HasPrefix(answer, "SIP/2.0 501"), "%s: %s", method, answer)
+	}
+	for _, method := range []string{"SUBSCRIBE", "MESSAGE", "PUBLISH", "REGISTER", "DANCE"} {
+		require.NotContains(t, allowed, method)
+		p.send(method, "")
+		answer := p.await("SIP/2.0 ")
+		require.True(t, strings.HasPrefix(answer, "SIP/2.0 405"), "%s: %s", method, answer)
+		require.Equal(t, allowed, headerOf(answer, "Allow"))
+	}
+	p.bye(leg)
+	g.idle(t)
+}
+
+// TestWebSocketMessageIsBounded: one that is too large ends its connection and nothing else.
+func TestWebSocketMessageIsBounded(t *testing.T) {
+	t.Parallel()
+	g := startAgent(t, Config{Listen: []string{"udp://127.0.0.1:0", "ws://127.0.0.1:0"}}, newCallers(nil))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	client := (&messagesClient{}).http()
+	defer client.CloseIdleConnections()
+	open := func() *websocket.Conn {
+		ws, _, err := websocket.Dial(ctx, "ws://"+g.at("ws"), &websocket.DialOptions{HTTPClient: client, Subprotocols: []string{"sip"}}) //nolint:bodyclose // the library takes it
+		require.NoError(t, err)
+		return ws
+	}
+	large, other := open(), open()
+	_ = large.Write(ctx, websocket.MessageText, []byte("OPTIONS sip:a@b SIP/2.0\r\nX: "+strings.Repeat("a", maxMessage)))
+	_, _, err := large.Read(ctx)
+	require.Error(t, err)
+	require.NoError(t, ctx.Err(), "it was closed")
+	require.NoError(t, other.Write(ctx, websocket.MessageText, []byte(options("small", "WS"))))
+	_, answer, err := other.Read(ctx)
+	require.NoError(t, err)
+	require.Contains(t, string(answer), "SIP/2.0 200")
+	require.NoError(t, other.CloseNow())
+	_ = large.CloseNow()
+}
+
+// hostile are ways to end a line or a value.
+func hostile() []string {
+	return []string{
+		"\r\nX-Evil: 1", "\nX-Evil: 1", "\rX-Evil: 1", "\x00", "\r\n\r\nINVITE sip:evil@x SIP/2.0", "\u0085X-Evil: 1", "\x7f",
+		">\r\nX-Evil: 1", "%0d%0aX-Evil: 1", ";x=\r\n X-Evil: 1",
+	}
+}
+
+// TestNothingBreaksOutOfItsHeader: of what an application gives, nothing becomes a line of its own.
+func TestNothingBreaksOutOfItsHeader(t *testing.T) {
+	t.Parallel()
+	g := startAgent(t, Config{}, newCallers(nil))
+	for _, evil := range hostile() {
+		plain := dialogs.Dial{Dialog: "d", Account: "1", To: "+15550100", From: "+15550199"}
+		for name, change := range map[string]func(*dialogs.Dial){
+			"to":          func(d *dialogs.Dial) { d.To = "+15550100" + evil },
+			"to, URI":     func(d *dialogs.Dial) { d.To = "sip:bob@a.example" + evil },
+			"to, user":    func(d *dialogs.Dial) { d.To = "sip:bob" + evil + "@a.example" },
+			"to, param":   func(d *dialogs.Dial) { d.To = "sip:bob@a.example;x=" + evil },
+			"from":        func(d *dialogs.Dial) { d.From = "+15550199" + evil },
+			"userToUser":  func(d *dialogs.Dial) { d.UserToUser = "00" + evil },
+			"header":      func(d *dialogs.Dial) { d.Headers = map[string]string{"X-Good": "a" + evil} },
+			"header name": func(d *dialogs.Dial) { d.Headers = map[string]string{"X-Good" + evil: "a"} },
+			"replaces":    func(d *dialogs.Dial) { d.Replaces = "a;to-tag=b;from-tag=c" + evil },
+			"referredBy":  func(d *dialogs.Dial) { d.ReferredBy = "<sip:a@b>" + evil },
+		} {
+			d := plain
+			change(&d)
+			requireOneInvite(t, g, d, fmt.Sprintf("%s: %q", name, evil))
+		}
+	}
+}
+
+// requireOneInvite checks that an INVITE for d, if there is one at all, has exactly the lines that it should have.
+func requireOneInvite(t testing.TB, g *gateway, d dialogs.Dial, about string) {
+	t.Helper()
+	if checkDial(d) != nil {
+		return
+	}
+	made, err := readTrunk(&Trunk{Name: "carrier", Account: "1", URI: "sip:192.0.2.1", Identity: IdentityPAI})
+	require.NoError(t, err)
+	port, err := g.ports.Open()
+	require.NoError(t, err)
+	defer func() { require.NoError(t, port.Close()) }()
+	c := g.newCall(g.log)
+	c.port, c.trunk = port, made
+	c.sdp = newDescription(1, c.local(), termsOf(made))
+	defer g.forget(c)
+	req, err := c.invite(d, made, networkUDP, "192.0.2.1:5060")
+	if err != nil {
+		return
+	}
+	head, _, _ := strings.Cut(req.String(), "\r\n\r\n")
+	require.Equal(t, 1+len(req.Headers()), len(strings.Split(head, "\r\n")), "%s:\n%s", about, head)
+	require.Falsef(t, strings.ContainsFunc(strings.ReplaceAll(head, "\r\n", ""), func(r rune) bool { return r < ' ' || r == 0x7f }), "%s:\n%s", about, head)
+	parsed, err := sip.ParseMessage([]byte(req.String()))
+	require.NoError(t, err, "%s:\n%s", about, head)
+	again, ok := parsed.(*sip.Request)
+	require.True(t, ok)
+	require.Nil(t, again.GetHeader("X-Evil"), "%s:\n%s", about, head)
+	if d.UserToUser != "" {
+		require.Equal(t, strings.TrimSpace(d.UserToUser), again.GetHeader(headerUUI).Value(), about)
+	}
+}
+
+// FuzzInvite: whatever an application gives is refused, or is one value of one header.
+func FuzzInvite(f *testing.F) {
+	f.Add("+15550100", "+15550199", "00;encoding=hex", "X-Customer", "42")
+	f.Add("sip:bob@a.example;x=y?Subject=z", "RESTRICTED", "", "X-A", "a, b")
+	f.Add("sip:%0d%0a@a", "UNKNOWN", "a\r\nb", "X-", "\x00")
+	f.Fuzz(func(t *testing.T, to, from, uui, name, value string) {
+		d := dialogs.Dial{To: to, From: from, UserToUser: uui, Headers: map[string]string{name: value}}
+		if checkDial(d) != nil {
+			return
+		}
+		made := &trunk{Trunk: Trunk{Name: "carrier", URI: "sip:192.0.2.1", Identity: IdentityPAI}, uri: sip.Uri{Scheme: "sip", Host: "192.0.2.1"}}
+		target, route, err := made.target(to)
+		if err != nil {
+			return
+		}
+		req := sip.NewRequest(sip.INVITE, target)
+		if route != nil {
+			req.AppendHeader(&sip.RouteHeader{Address: *route})
+		}
+		writeCaller(req, made, from, "x", "t")
+		req.AppendHeader(&sip.ToHeader{Address: target, Params: sip.NewParams()})
+		if uui != "" {
+			req.AppendHeader(sip.NewHeader(headerUUI, uui))
+		}
+		appendExtra(req, d.Headers)
+		head, _, _ := strings.Cut(req.String(), "\r\n\r\n")
+		if lines := strings.Split(head, "\r\n"); len(lines) != 1+len(req.Headers()) {
+			t.Fatalf("%d lines for %d headers:\n%q", len(lines), len(req.Headers()), head)
+		}
+		if strings.ContainsAny(strings.ReplaceAll(head, "\r\n", ""), "\r\n\x00") {
+			t.Fatalf("a line breaks:\n%q", head)
+		}
+	})
+}
+
+// TestReferTargetBreaksOutOfNothing is the same for what an application transfers to.
+func TestReferTargetBreaksOutOfNothing(t *testing.T) {
+	c := &call{trunk: &trunk{uri: sip.Uri{Scheme: "sip", Host: "192.0.2.1"}}}
+	for _, evil := range hostile() {
+		for _, r := range []dialogs.Refer{{To: "sip:bob@a.example" + evil}, {To: "sip:bob" + evil + "@a"}, {To: "+15550100" + evil}, {To: "+15550100", Replaces: "a;to-tag=b;from-tag=c" + evil}} {
+			value, err := c.referTo(r)
+			if err == nil {
+				require.False(t, hasControl(value), "%q", value)
+				require.Equal(t, 1, strings.Count(value, ">"), "%q", value)
+			}
+		}
+	}
+}
+
+// TestPasswordIsInNoRefusal: why a challenge is not answered is logged; the password is not, nor a hash of it.
+func TestPasswordIsInNoRefusal(t *testing.T) {
+	creds := &credentials{username: "u", password: "hunter2", realm: "carrier", own: func(netip.Addr) bool { return false }}
+	req := parse(t, "<sip:a@x>;tag=1")
+	req.SetDestination("192.0.2.66:5060")
+	res := sip.NewResponseFromRequest(req, 401, "Unauthorized", nil)
+	res.AppendHeader(sip.NewHeader("WWW-Authenticate", `Digest realm="evil", nonce="x"`))
+	_, err := creds.answer(req, res)
+	require.ErrorContains(t, err, "192.0.2.66:5060 asks for the password")
+	creds.own = nil
+	_, err = creds.answer(req, res)
+	require.ErrorContains(t, err, `the realm "evil"`)
+	require.NotContains(t, err.Error(), "hunter2")
+	require.NotContains(t, err.Error(), fmt.Sprintf("%x", sha256.Sum256([]byte("hunter2"))))
+}
