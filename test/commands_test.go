@@ -185,7 +185,8 @@ func TestPortThatIsTaken(t *testing.T) {
 			args := []string{"serve", "--demo", "--log-level", "error", flag, value}
 			for other, free := range map[string]string{
 				"--http-listen": "127.0.0.1:0", "--sip-listen": "udp://127.0.0.1:0", "--media-webrtc-udp": "0",
-				"--media-webrtc-tcp": "0", "--demo-lab": "127.0.0.1:0",
+				"--media-webrtc-tcp": "0",
+				"--demo-lab":         fmt.Sprintf("127.0.0.1:%d", harness.Port(t)),
 			} {
 				if other != flag {
 					args = append(args, other, free)
