@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/stretchr/testify/require"
 )
 
@@ -98,6 +100,7 @@ func TestBans(t *testing.T) {
 	o := &fakeOperator{}
 	s := New(Config{Operator: o}, nil, nil, slog.New(slog.DiscardHandler))
 	w := adminRequest(s, "GET", "/admin/bans", "", nil)
+	describes(t, "GET", "/admin/bans", w)
 	require.JSONEq(t, `[{"address":"192.0.2.1","reason":"refused calls","since":"0001-01-01T00:00:00Z","until":"0001-01-01T00:00:00Z","dropped":3}]`, w.Body.String())
 	require.Equal(t, 204, adminRequest(s, "DELETE", "/admin/bans/192.0.2.1", "", nil).Code)
 	require.Equal(t, "192.0.2.1", o.pardoned.String())
@@ -108,15 +111,35 @@ func TestBans(t *testing.T) {
 func TestDrain(t *testing.T) {
 	o := &fakeOperator{}
 	s := New(Config{Operator: o}, nil, nil, slog.New(slog.DiscardHandler))
-	require.JSONEq(t, `{"draining":false,"calls":2}`, adminRequest(s, "GET", "/admin/drain", "", nil).Body.String())
+	w := adminRequest(s, "GET", "/admin/drain", "", nil)
+	describes(t, "GET", "/admin/drain", w)
+	require.JSONEq(t, `{"draining":false,"calls":2}`, w.Body.String())
 	for _, wrong := range []string{`{"deadline":"soon"}`, `{"deadline":"-1s"}`, `{"deadline":5}`, `[]`} {
 		require.Equal(t, 400, adminRequest(s, "POST", "/admin/drain", wrong, nil).Code, wrong)
 		require.True(t, o.until.IsZero())
 	}
 	require.Equal(t, 202, adminRequest(s, "POST", "/admin/drain", "", nil).Code)
 	require.Nil(t, o.drained, "the configured deadline")
-	w := adminRequest(s, "POST", "/admin/drain", `{"deadline":"10m"}`, nil)
+	w = adminRequest(s, "POST", "/admin/drain", `{"deadline":"10m"}`, nil)
 	require.Equal(t, 202, w.Code)
+	describes(t, "POST", "/admin/drain", w)
 	require.Equal(t, 10*time.Minute, *o.drained)
 	require.Contains(t, w.Body.String(), `"draining":true`)
+}
+
+// describes holds an answer of /admin against the description, which keeps these paths outside /v1.
+func describes(t *testing.T, method, path string, w *httptest.ResponseRecorder) {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(openapi))
+	require.NoError(t, err)
+	item := doc.Paths.Find(path)
+	require.NotNil(t, item, "%s is not described", path)
+	require.Equal(t, "/", item.Servers[0].URL)
+	operation := item.GetOperation(method)
+	require.NotNil(t, operation, "%s %s is not described", method, path)
+	response := operation.Responses.Status(w.Code)
+	require.NotNil(t, response, "%d is not described", w.Code)
+	var body any
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body))
+	require.NoError(t, response.Value.Content.Get("application/json").Schema.Value.VisitJSON(body))
 }
