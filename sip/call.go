@@ -281,7 +281,7 @@ func (c *call) serve(r request) {
 			c.updated(r)
 		}
 	default:
-		c.agent.respond(r.Request, r.tx, 405)
+		c.agent.respond(r.Request, r.tx, refusedMethod(r.Method))
 	}
 }
 

@@ -187,7 +187,7 @@ func (t *trying) handleEarly(r request) {
 	case sip.PRACK:
 		t.agent.respond(r.Request, r.tx, 481)
 	default:
-		t.agent.respond(r.Request, r.tx, 405)
+		t.agent.respond(r.Request, r.tx, refusedMethod(r.Method))
 	}
 }
 

@@ -71,7 +71,7 @@ func (f *front) reject(m *message, why *fault, from netip.AddrPort) verdict {
 	if m.request && f.scanned(m, from) {
 		return verdict{}
 	}
-	if why.status != sip.StatusMethodNotAllowed { // nothing is wrong with a method that nobody has
+	if why.why != unknownMethod { // nothing is wrong with a method that nobody has
 		f.guard.count(func(s *GuardStats) { s.Malformed++ })
 	}
 	f.log.Debug("sip: message refused", "source", from.String(), "status", why.status, "why", why.why)
@@ -160,7 +160,7 @@ func (f *front) refusal(m *message, from netip.AddrPort) ([]byte, int) {
 		}
 	}
 	const end = "Content-Length: 0\r\n\r\n"
-	if m.fault.status == 405 && (b.Len()+len("Allow: \r\n")+len(allowed)+len(end) <= m.size || !f.guard.stranger(from.Addr())) {
+	if m.fault.why == unknownMethod && (b.Len()+len("Allow: \r\n")+len(allowed)+len(end) <= m.size || !f.guard.stranger(from.Addr())) {
 		writeField(&b, "Allow", allowed)
 	}
 	warning := "399 tandem " + quoted(m.fault.why)

@@ -273,6 +273,9 @@ func (m *message) check(from netip.AddrPort) {
 	m.stamp(from)
 }
 
+// unknownMethod is the one fault with which a message is right by the grammar.
+const unknownMethod = "an unknown method"
+
 // checkMethod compares the method with that of CSeq and refuses one that the library would take for another.
 func (m *message) checkMethod() {
 	number, method := splitCSeq(m.first("CSeq"))
@@ -286,7 +289,7 @@ func (m *message) checkMethod() {
 		m.fail(501, "the method is unknown, and the CSeq names another") // RFC 4475 §3.1.2.18
 	}
 	if m.method != strings.ToUpper(m.method) { // the library takes "invite" for INVITE (RFC 3261 §7.1)
-		m.fail(405, "an unknown method")
+		m.fail(501, unknownMethod)
 	}
 }
 

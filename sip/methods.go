@@ -15,6 +15,15 @@ const (
 	supported = "100rel, 199, replaces, timer"
 )
 
+// refusedMethod is the status for a method that we do not take: 501 where we do not know it, 405 where we do
+// (RFC 3261 §21.5.2, RFC 4475 §3.1.1.2).
+func refusedMethod(method sip.RequestMethod) int {
+	if isKnownMethod(method.String()) {
+		return sip.StatusMethodNotAllowed
+	}
+	return sip.StatusNotImplemented
+}
+
 // unsupported lists what a request requires and we do not know; empty: nothing.
 func unsupported(req *sip.Request) string {
 	known := strings.Split(supported, ", ")

@@ -77,7 +77,7 @@ func TestRequestsOutsideCalls(t *testing.T) {
 	}{
 		{"ping", "OPTIONS", nil, "200", "Allow: " + allowed},
 		{"registration", "REGISTER", nil, "405", "Allow: " + allowed},
-		{"unknown method", "DANCE", nil, "405", "Allow: " + allowed},
+		{"unknown method", "DANCE", nil, "501", "Allow: " + allowed},
 		{"hang-up of nothing", "BYE", nil, "481", ""},
 		{"hang-up of a stranger", "BYE", []string{"To: <sip:+15550100@x>", "To: <sip:+15550100@x>;tag=x"}, "481", ""},
 		{"cancel of nothing", "CANCEL", nil, "481", ""},

@@ -93,7 +93,7 @@ func (a *Agent) dispatch(ctx context.Context, req *sip.Request, tx *sip.ServerTx
 		if req.Method == sip.REGISTER {
 			a.failedBy(req, "refused registrations")
 		}
-		a.respond(req, tx, 405)
+		a.respond(req, tx, refusedMethod(req.Method))
 	}
 }
 
@@ -178,7 +178,7 @@ func (a *Agent) respond(req *sip.Request, tx *sip.ServerTx, status int, headers 
 	for _, h := range headers {
 		res.AppendHeader(h)
 	}
-	if status == sip.StatusMethodNotAllowed || req.Method == sip.OPTIONS {
+	if status == sip.StatusMethodNotAllowed || status == sip.StatusNotImplemented || req.Method == sip.OPTIONS {
 		res.AppendHeader(sip.NewHeader("Allow", allowed))
 	}
 	if status == sip.StatusBadExtension || req.Method == sip.OPTIONS {
