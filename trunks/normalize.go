@@ -56,7 +56,12 @@ func (t *Trunk) international() string {
 // Normalize returns a number that the trunk sent as E.164. One that can't be told, such as an extension, comes back
 // without its separators, and ok is false.
 func (t *Trunk) Normalize(number string) (e164 string, ok bool) {
-	digits := strings.NewReplacer("-", "", ".", "", "(", "", ")", "", " ", "", "/", "").Replace(number)
+	digits := strings.Map(func(r rune) rune {
+		if strings.ContainsRune("-.() /", r) {
+			return -1
+		}
+		return r
+	}, number)
 	if strings.HasPrefix(digits, "+") {
 		return digits, IsE164(digits)
 	}
