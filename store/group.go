@@ -12,8 +12,9 @@ import (
 const maxGroup = 128
 
 // group lets changes that wait for SQLite's one writer share a commit, which is what takes time: it syncs the log to the
-// disk. Changes run one after the other in the order in which they came, each behind a savepoint of its own, so that
-// one that fails takes nothing with it. There is no goroutine: of those who wait, one leads, and hands that on.
+// disk. Changes run one after the other in the order in which they came. Where one fails, all begin anew, each in a
+// transaction of its own, so that it takes nothing with it. There is no goroutine: of those who wait, one leads, and hands
+// that on.
 type group struct {
 	mu      sync.Mutex
 	waiting []*member
@@ -107,7 +108,7 @@ func (g *group) work(db *DB) {
 	if together(db, members) {
 		return
 	}
-	// The database gave the whole transaction up for the sake of one: nothing of it stands.
+	// One failed, or the database gave the whole transaction up for the sake of one: nothing of it stands.
 	for _, m := range members {
 		m.result = result{}
 		m.alone(db)
@@ -132,7 +133,8 @@ func (m *member) alone(db *DB) {
 	}
 }
 
-// together runs changes in one transaction. It is false when that came to nothing before its commit.
+// together runs changes in one transaction. It is false when that came to nothing before its commit: also when one of
+// them fails, since what it had done by then would stay. Guarding each by a savepoint would cost every change for that.
 func together(db *DB, members []*member) bool {
 	ctx := context.WithoutCancel(members[0].ctx)
 	begun, err := db.write.BeginTx(ctx, nil)
@@ -146,22 +148,13 @@ func together(db *DB, members []*member) bool {
 		if m.err = m.ctx.Err(); m.err != nil {
 			continue
 		}
-		if _, err := q.ExecContext(ctx, "SAVEPOINT one"); err != nil {
-			return false
-		}
-		m.apply(db, q)
-		if m.err != nil || m.panicked != nil {
-			if _, err := q.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
-				return false
-			}
-		}
-		if _, err := q.ExecContext(ctx, "RELEASE one"); err != nil {
+		if m.apply(db, q); m.err != nil || m.panicked != nil {
 			return false
 		}
 	}
 	err = begun.Commit()
 	for _, m := range members {
-		if err != nil && m.err == nil && m.panicked == nil {
+		if err != nil && m.err == nil {
 			m.err, m.committing = err, true
 		}
 	}
