@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"tandem/errs"
@@ -142,7 +143,8 @@ func (c *call) dial() error {
 	return nil
 }
 
-// welcome takes an inbound call in: its place at the participant, its row, its answer.
+// welcome takes an inbound call in: its place at the participant, its row, its answer. That it rings and that it is answered
+// is decided at once and so saved at once, with the events of both.
 func (c *call) welcome() {
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
@@ -152,14 +154,17 @@ func (c *call) welcome() {
 		return
 	}
 	c.attachment = attachment
-	if err := c.service.store.CreateDialog(ctx, c.d, stateEvents(c.d, false)...); err != nil {
+	events := stateEvents(c.d, false)
+	answer, effects, _ := next(c.d.State, true, localAnswer)
+	c.d.State, c.d.Cause, c.d.Answered = answer, Cause{Reason: Answer}, time.Now()
+	if err := c.service.store.CreateDialog(ctx, c.d, append(events, stateEvents(c.d, false)...)...); err != nil {
 		c.refuse(err)
 		c.attachment.Detach()
 		c.neverWas(err)
 		c.flush()
 		return
 	}
-	c.step(localAnswer, Cause{Reason: Answer})
+	c.perform(slices.DeleteFunc(effects, func(e effect) bool { return e == notify }), false)
 }
 
 func (c *call) refuse(err error) {
@@ -171,9 +176,10 @@ func (c *call) refuse(err error) {
 // neverWas ends a call whose row could not be written. When the answer of the database may just have been lost, the row
 // may stand, and would occupy its participant: then its end is to be saved.
 func (c *call) neverWas(err error) {
+	up := !c.d.Answered.IsZero() // as the row has it
 	c.d.State, c.d.Cause, c.d.Ended = Terminated, Cause{Reason: Error, Details: "the call could not be saved"}, time.Now()
 	if code := errs.CodeOf(err); code == errs.Internal || code == errs.Unavailable {
-		c.backlog = append(c.backlog, change{d: c.d, events: stateEvents(c.d, false)})
+		c.backlog = append(c.backlog, change{d: c.d, events: stateEvents(c.d, up)})
 	}
 }
 
@@ -266,6 +272,12 @@ func (c *call) step(in input, cause Cause) bool {
 	if to != c.d.State {
 		c.d.State, c.d.Cause = to, cause
 	}
+	c.perform(effects, up)
+	return true
+}
+
+// perform does what a transition asks for. up says whether the phone leg was up before.
+func (c *call) perform(effects []effect, up bool) {
 	for _, e := range effects {
 		switch e {
 		case notify:
@@ -290,7 +302,6 @@ func (c *call) step(in input, cause Cause) bool {
 			c.release()
 		}
 	}
-	return true
 }
 
 // note saves the state that was just reached, with its events.
