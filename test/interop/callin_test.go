@@ -3,6 +3,7 @@ package interop
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,21 +31,54 @@ func TestBaresipCallsIn(t *testing.T) {
 			device.PublishTone(browserHz, -12, "microphone")
 
 			phone.do(t, "dial", fmt.Sprintf("sip:%s@%s;transport=%s", hotline, g.SIPAddr(t, w.transport), w.transport))
-			incoming := callbacks.Wait(t, "onIncomingCall", func(c harness.Callback) bool { return c.Text("event") == "onIncomingCall" })
-			caller, dialog := incoming.Text("participantId"), incoming.Text("dialogId")
-			require.Equal(t, hotline, incoming.Text("dialogStateData", "to"))
-			require.Equal(t, deskNumber, incoming.Text("dialogStateData", "from"))
-			phone.wait(t, "CALL_RINGING")
-			g.Must(t, http.MethodPatch, "/participants/"+caller+"/dialogs/"+dialog,
-				harness.Object{"state": "ANSWERED", "sessionId": session, "subscriptions": harness.Subscribe(session)})
-			phone.wait(t, "CALL_ESTABLISHED")
-			requireTone(t, device.WaitHeard(t, caller, 2*listen), harness.Rate, phoneHz)
-			phone.do(t, "hangup", "")
-			callbacks.WaitEvent(t, caller, "onLeave")
-			require.Equal(t, 1, count(callbacks.Words(caller), "TERMINATED"))
-			requireWhole(t, phone)
+			requireTaken(t, g, callbacks, phone, device, session)
 		})
 	}
+}
+
+// TestBaresipCallsInThroughKamailio dials a number that a carrier's proxy hands to the trunk that registered with it.
+func TestBaresipCallsInThroughKamailio(t *testing.T) {
+	ca := newAuthority(t)
+	proxy := startKamailio(t, ca)
+	callbacks := harness.NewCallbacks(t)
+	phone := startBaresip(t, softphone{hz: phoneHz, ca: ca, registrar: proxy.uri("udp")})
+	phone.waitRegistered(t)
+	cfg := harness.Config(t)
+	trunk := harness.Trunk("carrier", proxy.uri("udp"))
+	trunk.Register, trunk.Username, trunk.Password = true, registrarUser, registrarPassword
+	cfg.Trunks = append(cfg.Trunks, trunk)
+	cfg.Numbers = []gateway.NumberConfig{{Number: hotline, Account: harness.Account, CallbackURL: callbacks.URL}}
+	g := harness.Start(t, cfg)
+	session := g.Session(t)
+	browser, token := g.Participant(t, "")
+	g.Join(t, session, browser)
+	device := harness.Connect(t, g, browser, token)
+	device.PublishTone(browserHz, -12, "microphone")
+	require.Eventually(t, func() bool {
+		_, text := g.Do(t, http.MethodGet, "/trunks/carrier/registration", nil)
+		return strings.Contains(string(text), `"registered"`)
+	}, harness.Patience, harness.Patience/200, "never registered")
+
+	phone.do(t, "dial", fmt.Sprintf("sip:%s@127.0.0.1:%d", hotline, proxy.port))
+	requireTaken(t, g, callbacks, phone, device, session)
+}
+
+// requireTaken has the application put the caller into a session, measures both directions, and lets the caller hang up.
+func requireTaken(t *testing.T, g *harness.Gateway, callbacks *harness.Callbacks, phone *baresip, device *harness.Device, session string) {
+	t.Helper()
+	incoming := callbacks.Wait(t, "onIncomingCall", func(c harness.Callback) bool { return c.Text("event") == "onIncomingCall" })
+	caller, dialog := incoming.Text("participantId"), incoming.Text("dialogId")
+	require.Equal(t, hotline, incoming.Text("dialogStateData", "to"))
+	require.Equal(t, deskNumber, incoming.Text("dialogStateData", "from"))
+	phone.wait(t, "CALL_RINGING")
+	g.Must(t, http.MethodPatch, "/participants/"+caller+"/dialogs/"+dialog,
+		harness.Object{"state": "ANSWERED", "sessionId": session, "subscriptions": harness.Subscribe(session)})
+	phone.wait(t, "CALL_ESTABLISHED")
+	requireTone(t, device.WaitHeard(t, caller, 2*listen), harness.Rate, phoneHz)
+	phone.do(t, "hangup", "")
+	callbacks.WaitEvent(t, caller, "onLeave")
+	require.Equal(t, 1, count(callbacks.Words(caller), "TERMINATED"))
+	requireWhole(t, phone)
 }
 
 func count(words []string, word string) int {

@@ -93,10 +93,13 @@ request_route {
 	t_check_trans();
 	if (is_method("OPTIONS") && uri==myself) { sl_send_reply("200", "OK"); exit; }
 	record_route();
-	if (!lookup("location")) { sl_send_reply("404", "Nobody registered"); exit; }
+	if (!lookup("location")) { # every other number is the trunk's
+		$rU = "%s";
+		if (!lookup("location")) { sl_send_reply("404", "Nobody registered"); exit; }
+	}
 	t_relay();
 }
-`, k.port, k.port, k.tls, tlsConfig, registrarRealm, registrarPassword, registrarRealm), 0o600))
+`, k.port, k.port, k.tls, tlsConfig, registrarRealm, registrarPassword, registrarRealm, registrarUser), 0o600))
 	run(t, exec.Command(program, "-f", script, "-DD", "-E", "-m", "64", "-M", "8", "-Y", dir, "-w", dir))
 	require.Eventually(t, func() bool {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", k.port))
