@@ -171,6 +171,8 @@ func TestPhoneIsReplaced(t *testing.T) {
 			l.wants(target)
 			second := next(t, h.phone.legs)
 			l.end(byeBye())
+			// Only once the call has taken that up is it first: of two events that wait, it takes either.
+			require.Eventually(t, func() bool { return len(l.events) == 0 }, patience, time.Millisecond)
 			return second
 		}, "refer", nil},
 		"by a REFER with a Replaces": {func(t *testing.T, h *house, l *leg) *leg {
