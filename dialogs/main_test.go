@@ -18,6 +18,7 @@ import (
 	"tandem/sessions"
 	"tandem/store"
 	"tandem/transcode"
+	"tandem/trunks"
 	"tandem/webhooks"
 )
 
@@ -41,6 +42,7 @@ type house struct {
 	dir    *directory
 	sounds *library
 	log    *logbook
+	routes *trunks.Book // of which everybody may do everything, unless the test says otherwise
 }
 
 // open makes a house whose Run has begun. The test must call close.
@@ -53,10 +55,11 @@ func open(t *testing.T) *house {
 	h := &house{
 		db: &flaky{DB: db}, phone: &network{legs: make(chan *leg, 16)}, engine: transcode.NewEngine(transcode.Config{}, log),
 		done: make(chan error, 1), events: map[string][]event{}, dir: newDirectory(), sounds: newLibrary(), log: book,
+		routes: trunks.NewBook(),
 	}
 	key := []byte(strings.Repeat("k", 32))
 	h.people = sessions.New(sessions.Config{}, db, sessions.NewSigner(key, time.Hour), log)
-	h.Service = dialogs.New(dialogs.Config{Directory: h.dir, Sounds: h.sounds}, h.people, h.phone, h.engine, h.db, log)
+	h.Service = dialogs.New(dialogs.Config{Directory: h.dir, Sounds: h.sounds, Routes: h.routes}, h.people, h.phone, h.engine, h.db, log)
 	ctx, cancel := context.WithCancel(t.Context())
 	h.stop = cancel
 	go func() { h.done <- h.Run(ctx) }()
@@ -222,6 +225,7 @@ type network struct {
 	mu   sync.Mutex
 	err  error // what Dial returns
 	last dialogs.Dial
+	wrap func(*leg) dialogs.Leg // what Dial returns of a leg; nil: itself
 }
 
 func (n *network) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
@@ -233,6 +237,9 @@ func (n *network) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
 	}
 	l := newLeg()
 	n.legs <- l
+	if n.wrap != nil {
+		return n.wrap(l), nil
+	}
 	return l, nil
 }
 

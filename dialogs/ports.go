@@ -27,6 +27,8 @@ type Routes interface {
 	Place(r trunks.Request) (*trunks.Place, error)
 	// AdmitTo lets a call come in to an account over no trunk.
 	AdmitTo(account string) (*trunks.Place, error)
+	// MayRefer judges whom the far end of a call, on a trunk (empty: it is not known which), is asked to call.
+	MayRefer(account, trunk, to string) error
 }
 
 // Dial is what an outbound call needs.

@@ -196,6 +196,11 @@ func (c *call) transfer(req TransferRequest, other *attended) (Dialog, error) {
 	case c.guest != nil:
 		return Dialog{}, errs.New(errs.Conflict, "state: the dialog was transferred already")
 	}
+	if routes := c.service.cfg.Routes; routes != nil && req.Mode == ModeRefer && req.To != "" {
+		if err := routes.MayRefer(c.d.Account, c.d.Trunk, req.To); err != nil {
+			return Dialog{}, err
+		}
+	}
 	t, a := Transfer{To: req.To, Mode: req.Mode}, &aim{other: other}
 	if t.To == "" {
 		t.To = other.far

@@ -11,6 +11,7 @@ import (
 
 	"tandem/dialogs"
 	"tandem/errs"
+	"tandem/trunks"
 	"tandem/webhooks"
 )
 
@@ -649,5 +650,24 @@ func TestHold(t *testing.T) {
 		synctest.Wait()
 		_, err = h.Hold(t.Context(), ref, true)
 		requireCode(t, errs.Conflict, err, "TERMINATED")
+	})
+}
+
+// TestTransferIsGuarded: whom the account may not call, the far end is not asked to call either.
+func TestTransferIsGuarded(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, h *house) {
+		ref, l := h.up(t)
+		h.routes.SetAccounts([]trunks.Account{{ID: account, AllowedPrefixes: []string{"+1555"}}})
+		for _, to := range []string{"+493012345", "sip:+493012345@carrier.example.com", "sip:00493012345@carrier.example.com"} {
+			_, err := h.Transfer(t.Context(), ref, dialogs.TransferRequest{To: to})
+			requireCode(t, errs.Forbidden, err, "may not call")
+		}
+		_, err := h.Transfer(t.Context(), ref, dialogs.TransferRequest{To: "sip:a@b@carrier.example.com"})
+		requireCode(t, errs.Invalid, err, "to: ")
+		require.Empty(t, l.refers)
+		require.Zero(t, must(h.Get(t.Context(), ref)).Transfer)
+		h.transfer(t, ref, dialogs.TransferRequest{To: "sip:102@pbx.example.com"})
+		require.Len(t, l.refers, 1)
 	})
 }

@@ -19,7 +19,10 @@ func (e *edition) mayCall(a *Account, r Request) error {
 	if !isURI(r.To) {
 		return a.mayCallNumber(r.To)
 	}
-	asked, _ := readAddress(r.To)
+	asked, ok := readAddress(r.To)
+	if !ok {
+		return errs.New(errs.Invalid, "to: %q is no sip: URI", clip(r.To))
+	}
 	var behind *Trunk
 	for _, t := range e.trunks {
 		own, ok := readAddress(t.URI)
@@ -31,15 +34,57 @@ func (e *edition) mayCall(a *Account, r Request) error {
 	if behind == nil && !a.SIPURIs {
 		return errs.New(errs.Forbidden, "to: the account may not call sip: URIs (its sipURIs is false)")
 	}
-	rules := Trunk{InternationalPrefix: "00"}
+	return a.mayCallUser(userOf(r.To), behind)
+}
+
+// MayRefer returns an errs.Forbidden when the account may not have the far end of a call, which came or went over a trunk,
+// call to. A carrier charges for that call as for any other. Which host a URI names is up to who calls it.
+func (b *Book) MayRefer(account, trunk, to string) error {
+	a, ok := b.Account(account)
+	if !ok {
+		return errs.New(errs.Forbidden, "the account is not configured")
+	}
+	if !isURI(to) {
+		return a.mayCallNumber(to)
+	}
+	if _, ok := readAddress(to); !ok {
+		return errs.New(errs.Invalid, "to: %q is no sip: URI", clip(to))
+	}
+	return a.mayCallUser(userOf(to), b.Trunk(Key{Account: account, Name: trunk}))
+}
+
+// mayCallUser judges the user part of a URI as the number that a switch would dial for it. Behind is the trunk at the
+// host of the URI; nil: none of the account's.
+func (a *Account) mayCallUser(user string, behind *Trunk) error {
+	rules := Trunk{}
 	if behind != nil {
 		rules = *behind
-		rules.InternationalPrefix = rules.international()
 	}
-	if number, ok := rules.Normalize(userOf(r.To)); ok {
-		return a.mayCallNumber(number)
+	rules.InternationalPrefix = rules.international()
+	number, ok := rules.Normalize(user)
+	if !ok {
+		number, ok = dialled(user, rules.InternationalPrefix)
 	}
-	return nil
+	if !ok {
+		return nil
+	}
+	return a.mayCallNumber(number)
+}
+
+// dialled is the number that a switch may make of a user part that is none by the rules: it may do without the plus, and
+// pass over digits, or something else, after those that it needs. False: a name, an extension or a service.
+func dialled(user, international string) (number string, ok bool) {
+	digits := withoutSeparators(user)
+	digits, plus := strings.CutPrefix(digits, "+")
+	if !plus {
+		digits, plus = strings.CutPrefix(digits, international)
+	}
+	end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' })
+	if end >= 0 {
+		digits = digits[:end]
+	}
+	number = "+" + digits[:min(len(digits), maxDigits)]
+	return number, IsE164(number) && (plus || end < 0 && len(digits) >= minNational)
 }
 
 func (a *Account) mayCallNumber(to string) error {

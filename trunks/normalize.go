@@ -56,12 +56,7 @@ func (t *Trunk) international() string {
 // Normalize returns a number that the trunk sent as E.164. One that can't be told, such as an extension, comes back
 // without its separators, and ok is false.
 func (t *Trunk) Normalize(number string) (e164 string, ok bool) {
-	digits := strings.Map(func(r rune) rune {
-		if strings.ContainsRune("-.() /", r) {
-			return -1
-		}
-		return r
-	}, number)
+	digits := withoutSeparators(number)
 	if strings.HasPrefix(digits, "+") {
 		return digits, IsE164(digits)
 	}
@@ -86,6 +81,16 @@ func (t *Trunk) Normalize(number string) (e164 string, ok bool) {
 		return digits, false
 	}
 	return "+" + full, true
+}
+
+// withoutSeparators takes out what only makes a number easier to read.
+func withoutSeparators(number string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune("-.() /", r) {
+			return -1
+		}
+		return r
+	}, number)
 }
 
 // Format writes an E.164 number as the trunk wants it. Everything else is left as it is.

@@ -28,10 +28,18 @@ func readAddress(s string) (a address, ok bool) {
 		return address{}, false
 	}
 	a.secure = strings.EqualFold(scheme, "sips")
-	rest, _, _ = strings.Cut(rest, "?")
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-		rest = rest[at+1:]
+	// What two readers could read differently is refused: who judges a call must not see another host or user than who
+	// sends it.
+	if user, host, ok := strings.Cut(rest, "@"); ok {
+		if user == "" || strings.ContainsAny(user[:1], ":;/") || strings.ContainsAny(user, "[]?") || strings.Contains(host, "@") {
+			return address{}, false
+		}
+		if _, err := url.PathUnescape(user); err != nil {
+			return address{}, false
+		}
+		rest = host
 	}
+	rest, _, _ = strings.Cut(rest, "?")
 	hostport, params, _ := strings.Cut(rest, ";")
 	for param := range strings.SplitSeq(params, ";") {
 		if name, value, _ := strings.Cut(param, "="); strings.EqualFold(name, "transport") {
@@ -62,11 +70,10 @@ func readAddress(s string) (a address, ok bool) {
 // userOf returns the user part of a sip: URI, without its parameters and its password.
 func userOf(s string) string {
 	_, rest, _ := strings.Cut(s, ":")
-	at := strings.LastIndexByte(rest, '@')
-	if at < 0 {
+	user, _, ok := strings.Cut(rest, "@")
+	if !ok {
 		return ""
 	}
-	user := rest[:at]
 	if i := strings.IndexAny(user, ";:"); i >= 0 {
 		user = user[:i]
 	}
