@@ -30,7 +30,7 @@ type call struct {
 	loads      sync.WaitGroup
 	loading    context.Context //nolint:containedctx // of what loads; ended by run
 	endLoading context.CancelFunc
-	awaits     []string      // events that the application may answer; guarded by Service.mu
+	awaits     []string      // events that the application may answer, the latest last; guarded by Service.mu
 	closing    chan struct{} // closed once by Close: the participant is gone
 	stops      chan struct{} // closed once by stop: the gateway stops
 	done       chan struct{} // closed by forget: nobody is asked any more
@@ -63,6 +63,7 @@ type call struct {
 	later             []func()        // what is to be done next
 	backlog           []change        // saves that the database did not take yet, in order
 	lastTries         int             // attempts to save after the end
+	told              bool            // the end is saved, or waits in the backlog
 	ring, talk, retry *time.Timer
 
 	// the media side; subscriptions that come before there is a bridge wait for it

@@ -49,6 +49,10 @@ const (
 	lingering  = time.Hour
 	sweepEvery = time.Minute
 	sweepMost  = 100
+
+	// maxAwaits is how many events of a call wait for an answer: callbacks go out one after the other, so an application
+	// that is asked again and again has few in its hands.
+	maxAwaits = 32
 )
 
 // caller is what a call knows that came in to a number.
@@ -270,6 +274,10 @@ func (c *call) await(event string) {
 	s := c.service
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(c.awaits) >= maxAwaits {
+		delete(s.awaiting, c.awaits[0])
+		c.awaits = append(c.awaits[:0], c.awaits[1:]...)
+	}
 	s.awaiting[event] = c
 	c.awaits = append(c.awaits, event)
 }

@@ -2,6 +2,7 @@ package dialogs
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"tandem/transcode"
@@ -58,7 +59,9 @@ func (c *call) load(name string, then func([]int16, error)) {
 		return
 	}
 	c.loads.Go(func() {
-		samples, err := c.service.cfg.Sounds.Sound(c.loading, name)
+		var samples []int16
+		err := errors.New("it can't be read")
+		c.withstands(func() { samples, err = c.service.cfg.Sounds.Sound(c.loading, name) })
 		if err == nil && len(samples) == 0 {
 			err = errNoSounds
 		}

@@ -61,6 +61,8 @@ func (l *library) Sound(ctx context.Context, name string) ([]int16, error) {
 	switch name {
 	case "missing.wav":
 		return nil, errs.New(errs.NotFound, "there is no sound %q", name)
+	case "broken.wav":
+		panic("injected")
 	case "hangs.wav":
 		<-ctx.Done()
 		return nil, ctx.Err()

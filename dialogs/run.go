@@ -21,6 +21,8 @@ const (
 	saveRetry = time.Second
 	// lastSaves is how often a call that is over tries to save its end. After that a restart reports it.
 	lastSaves = 60
+	// maxBacklog is how many changes may wait for the database before keys are not kept any more.
+	maxBacklog = 256
 	// stopSaves is how many of them a call has when the gateway stops.
 	stopSaves = 5
 )
@@ -65,8 +67,7 @@ func (c *call) run() {
 			}
 			c.onTarget(e)
 		case a := <-c.asks:
-			d, err := a.do()
-			a.reply <- answer{d, err}
+			a.serve()
 		case k := <-c.keys:
 			c.onKey(k)
 		case found := <-c.answerers:
@@ -312,6 +313,7 @@ func (c *call) note(up bool) {
 		c.d.Answered = now
 	case Terminated:
 		c.d.Ended = now
+		c.told = true
 	case StateNew, Calling, Ringing:
 	}
 	c.save(change{d: c.d, events: stateEvents(c.d, up)})
@@ -329,6 +331,9 @@ func (c *call) tellOf(cause Cause) {
 
 // save writes a change now, or as soon as the database takes it; the order is kept and the call goes on.
 func (c *call) save(ch change) {
+	if ch.key != nil && len(c.backlog) >= maxBacklog {
+		return // the database is away for long, and a phone could fill our memory
+	}
 	c.backlog = append(c.backlog, ch)
 	c.flush()
 }
@@ -407,4 +412,11 @@ func (c *call) ask(ctx context.Context, do func() (Dialog, error)) (Dialog, erro
 	}
 	got := <-a.reply
 	return got.d, got.err
+}
+
+// serve does what is asked and answers, also when that fails altogether: who asked must not wait for ever.
+func (a ask) serve() {
+	got := answer{err: errs.New(errs.Internal, "the call failed while it did what was asked")}
+	defer func() { a.reply <- got }()
+	got.d, got.err = a.do()
 }

@@ -1,9 +1,15 @@
 package dialogs
 
-import "runtime/debug"
+import (
+	"runtime/debug"
+
+	"tandem/webhooks"
+)
 
 // maxPanics is how often a call may fail before nothing is saved of it any more: the next start reports its end.
 const maxPanics = 3
+
+const internalError = "internal error" // all that is told of it
 
 // supervise runs the call. What fails in it ends this call, with its terminal event, and no other.
 func (c *call) supervise() {
@@ -11,15 +17,51 @@ func (c *call) supervise() {
 		if c.withstands(c.run) {
 			return
 		}
-		c.withstands(c.collapse)
+		c.salvage()
 	}
 	c.service.log.Error("a call is given up: it fails again and again", "dialog", c.id)
-	c.withstands(func() {
-		if c.leg != nil {
-			c.leg.Hangup(500)
-		}
-	})
 	c.withstands(c.letGo)
+}
+
+// salvage ends a call that failed. When that fails too, each part of the end is done that can be: the far end is hung
+// up, the participant let go, the end told.
+func (c *call) salvage() {
+	if c.withstands(c.collapse) && c.told {
+		return
+	}
+	up := !c.d.Answered.IsZero()
+	if c.d.State != Terminated {
+		c.d.State, c.d.Cause = Terminated, Cause{Reason: Error, Details: internalError}
+	}
+	parts := []func(){c.tell, c.seeOut, c.seeOff}
+	if c.leg != nil {
+		parts = append(parts, func() { c.leg.Hangup(c.refusal) })
+	}
+	if a := c.aim; a != nil {
+		t := c.d.Transfer
+		c.aim, c.d.Transfer = nil, Transfer{}
+		parts = append(parts, func() {
+			c.save(change{d: c.d, events: []webhooks.Event{transferEvent(c.d, t, Cause{Details: internalError}, false)}})
+		})
+		if a.leg != nil {
+			parts = append(parts, func() { a.leg.Hangup(0) })
+		}
+	}
+	c.mu.Lock()
+	bridge := c.bridge
+	c.mu.Unlock()
+	if bridge != nil {
+		parts = append(parts, func() { c.attachment.Unpublish(bridge.Source()) }, func() { bridge.Close(errOver) })
+	}
+	if c.attachment != nil {
+		parts = append(parts, c.attachment.Detach)
+	}
+	if !c.told {
+		parts = append(parts, func() { c.note(up) })
+	}
+	for _, part := range parts {
+		c.withstands(part)
+	}
 }
 
 // withstands says whether do returned; when it did not, the reason is in the log.
@@ -34,7 +76,7 @@ func (c *call) withstands(do func()) (ok bool) {
 }
 
 // collapse ends the call in the order of a fault.
-func (c *call) collapse() { c.step(fault, Cause{Reason: Error, Details: "internal error"}) }
+func (c *call) collapse() { c.step(fault, Cause{Reason: Error, Details: internalError}) }
 
 // broke tells the call that its media failed. It may be called from any goroutine, and does not wait.
 func (c *call) broke() {

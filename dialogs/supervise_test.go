@@ -1,12 +1,14 @@
 package dialogs_test
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
 	"tandem/dialogs"
+	"tandem/errs"
 )
 
 // TestPanicEndsOneCall lets one of two calls fail, in its goroutine and in its media: it ends with one terminal event,
@@ -38,4 +40,84 @@ func TestPanicEndsOneCall(t *testing.T) {
 			})
 		})
 	}
+}
+
+// mine is a leg that fails when it is told something, the first times.
+type mine struct {
+	*leg
+
+	mu    sync.Mutex
+	holds bool // it fails for Hold
+	fails int  // how often it fails for Hangup
+}
+
+func (m *mine) Hold(on bool) {
+	if m.holds {
+		panic("injected")
+	}
+	m.leg.Hold(on)
+}
+
+func (m *mine) Hangup(status int) {
+	m.mu.Lock()
+	fail := m.fails > 0
+	m.fails--
+	m.mu.Unlock()
+	if fail {
+		panic("injected")
+	}
+	m.leg.Hangup(status)
+}
+
+// TestPanicInTheEnd lets the end of a call fail halfway: its one terminal event comes all the same, and the participant
+// may call again.
+func TestPanicInTheEnd(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]int{"once": 1, "twice": 2} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, h *house) {
+				h.phone.wrap = func(l *leg) dialogs.Leg { return &mine{leg: l, fails: fails} }
+				ref, l := h.up(t)
+				h.transfer(t, ref, dialogs.TransferRequest{To: target})
+				_, err := h.Update(t.Context(), ref, dialogs.Terminated)
+				requireCode(t, errs.Internal, err, "failed")
+				if fails > 1 {
+					l.end(byeBye())
+				}
+				synctest.Wait()
+				require.Equal(t, upOut+", FAILED, TERMINATED, onLeave", h.words(t, ref.Participant))
+				require.Equal(t, dialogs.Terminated, must(h.Get(t.Context(), ref)).State)
+				require.Zero(t, h.Live())
+				h.phone.wrap = nil
+				_, again := h.dialAs(t, ref.Participant)
+				again.end(byeBye())
+			})
+		})
+	}
+}
+
+// TestPanicInARequest: who asked gets an answer, and the call ends.
+func TestPanicInARequest(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, h *house) {
+		h.phone.wrap = func(l *leg) dialogs.Leg { return &mine{leg: l, holds: true} }
+		ref, _ := h.up(t)
+		_, err := h.Hold(t.Context(), ref, true)
+		requireCode(t, errs.Internal, err, "failed")
+		h.settle(t, ref.Participant, upOut+", TERMINATED, onDisconnect")
+	})
+}
+
+// TestPanicInASound: a file that breaks its reader breaks nothing else.
+func TestPanicInASound(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, h *house) {
+		ref, l := h.up(t)
+		_, err := h.Instruct(t.Context(), ref, dialogs.Instruction{Play: &dialogs.Play{Sound: "broken.wav"}})
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Equal(t, dialogs.Answered, must(h.Get(t.Context(), ref)).State)
+		l.end(byeBye())
+		h.settle(t, ref.Participant, upOut+", TERMINATED, onLeave")
+	})
 }
