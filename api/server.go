@@ -112,8 +112,8 @@ func (s *Server) routes() *gin.Engine {
 		a.POST(path+"/:dialogId/dtmf", accept(s.sendKeys))
 	}
 	for _, path := range []string{"/participants/:participantId", "/sessions/:sessionId/participants/:participantId"} {
-		a.POST(path+"/mute", handle(s.mute(true)))
-		a.POST(path+"/unmute", handle(s.mute(false)))
+		a.POST(path+"/mute", handle(s.mute))
+		a.POST(path+"/unmute", handle(s.unmute))
 	}
 	return r
 }

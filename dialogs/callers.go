@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"tandem/errs"
+	"tandem/trunks"
 	"tandem/webhooks"
 )
 
@@ -91,7 +92,7 @@ func (s *Service) number(in Incoming) (Number, bool) {
 	if n, ok := s.cfg.Directory.Number(in.Account, in.To); ok {
 		return n, true
 	}
-	if plus := "+" + in.To; isE164(plus) {
+	if plus := "+" + in.To; trunks.IsE164(plus) {
 		return s.cfg.Directory.Number(in.Account, plus)
 	}
 	return Number{}, false

@@ -9,6 +9,7 @@ import (
 	"tandem/errs"
 	"tandem/media"
 	"tandem/transcode"
+	"tandem/trunks"
 	"tandem/webhooks"
 )
 
@@ -74,13 +75,13 @@ func (r *TransferRequest) validate() error {
 	switch {
 	case r.To == "" && r.Replaces == "":
 		return errs.New(errs.Invalid, "to: is missing; must be a number in E.164 format or a sip: URI, unless replaces names a dialog")
-	case r.To != "" && !isE164(r.To) && !isSIPURI(r.To):
+	case r.To != "" && !trunks.IsE164(r.To) && !isSIPURI(r.To):
 		return errs.New(errs.Invalid, "to: %q is neither a number in E.164 format, such as +15550100, nor a sip: URI", r.To)
 	case r.Mode == ModeBridge && r.Replaces != "":
 		return errs.New(errs.Invalid, "replaces: goes with the mode refer only")
 	case r.Mode != ModeBridge && r.From != "":
 		return errs.New(errs.Invalid, "from: goes with the mode bridge only")
-	case r.From != "" && r.From != FromUnknown && r.From != FromRestricted && !isE164(r.From):
+	case r.From != "" && r.From != FromUnknown && r.From != FromRestricted && !trunks.IsE164(r.From):
 		return errs.New(errs.Invalid, "from: %q is neither a number in E.164 format, such as +15550100, nor UNKNOWN or RESTRICTED", r.From)
 	}
 	return nil
@@ -158,7 +159,7 @@ func (d Dialog) ownNumber() string {
 	switch {
 	case !d.Inbound:
 		return d.From
-	case isE164(d.To):
+	case trunks.IsE164(d.To):
 		return d.To
 	}
 	return FromUnknown

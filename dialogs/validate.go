@@ -17,10 +17,10 @@ const (
 )
 
 func (c Create) validate() error {
-	if !isSIPURI(c.To) && !isE164(c.To) {
+	if !isSIPURI(c.To) && !trunks.IsE164(c.To) {
 		return errs.New(errs.Invalid, "to: %q is not a number in E.164 format, such as +15550100", c.To)
 	}
-	if c.From != FromUnknown && c.From != FromRestricted && !isE164(c.From) {
+	if c.From != FromUnknown && c.From != FromRestricted && !trunks.IsE164(c.From) {
 		return errs.New(errs.Invalid, "from: %q is neither a number in E.164 format, such as +15550100, nor UNKNOWN or RESTRICTED", c.From)
 	}
 	if len(c.UserToUser) > maxUserToUser {
@@ -39,13 +39,4 @@ func (c Create) validate() error {
 		return errs.New(errs.Invalid, "maxDuration: must be between 1 and %d seconds", int(maxMaxDuration.Seconds()))
 	}
 	return nil
-}
-
-// isE164 says whether s is "+", a country code and a number: at most 15 digits (ITU-T E.164 §6).
-func isE164(s string) bool {
-	digits, ok := strings.CutPrefix(s, "+")
-	if !ok || len(digits) < 3 || len(digits) > 15 || digits[0] == '0' {
-		return false
-	}
-	return !strings.ContainsFunc(digits, func(r rune) bool { return r < '0' || r > '9' })
 }

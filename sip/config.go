@@ -17,9 +17,10 @@ const (
 	TokenCallsTrunks = "trunks"
 )
 
-// Trunk and Secret are those of package trunks.
 type (
-	Trunk  = trunks.Trunk
+	// Trunk is that of package trunks.
+	Trunk = trunks.Trunk
+	// Secret is that of package trunks.
 	Secret = trunks.Secret
 )
 

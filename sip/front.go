@@ -153,7 +153,7 @@ func (f *front) refusal(m *message, from netip.AddrPort) ([]byte, int) {
 			writeField(&b, h.name, h.value)
 		case "To":
 			value := h.value
-			if _, tagged := paramOf(value, "tag"); !tagged && !strings.Contains(value, ";tag=") {
+			if _, tagged := tagIn(value); !tagged && !strings.Contains(value, ";tag=") {
 				value += ";tag=" + f.tag(m)
 			}
 			writeField(&b, "To", value)

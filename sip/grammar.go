@@ -22,7 +22,7 @@ type via struct {
 
 func (v *via) get(name string) (string, bool) {
 	for _, p := range v.params {
-		if strings.EqualFold(p.name, name) {
+		if strings.EqualFold(p.name, "tag") {
 			return p.value, true
 		}
 	}
@@ -267,15 +267,15 @@ func writeParams(b *strings.Builder, params []param) {
 	}
 }
 
-// paramOf returns a parameter of a canonical address.
-func paramOf(address, name string) (string, bool) {
+// tagIn returns the tag in a canonical address.
+func tagIn(address string) (tag string, ok bool) {
 	if i := strings.LastIndexByte(address, '>'); i >= 0 {
 		address = address[i+1:]
 	}
 	_, params := cutParams(address)
 	list, _ := readParams(params)
 	for _, p := range list {
-		if strings.EqualFold(p.name, name) {
+		if strings.EqualFold(p.name, "tag") {
 			return p.value, true
 		}
 	}

@@ -125,14 +125,6 @@ func normalized(number string, t *trunk) (e164 string, ok bool) {
 	return rules.Normalize(number)
 }
 
-// isE164 says whether s is + and up to 15 digits that do not start with 0 (ITU-T E.164).
-func isE164(s string) bool {
-	if len(s) < 3 || len(s) > 16 || s[0] != '+' || s[1] == '0' {
-		return false
-	}
-	return strings.Trim(s[1:], "0123456789") == ""
-}
-
 // writeCaller sets From and what the trunk wants beside it. Domain is the host of our own URIs.
 func writeCaller(req *sip.Request, t *trunk, number, domain, tag string) {
 	from := &sip.FromHeader{Params: sip.NewParams()}

@@ -399,7 +399,7 @@ func (m *message) stamp(from netip.AddrPort) {
 		return
 	}
 	old := !strings.HasPrefix(branch, sip.RFC3261BranchMagicCookie)
-	if _, tagged := paramOf(m.first("From"), "tag"); !tagged {
+	if _, tagged := tagIn(m.first("From")); !tagged {
 		if !old || branch != "" {
 			m.fail(400, "the From has no tag")
 			return

@@ -74,11 +74,11 @@ func (a *Agent) dialOn(d dialogs.Dial, place *trunks.Place) (dialogs.Leg, error)
 // checkDial refuses what would break out of a header or mean nothing.
 func checkDial(d dialogs.Dial) error {
 	switch {
-	case !isE164(d.To) && !isURI(d.To):
+	case !trunks.IsE164(d.To) && !isURI(d.To):
 		return errs.New(errs.Invalid, "to: %q is neither E.164 nor a sip: URI", printable(d.To, 60))
 	case strings.ContainsFunc(d.To, breaksURI):
 		return errs.New(errs.Invalid, "to: blanks, quotes, brackets and control characters are not allowed; write them as %%20 and so on")
-	case !isE164(d.From) && d.From != dialogs.FromUnknown && d.From != dialogs.FromRestricted:
+	case !trunks.IsE164(d.From) && d.From != dialogs.FromUnknown && d.From != dialogs.FromRestricted:
 		return errs.New(errs.Invalid, "from: %q is neither E.164 nor UNKNOWN or RESTRICTED", printable(d.From, 60))
 	case hasControl(d.Replaces) || hasControl(d.ReferredBy):
 		return errs.New(errs.Invalid, "replaces: control characters are not allowed")

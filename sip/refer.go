@@ -11,6 +11,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"tandem/dialogs"
+	"tandem/trunks"
 )
 
 const (
@@ -101,7 +102,7 @@ func (c *call) referTo(r dialogs.Refer) (string, error) {
 		target = *other.target.Clone()
 	}
 	switch {
-	case isE164(r.To):
+	case trunks.IsE164(r.To):
 		target = c.domainOfFarEnd()
 		target.User = r.To
 	case r.To != "":

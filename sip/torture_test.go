@@ -241,8 +241,8 @@ func checkEcho(t *testing.T, row torture, answer string) {
 	} else {
 		require.Equal(t, sent.first("CSeq"), got.first("CSeq"))
 	}
-	if tag, ok := paramOf(sent.first("From"), "tag"); ok {
-		echoed, _ := paramOf(got.first("From"), "tag")
+	if tag, ok := tagIn(sent.first("From")); ok {
+		echoed, _ := tagIn(got.first("From"))
 		require.Equal(t, tag, echoed)
 	}
 	if sent.first("To") != "" {
