@@ -85,9 +85,9 @@ type MediaConfig struct {
 
 // ICEServer is a STUN or TURN server that createParticipant hands on to the application.
 type ICEServer struct {
-	URLs       []string `yaml:"urls"`
-	Username   string   `yaml:"username"`
-	Credential Secret   `yaml:"credential"`
+	URLs       []string `yaml:"urls" placeholder:"URL" help:"Such as 'stun:stun.example.com' or 'turn:turn.example.com?transport=udp'."`
+	Username   string   `yaml:"username" placeholder:"NAME" help:"For TURN."`
+	Credential Secret   `yaml:"credential" placeholder:"SECRET" help:"The password of 'username'."`
 }
 
 // DatabaseConfig is where everything is kept.
@@ -103,74 +103,74 @@ type LimitsConfig struct {
 
 // LogConfig is about the log on standard error.
 type LogConfig struct {
-	Level  string `yaml:"level" default:"info" enum:"debug,info,warn,error" help:"The least important lines that are shown."`
-	Format string `yaml:"format" default:"text" enum:"text,json" help:"How a line looks."`
+	Level  string `yaml:"level" default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"The least important lines that are shown: debug, info, warn or error."`
+	Format string `yaml:"format" default:"text" enum:"text,json" placeholder:"FORMAT" help:"How a line looks: text or json."`
 }
 
 // AccountConfig is an application that may use the API.
 type AccountConfig struct {
-	ID             string `yaml:"id"`
-	Username       string `yaml:"username"`
-	Password       Secret `yaml:"password"`
-	PasswordHash   Secret `yaml:"passwordHash"`
-	CallbackSecret Secret `yaml:"callbackSecret"`
+	ID             string `yaml:"id" placeholder:"NAME" help:"Names the account, in the paths of the API too."`
+	Username       string `yaml:"username" placeholder:"NAME" help:"Its user of the API."`
+	Password       Secret `yaml:"password" placeholder:"SECRET" help:"The password of 'username'."`
+	PasswordHash   Secret `yaml:"passwordHash" placeholder:"HASH" help:"In the place of 'password': what 'tandem hash-password' prints."`
+	CallbackSecret Secret `yaml:"callbackSecret" placeholder:"SECRET" help:"Signs its callbacks ([Standard Webhooks](https://www.standardwebhooks.com)): whsec_ and base64; empty: they are not signed."`
 
-	MaxCalls          int      `yaml:"maxCalls"`
-	MaxCallsPerSecond int      `yaml:"maxCallsPerSecond"`
-	MaxNewPerSecond   *int     `yaml:"maxNewPerSecond"` // nil: defaultNewPerSecond
-	AllowedPrefixes   []string `yaml:"allowedPrefixes"`
-	MinutesPerDay     *int     `yaml:"minutesPerDay"` // nil: defaultMinutesPerDay
-	SIPURIs           bool     `yaml:"sipURIs"`
-	HoldMusic         string   `yaml:"holdMusic"`
+	MaxCalls          int      `yaml:"maxCalls" default:"no limit" placeholder:"N" help:"Calls at once, both ways: 503 with Retry-After, 429 in REST."`
+	MaxCallsPerSecond int      `yaml:"maxCallsPerSecond" default:"no limit" placeholder:"N" help:"New calls, both ways: likewise."`
+	MaxNewPerSecond   *int     `yaml:"maxNewPerSecond" placeholder:"N" help:"Calls that it places; 0: no limit."` // nil: defaultNewPerSecond
+	AllowedPrefixes   []string `yaml:"allowedPrefixes" default:"every number" placeholder:"+DIGITS" help:"Whom it may call: else 403. +870, +878, +881, +882, +883, +888 and +979, which belong to no country, must be named by a prefix of their own."`
+	MinutesPerDay     *int     `yaml:"minutesPerDay" placeholder:"N" help:"Of the calls that it places, answered, in a day (UTC); calls that are up go on; 0: no limit."` // nil: defaultMinutesPerDay
+	SIPURIs           bool     `yaml:"sipURIs" default:"false" help:"It may call 'sip:' URIs. Those at the address of one of its own trunks, such as an extension of its PBX, it may always. A number in a URI is judged as that number."`
+	HoldMusic         string   `yaml:"holdMusic" default:"silence" placeholder:"SOUND" help:"What its phones hear while they wait."`
 }
 
 // TrunkConfig is a carrier or PBX.
 type TrunkConfig struct {
-	Name                string   `yaml:"name"`
-	Account             string   `yaml:"account"`
-	URI                 string   `yaml:"uri"`
-	TLSCert             string   `yaml:"tlsCert"`
-	TLSKey              string   `yaml:"tlsKey"`
-	Username            string   `yaml:"username"`
-	Password            Secret   `yaml:"password"`
-	Register            bool     `yaml:"register"`
-	Probe               string   `yaml:"probe"` // a duration: how often it is asked whether it takes calls; empty or 0: never
-	Allow               []string `yaml:"allow"`
-	InboundUsername     string   `yaml:"inboundUsername"`
-	InboundPassword     Secret   `yaml:"inboundPassword"`
-	Codecs              []string `yaml:"codecs"`
-	SRTP                string   `yaml:"srtp"`
-	DTMF                string   `yaml:"dtmf"`
-	DTMFInBand          bool     `yaml:"dtmfInBand"`
-	DelayedOffer        bool     `yaml:"delayedOffer"`
-	Identity            string   `yaml:"identity"`
-	CountryCode         string   `yaml:"countryCode"`
-	NationalPrefix      string   `yaml:"nationalPrefix"`
-	InternationalPrefix string   `yaml:"internationalPrefix"`
-	NumberFormat        string   `yaml:"numberFormat"`
-	Headers             []string `yaml:"headers"`
-	Prefixes            []string `yaml:"prefixes"`
-	Priority            int      `yaml:"priority"`
-	Weight              int      `yaml:"weight"`
-	MaxCalls            int      `yaml:"maxCalls"`
-	MaxCallsPerSecond   int      `yaml:"maxCallsPerSecond"`
-	AnswerTimeout       string   `yaml:"answerTimeout"` // a duration
-	HoldMusic           string   `yaml:"holdMusic"`
-	PublicIP            string   `yaml:"publicIP"`
-	Realm               string   `yaml:"realm"`
+	Name                string   `yaml:"name" placeholder:"NAME" help:"Names it in the account."`
+	Account             string   `yaml:"account" placeholder:"NAME" help:"The 'id' of its account."`
+	URI                 string   `yaml:"uri" placeholder:"URI" help:"Where calls go: 'sip:' or 'sips:', host, port, and ';transport=' udp, tcp, tls, ws or wss; empty: it only calls in."`
+	TLSCert             string   `yaml:"tlsCert" placeholder:"FILE" help:"With 'tlsKey': what this trunk is shown in the place of 'sip.tlsCert'."`
+	TLSKey              string   `yaml:"tlsKey" placeholder:"FILE" help:"The private key of 'tlsCert'."`
+	Username            string   `yaml:"username" placeholder:"NAME" help:"Answers its 401 and 407: only where the request went to an address of 'uri' or 'allow', and only in its 'realm'."`
+	Password            Secret   `yaml:"password" placeholder:"SECRET" help:"The password of 'username'."`
+	Register            bool     `yaml:"register" default:"false" help:"Keeps a registration with it; needs 'username'."`
+	Probe               string   `yaml:"probe" default:"never" placeholder:"DURATION" help:"How often OPTIONS asks whether it takes calls; at least 1s."` // a duration
+	Allow               []string `yaml:"allow" default:"nobody" placeholder:"ADDRESS[/BITS]" help:"Addresses and networks that may call in."`
+	InboundUsername     string   `yaml:"inboundUsername" placeholder:"NAME" help:"Set: who calls in is challenged, and without 'allow' known by this name from any address."`
+	InboundPassword     Secret   `yaml:"inboundPassword" placeholder:"SECRET" help:"The password of 'inboundUsername'."`
+	Codecs              []string `yaml:"codecs" placeholder:"PCMU|PCMA|G722|opus" help:"What is offered, in this order. Phones are spoken to in PCMU and PCMA: one of them has to be there, the others are passed over."`
+	SRTP                string   `yaml:"srtp" placeholder:"off|optional|required" help:"SDES; what each word offers and takes: [in a call that is up](sip-session.md)."`
+	DTMF                string   `yaml:"dtmf" placeholder:"rfc4733|info" help:"How keys are sent to it: telephone-events or SIP INFO."`
+	DTMFInBand          bool     `yaml:"dtmfInBand" default:"false" help:"Keys are looked for in its sound too."`
+	DelayedOffer        bool     `yaml:"delayedOffer" default:"false" help:"Our INVITE has no SDP: the 200 brings the offer, the ACK our answer."`
+	Identity            string   `yaml:"identity" placeholder:"pai|rpid|from" help:"Where the caller's number is read and written: P-Asserted-Identity, Remote-Party-ID or From."`
+	CountryCode         string   `yaml:"countryCode" placeholder:"DIGITS" help:"\"49\": its national numbers become +49…; empty: numbers are E.164 or none."`
+	NationalPrefix      string   `yaml:"nationalPrefix" default:"the country's" placeholder:"DIGITS|none" help:"What stands before national numbers; 'none' where nothing does."`
+	InternationalPrefix string   `yaml:"internationalPrefix" default:"the country's" placeholder:"DIGITS" help:"What stands before international ones."`
+	NumberFormat        string   `yaml:"numberFormat" placeholder:"e164|plain|national|international" help:"How numbers are written: +493012345, 493012345, 03012345 or 00493012345."`
+	Headers             []string `yaml:"headers" default:"none" placeholder:"X-NAME" help:"The X- headers that may pass, both ways; 'X-Acme-*' is all that begin so."`
+	Prefixes            []string `yaml:"prefixes" placeholder:"+DIGITS" help:"Which calls it takes: the longest match wins. 'sip:' takes URIs."`
+	Priority            int      `yaml:"priority" placeholder:"N" help:"Of equal prefixes, the lower one is tried first."`
+	Weight              int      `yaml:"weight" placeholder:"N" help:"Of equal priorities, its share of the calls."`
+	MaxCalls            int      `yaml:"maxCalls" default:"no limit" placeholder:"N" help:"Calls at once, both ways: callers get 503 with Retry-After, POST dialog goes on to the next trunk, or gets 429."`
+	MaxCallsPerSecond   int      `yaml:"maxCallsPerSecond" default:"no limit" placeholder:"N" help:"New calls, both ways: likewise."`
+	AnswerTimeout       string   `yaml:"answerTimeout" default:"6s or 32s" placeholder:"DURATION" help:"The wait for a first answer to an INVITE; empty: 6s while another trunk could take the call, else 32s."` // a duration
+	HoldMusic           string   `yaml:"holdMusic" default:"the account's" placeholder:"SOUND" help:"What phones on it hear while they wait."`
+	PublicIP            string   `yaml:"publicIP" default:"the gateway's" placeholder:"ADDRESS" help:"The gateway's address as this trunk reaches it, in SDP, Contact and Via: for a trunk on another side of a NAT than the rest. Trunks that share an address should share this too."`
+	Realm               string   `yaml:"realm" default:"the first" placeholder:"REALM|*" help:"In which it asks for the password; empty: the one that its registrar named, else the first of a call; '*' is any."`
 }
 
 // NumberConfig is a telephone number whose callers come in without a token.
 type NumberConfig struct {
-	Number      string `yaml:"number"`
-	Account     string `yaml:"account"`
-	CallbackURL string `yaml:"callbackUrl"`
+	Number      string `yaml:"number" placeholder:"E.164" help:"As callers dial it."`
+	Account     string `yaml:"account" placeholder:"NAME" help:"The 'id' of its account. The number is reached over the trunks of that account only."`
+	CallbackURL string `yaml:"callbackUrl" placeholder:"URL" help:"Where 'onIncomingCall' is sent."`
 
-	AnswerTimeout      string `yaml:"answerTimeout"` // a duration
-	OnNoAnswer         string `yaml:"onNoAnswer"`
-	Announcement       string `yaml:"announcement"`
-	AnnouncementAnswer bool   `yaml:"announcementAnswer"`
-	HoldMusic          string `yaml:"holdMusic"`
+	AnswerTimeout      string `yaml:"answerTimeout" default:"30s" placeholder:"DURATION" help:"How long the application may take; at most 10m."` // a duration
+	OnNoAnswer         string `yaml:"onNoAnswer" default:"reject" placeholder:"reject|announcement" help:"What becomes of a call after that: 480, or 'announcement' and then 480."`
+	Announcement       string `yaml:"announcement" placeholder:"SOUND" help:"For 'onNoAnswer: announcement'."`
+	AnnouncementAnswer bool   `yaml:"announcementAnswer" default:"false" help:"The call is answered for the announcement; false: it is early media."`
+	HoldMusic          string `yaml:"holdMusic" default:"the trunk's" placeholder:"SOUND" help:"What its callers hear while they wait."`
 }
 
 // Secret is a string that shows itself nowhere but where it is used.

@@ -187,22 +187,19 @@ func (a *App) Reload(ctx context.Context, cfg Config) error {
 // unlike names the sections that Reload does not take over and that differ.
 func (c *Config) unlike(other *Config) []string {
 	var names []string
-	for _, s := range []struct {
-		name     string
-		mine, be any
-	}{
-		{"http", c.HTTP, other.HTTP},
-		{"security", c.Security, other.Security},
-		{"sip", c.SIP, other.SIP},
-		{"media", c.Media, other.Media},
-		{"database", c.Database, other.Database},
-		{"limits", c.Limits, other.Limits},
-		{"sounds", c.Sounds, other.Sounds},
-		{"log", c.Log, other.Log},
-		{"accounts", credentials(c.Accounts), credentials(other.Accounts)},
-	} {
-		if !reflect.DeepEqual(s.mine, s.be) {
-			names = append(names, s.name)
+	mine, be := reflect.ValueOf(c).Elem(), reflect.ValueOf(other).Elem()
+	for section := range mine.Type().Fields() {
+		a, b := mine.FieldByIndex(section.Index).Interface(), be.FieldByIndex(section.Index).Interface()
+		switch name := section.Tag.Get("yaml"); name {
+		case "trunks", "numbers", "-":
+		case "accounts":
+			if !reflect.DeepEqual(credentials(c.Accounts), credentials(other.Accounts)) {
+				names = append(names, name)
+			}
+		default:
+			if !reflect.DeepEqual(a, b) {
+				names = append(names, name)
+			}
 		}
 	}
 	return names

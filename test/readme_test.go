@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -19,16 +20,27 @@ import (
 // block returns the first block of code in a language under a heading of README.md.
 func block(t *testing.T, heading, language string) string {
 	t.Helper()
-	readme, err := os.ReadFile("../README.md")
+	return blocks(t, "../README.md", heading, language)[0]
+}
+
+// blocks returns the blocks of code in a language under a heading of a document; there is at least one.
+func blocks(t *testing.T, document, heading, language string) (code []string) {
+	t.Helper()
+	text, err := os.ReadFile(document)
 	require.NoError(t, err)
-	_, section, found := strings.Cut(string(readme), "\n## "+heading+"\n")
+	_, section, found := strings.Cut(string(text), "\n## "+heading+"\n")
 	require.True(t, found, "no %q", heading)
 	section, _, _ = strings.Cut(section, "\n## ")
-	_, code, found := strings.Cut(section, "\n```"+language+"\n")
-	require.True(t, found, "no %s under %q", language, heading)
-	code, _, found = strings.Cut(code, "\n```")
-	require.True(t, found)
-	return code + "\n"
+	for {
+		_, rest, found := strings.Cut(section, "\n```"+language+"\n")
+		if !found {
+			require.NotEmpty(t, code, "no %s under %q", language, heading)
+			return code
+		}
+		one, after, found := strings.Cut(rest, "\n```")
+		require.True(t, found)
+		code, section = append(code, one+"\n"), after
+	}
 }
 
 // curl stands before the real one in the PATH: it notes what is asked, and what fails, also where the shell does not
@@ -95,6 +107,28 @@ func TestReadmeConfiguration(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, cfg.Accounts, 1)
 	require.Len(t, cfg.Trunks, 1)
+}
+
+// TestExamples loads every other piece of configuration in the documents.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	documents, err := filepath.Glob("../docs/*.md")
+	require.NoError(t, err)
+	loaded := 0
+	for _, document := range documents {
+		text, err := os.ReadFile(document)
+		require.NoError(t, err)
+		for _, example := range regexp.MustCompile("(?s)\n```yaml\n(.*?)\n```\n").FindAllStringSubmatch(string(text), -1) {
+			yaml := strings.ReplaceAll(example[1], "folder: sounds ", "folder: .. ") // one that is there
+			if !strings.Contains(yaml, "accounts:") {
+				yaml += fmt.Sprintf("\naccounts: [{id: %q, username: u, password: p}]\n", harness.Account)
+			}
+			_, err := gateway.Load([]byte(yaml))
+			require.NoError(t, err, "%s:\n%s", document, yaml)
+			loaded++
+		}
+	}
+	require.GreaterOrEqual(t, loaded, 4)
 }
 
 // TestLinks follows every relative link of the documents.
