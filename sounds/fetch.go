@@ -96,8 +96,11 @@ func (l *Library) newClient() *http.Client {
 	dialer := &net.Dialer{Timeout: dialTimeout, Control: l.mayConnect}
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: dialTimeout,
-			MaxResponseHeaderBytes: maxHeader, MaxIdleConnsPerHost: decoders, IdleConnTimeout: time.Minute,
+			DialContext: dialer.DialContext, TLSHandshakeTimeout: dialTimeout,
+			// A few at a time from each server, each on its own connection (no HTTP/2): as many are in memory at most, and a
+			// slow server keeps only its own sounds waiting.
+			MaxConnsPerHost: decoders, MaxIdleConnsPerHost: decoders,
+			MaxResponseHeaderBytes: maxHeader, IdleConnTimeout: time.Minute,
 		},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
@@ -128,7 +131,10 @@ func private(a netip.Addr) bool {
 	if !a.IsGlobalUnicast() || a.IsPrivate() {
 		return true
 	}
-	for _, network := range []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4", "64:ff9b::/96", "2002::/16"} {
+	for _, network := range []string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4",
+		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10", // some lead to an IPv4 address
+	} {
 		if netip.MustParsePrefix(network).Contains(a) {
 			return true
 		}
@@ -193,7 +199,12 @@ func (l *Library) get(ctx context.Context, u *url.URL, old *entry) (*entry, erro
 	if int64(len(raw)) > l.cfg.MaxBytes {
 		return nil, errs.New(errs.Invalid, "%s has more than the %d bytes that are allowed", what, l.cfg.MaxBytes)
 	}
-	samples, err := l.read(ctx, what, raw)
+	free, err := l.slot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
+	samples, err := l.decoded(what, raw)
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,11 @@ func (l *Library) file(ctx context.Context, name string, old *entry) (*entry, er
 	if info.Size() > l.cfg.MaxBytes {
 		return nil, errs.New(errs.Invalid, "the sound %q has %d bytes, at most %d are allowed", clip(name), info.Size(), l.cfg.MaxBytes)
 	}
+	free, err := l.slot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
 	f, err := l.root.Open(name)
 	if err != nil {
 		return nil, missing(name, err)
@@ -42,7 +47,7 @@ func (l *Library) file(ctx context.Context, name string, old *entry) (*entry, er
 	if err != nil {
 		return nil, errs.Wrap(err, errs.Unavailable, "the sound %q can't be read", clip(name))
 	}
-	samples, err := l.read(ctx, "the sound "+clip(name), raw)
+	samples, err := l.decoded("the sound "+clip(name), raw)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ type Config struct {
 
 	MaxBytes   int64         // 10 MiB: of a file as it is stored
 	MaxLength  time.Duration // 10 min: how long it may play
-	CacheBytes int           // 64 MiB: of decoded sounds that are kept
+	CacheBytes int           // 64 MiB: of decoded sounds that are kept, with their names
 	Fresh      time.Duration // 5 min: how long a fetched sound is not asked for again when its server says nothing
 	Timeout    time.Duration // 10 s: how long fetching one may take
 }
@@ -60,6 +60,12 @@ type entry struct {
 	name    string
 	samples []int16
 	version version
+}
+
+// size is what an entry takes of the cache, about: an application can make up any number of names for a short sound.
+func (e *entry) size() int {
+	const rest = 512
+	return 2*len(e.samples) + len(e.name) + len(e.version.etag) + len(e.version.since) + rest
 }
 
 // version says which file or answer a sound was made of.
@@ -204,7 +210,7 @@ func (l *Library) keep(e *entry) {
 	if old := l.entries[e.name]; old != nil {
 		l.drop(old)
 	}
-	size := 2 * len(e.samples)
+	size := e.size()
 	if size > l.cfg.CacheBytes {
 		return
 	}
@@ -219,17 +225,21 @@ func (l *Library) keep(e *entry) {
 func (l *Library) drop(at *list.Element) {
 	e, _ := l.order.Remove(at).(*entry)
 	delete(l.entries, e.name)
-	l.bytes -= 2 * len(e.samples)
+	l.bytes -= e.size()
 }
 
-// read decodes a file, a few at a time.
-func (l *Library) read(ctx context.Context, what string, raw []byte) ([]int16, error) {
+// slot waits until a file may be read and decoded: a few at a time.
+func (l *Library) slot(ctx context.Context) (free func(), err error) {
 	select {
 	case l.slots <- struct{}{}:
-		defer func() { <-l.slots }()
+		return func() { <-l.slots }, nil
 	case <-ctx.Done():
 		return nil, errs.Wrap(ctx.Err(), errs.Unavailable, "the sound was given up")
 	}
+}
+
+// decoded decodes a file. The caller has a slot.
+func (l *Library) decoded(what string, raw []byte) ([]int16, error) {
 	samples, err := decode(raw, int(l.cfg.MaxLength.Seconds()*Rate))
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "%s can't be played: %s", what, err)

@@ -211,7 +211,7 @@ func TestTheCacheIsBounded(t *testing.T) {
 	for i := range 5 {
 		files[strconv.Itoa(i)] = wav(8000, 1, make([]int16, 1000))
 	}
-	l, _ := folder(t, files, func(c *sounds.Config) { c.CacheBytes = 6500 })
+	l, _ := folder(t, files, func(c *sounds.Config) { c.CacheBytes = 8000 })
 	at := map[string]*int16{}
 	get := func(name string) bool { // whether it came from the cache
 		got, err := l.Sound(t.Context(), name)
@@ -228,6 +228,15 @@ func TestTheCacheIsBounded(t *testing.T) {
 	require.False(t, get("1"), "the least used went")
 	require.True(t, get("0"))
 	require.True(t, get("3"))
+
+	// A short sound takes room too: an application can ask for it under any number of names.
+	short := wav(8000, 1, make([]int16, 1))
+	l, _ = folder(t, map[string][]byte{"x": short}, func(c *sounds.Config) { c.CacheBytes = 1500 })
+	for _, name := range []string{"x", "./x", "././x"} {
+		require.False(t, get(name))
+	}
+	require.False(t, get("x"), "it went when the third came")
+	require.True(t, get("x"))
 }
 
 // server is an application's sounds.
