@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -45,13 +46,20 @@ type accessError struct {
 	Message string `json:"message"`
 }
 
+// retrySoon is told as Retry-After where nobody knows better.
+const retrySoon = time.Second
+
 // refuse answers with what a stranger may read of err, and keeps all of it for the access log.
 func refuse(c *gin.Context, err error) {
 	_ = c.Error(err) // it returns what it was given
-	if after := errs.RetryAfterOf(err); after > 0 {
+	code, after := errs.CodeOf(err), errs.RetryAfterOf(err)
+	if after == 0 && (code == errs.TooMany || code == errs.Unavailable) {
+		after = retrySoon // nobody knows; clients expect it with 429 and 503 (RFC 9110 §10.2.3)
+	}
+	if after > 0 {
 		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
 	}
-	writeError(c, status(errs.CodeOf(err)), errs.MessageOf(err))
+	writeError(c, status(code), errs.MessageOf(err))
 }
 
 // writeError ends the request with a refusal in the contract's form.

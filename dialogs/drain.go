@@ -1,6 +1,13 @@
 package dialogs
 
-import "tandem/errs"
+import (
+	"time"
+
+	"tandem/errs"
+)
+
+// drainRetry is told to applications as Retry-After: another gateway may be there by then.
+const drainRetry = 10 * time.Second
 
 // drain is the way to the end: no call begins any more, and idle is closed when the last is over and saved.
 type drain struct {
@@ -45,7 +52,7 @@ func (s *Service) mayBegin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.drain.begun {
-		return errs.New(errs.Unavailable, "the gateway takes no new calls: it is being stopped")
+		return errs.New(errs.Unavailable, "the gateway takes no new calls: it is being stopped").After(drainRetry)
 	}
 	return nil
 }
