@@ -92,13 +92,13 @@ func (b *Book) tidy(before, next *edition) {
 		uris[t.Key()] = t.URI
 	}
 	for _, t := range before.trunks {
-		u := b.trunks[t.Key()]
-		if u == nil || uris[t.Key()] == t.URI && t.URI != "" {
-			continue
+		if u := b.trunks[t.Key()]; u != nil && (t.URI == "" || uris[t.Key()] != t.URI) {
+			u.circuit.worked()
 		}
-		u.circuit.worked()
-		if _, stays := uris[t.Key()]; !stays && u.calls == 0 {
-			delete(b.trunks, t.Key())
+	}
+	for key, u := range b.trunks { // also those that had calls when they went
+		if _, stays := uris[key]; !stays && u.calls == 0 {
+			delete(b.trunks, key)
 		}
 	}
 }

@@ -271,6 +271,18 @@ func TestNewAddressIsTriedAtOnce(t *testing.T) {
 	p.Release()
 }
 
+// TestNothingIsLeftOfATrunk: of trunks that come and go with calls on them nothing stays.
+func TestNothingIsLeftOfATrunk(t *testing.T) {
+	b := BookOf(Trunk{Name: "a", Account: "1", URI: "sip:a.example"})
+	p, err := b.Place(Request{Account: "1", To: "+15550100"})
+	require.NoError(t, err)
+	b.SetTrunks(nil, nil)
+	require.Len(t, b.trunks, 1, "it has a call")
+	p.Release()
+	b.SetTrunks(nil, nil)
+	require.Empty(t, b.trunks)
+}
+
 func TestExplainSaysWhatIsSent(t *testing.T) {
 	b := BookOf(
 		Trunk{Name: "a", Account: "1", URI: "sip:a", Weight: 1, NumberFormat: FormatPlain},

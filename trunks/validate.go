@@ -110,6 +110,9 @@ func (t *Trunk) validateMedia() error {
 		if !slices.Contains([]string{"PCMU", "PCMA", "G722", "opus"}, codec) {
 			return invalid("codecs[%d]: %q should be PCMU, PCMA, G722 or opus", i, clip(codec))
 		}
+		if slices.Contains(t.Codecs[:i], codec) {
+			return invalid("codecs[%d]: %s is there twice", i, codec)
+		}
 	}
 	switch {
 	case len(t.Codecs) > 0 && !slices.Contains(t.Codecs, "PCMU") && !slices.Contains(t.Codecs, "PCMA"):
