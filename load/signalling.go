@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -58,7 +57,7 @@ type SignalResult struct {
 	HalfLateTrying  int     `json:"halfLateTrying"`  // first answers later than 20 ms
 	HalfTryingMaxMs float64 `json:"halfTryingMaxMs"` // the latest
 
-	Calls    int `json:"calls"`    // that the gateway answered, over all
+	Calls    int `json:"calls"`    // that the gateway answered, over all, by the caller's count
 	Recorded int `json:"recorded"` // dialogs that it has as TERMINATED
 
 	BurstAnswered int     `json:"burstAnswered"` // of 200 in the first second after the start
@@ -69,8 +68,9 @@ type SignalResult struct {
 
 // target is a far end under load.
 type target struct {
-	child  *child
-	caller *caller
+	child    *child
+	caller   *caller
+	answered int // calls that it answered 200, by the caller's count
 }
 
 func (t *target) stop() {
@@ -90,7 +90,10 @@ func RunSignalling(ctx context.Context, cfg SignalConfig, out io.Writer) (Signal
 		return r, fmt.Errorf("load: temporary directory: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if err := errors.Join(cfg.measureBare(ctx, dir, &r), cfg.measureGateway(ctx, dir, &r), cfg.measureBurst(ctx, dir, &r)); err != nil {
+	if err := cfg.measureRates(ctx, dir, &r); err != nil {
+		return r, err
+	}
+	if err := cfg.measureBurst(ctx, dir, &r); err != nil {
 		return r, err
 	}
 	if r.Bare.CallsPerSecond > 0 {
@@ -117,30 +120,28 @@ func (c *SignalConfig) defaults() error {
 	return nil
 }
 
-func (c *SignalConfig) measureBare(ctx context.Context, dir string, r *SignalResult) error {
+// startBare starts the SIP library alone.
+func (c *SignalConfig) startBare(ctx context.Context, dir string) (*target, error) {
 	sipPort, err := freePort(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	httpPort, err := freePort(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	sipAddr, httpAddr := fmt.Sprintf("127.0.0.1:%d", sipPort), fmt.Sprintf("127.0.0.1:%d", httpPort)
 	argv := append(slices.Clone(c.Bare), "--sip", sipAddr, "--http", httpAddr)
 	child, err := startChild(ctx, argv, "http://"+httpAddr, filepath.Join(dir, "bare.log"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	caller, err := newCaller(ctx, sipAddr, nil)
 	if err != nil {
 		child.stop()
-		return err
+		return nil, err
 	}
-	t := &target{child, caller}
-	defer t.stop()
-	r.Bare, err = c.search(ctx, t)
-	return err
+	return &target{child: child, caller: caller}, nil
 }
 
 // startGateway starts a gateway of its own with so many participants that may call in.
@@ -162,7 +163,7 @@ func (c *SignalConfig) startGateway(ctx context.Context, dir, name string, pool 
 	if err == nil {
 		var caller *caller
 		if caller, err = newCaller(ctx, sipAddr, tokens); err == nil {
-			return &target{child, caller}, api, ids, nil
+			return &target{child: child, caller: caller}, api, ids, nil
 		}
 	}
 	err = fmt.Errorf("%w\nthe gateway's log ends with:\n%s", err, child.tail())
@@ -184,17 +185,38 @@ func callersOf(ctx context.Context, api *rest, n int) (ids, tokens []string, err
 	return ids, tokens, group.Wait()
 }
 
-func (c *SignalConfig) measureGateway(ctx context.Context, dir string, r *SignalResult) error {
+// measureRates finds what the library alone and the gateway reach, a step of the one after a step of the other, so that
+// whatever else the machine does disturbs both alike.
+func (c *SignalConfig) measureRates(ctx context.Context, dir string, r *SignalResult) error {
+	bare, err := c.startBare(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
 	t, api, ids, err := c.startGateway(ctx, dir, "rate", callerPool)
 	if err != nil {
 		return err
 	}
 	defer t.stop()
 	defer api.client.CloseIdleConnections()
-	if r.Gateway, err = c.search(ctx, t); err != nil {
+	searches := [2]*search{newSearch(bare), newSearch(t)}
+	for !searches[0].over() || !searches[1].over() {
+		for _, s := range searches {
+			if s.over() {
+				continue
+			}
+			if err := c.step(ctx, s); err != nil {
+				return err
+			}
+		}
+	}
+	if r.Bare, err = searches[0].result(); err != nil {
 		return err
 	}
-	half, err := t.caller.place(ctx, r.Gateway.CallsPerSecond/2, c.Step)
+	if r.Gateway, err = searches[1].result(); err != nil {
+		return err
+	}
+	half, err := t.place(ctx, r.Gateway.CallsPerSecond/2, c.Step)
 	if err != nil {
 		return err
 	}
@@ -213,59 +235,89 @@ func (c *SignalConfig) measureGateway(ctx context.Context, dir string, r *Signal
 	if err := sleep(ctx, settleTime); err != nil {
 		return err
 	}
-	r.Calls, r.Recorded, err = recorded(ctx, api, ids)
+	r.Calls = t.answered
+	r.Recorded, err = recorded(ctx, api, ids)
 	return err
 }
 
-// recorded counts the dialogs that the gateway has, and those of them that are over.
-func recorded(ctx context.Context, api *rest, ids []string) (dialogs, over int, err error) {
+// place makes calls and counts those that were answered.
+func (t *target) place(ctx context.Context, rate float64, duration time.Duration) ([]*attempt, error) {
+	calls, err := t.caller.place(ctx, rate, duration)
+	for _, a := range calls {
+		if a.status == http.StatusOK {
+			t.answered++
+		}
+	}
+	return calls, err
+}
+
+// recorded counts the dialogs that the gateway has as over.
+func recorded(ctx context.Context, api *rest, ids []string) (over int, err error) {
 	for _, id := range ids {
 		var list []struct {
 			State string `json:"state"`
 		}
 		if err := api.do(ctx, http.MethodGet, "/participants/"+id+"/dialogs", nil, &list); err != nil {
-			return 0, 0, err
+			return 0, err
 		}
 		for _, d := range list {
-			dialogs++
 			if d.State == "TERMINATED" {
 				over++
 			}
 		}
 	}
-	return dialogs, over, nil
+	return over, nil
 }
 
-// search finds the highest rate at which all goes well: by steps of a half, then between the last two. A rate that
+// search is for the highest rate at which all goes well: by steps of a half, then between the last two. A rate that
 // fails is tried once more, since machines stall.
-func (c *SignalConfig) search(ctx context.Context, t *target) (RateResult, error) {
-	var best RateResult
-	low, high := 0.0, 0.0
-	rate := firstRate
-	for n := 0; n < bisections && rate <= lastRate; {
-		got, good, err := c.rate(ctx, t, rate)
-		if err == nil && !good {
-			got, good, err = c.rate(ctx, t, rate)
-		}
-		if err != nil {
-			return best, err
-		}
-		if good {
-			low, best = rate, got
-		} else {
-			high = rate
-		}
-		if high == 0 {
-			rate *= rateStep
-			continue
-		}
-		n++
-		rate = (low + high) / 2
+type search struct {
+	target    *target
+	rate      float64 // to be tried next
+	failed    bool    // it failed once
+	low, high float64 // what went well and what did not; 0: nothing yet
+	halved    int
+	best      RateResult // at low
+}
+
+func newSearch(t *target) *search { return &search{target: t, rate: firstRate} }
+
+func (s *search) over() bool { return s.halved >= bisections || s.rate > lastRate }
+
+// took notes how the present rate went, and chooses the next.
+func (s *search) took(got RateResult, good bool) {
+	if !good && !s.failed {
+		s.failed = true
+		return
 	}
-	if low == 0 {
-		return best, fmt.Errorf("load: not even %g calls per second go well", firstRate)
+	s.failed = false
+	if good {
+		s.low, s.best = s.rate, got
+	} else {
+		s.high = s.rate
 	}
-	return best, nil
+	if s.high == 0 {
+		s.rate *= rateStep
+		return
+	}
+	s.halved++
+	s.rate = (s.low + s.high) / 2
+}
+
+func (s *search) result() (RateResult, error) {
+	if s.low == 0 {
+		return s.best, fmt.Errorf("load: not even %g calls per second go well", firstRate)
+	}
+	return s.best, nil
+}
+
+// step tries a search's next rate.
+func (c *SignalConfig) step(ctx context.Context, s *search) error {
+	got, good, err := c.rate(ctx, s.target, s.rate)
+	if err == nil {
+		s.took(got, good)
+	}
+	return err
 }
 
 // rate tries one rate.
@@ -274,7 +326,7 @@ func (c *SignalConfig) rate(ctx context.Context, t *target, rate float64) (RateR
 	if err != nil {
 		return RateResult{}, false, err
 	}
-	calls, err := t.caller.place(ctx, rate, c.Step)
+	calls, err := t.place(ctx, rate, c.Step)
 	if err != nil {
 		return RateResult{}, false, err
 	}
@@ -297,8 +349,9 @@ func (c *SignalConfig) rate(ctx context.Context, t *target, rate float64) (RateR
 		CallsPerSecond: rate, RingingP50Ms: ms(percentile(ringing, 50)), RingingP99Ms: ms(percentile(ringing, 99)),
 		CPUUsPerCall: float64((after.cpu - before.cpu).Microseconds()) / float64(len(calls)),
 	}
-	good := repeats == 0 && failed == 0 && r.RingingP99Ms < ms(ringingLimit)
-	c.Log.Info("load: rate", "callsPerSecond", rate, "repeats", repeats, "failed", failed, "p99ms", r.RingingP99Ms, "good", good)
+	slow := calls[len(calls)-1].invited.Sub(calls[0].invited) > c.Step+c.Step/50 // our own invitations came too late
+	good := repeats == 0 && failed == 0 && !slow && r.RingingP99Ms < ms(ringingLimit)
+	c.Log.Info("load: rate", "pid", t.child.pid(), "callsPerSecond", rate, "usPerCall", r.CPUUsPerCall, "slow", slow, "repeats", repeats, "failed", failed, "p99ms", r.RingingP99Ms, "good", good)
 	return r, good, sleep(ctx, settleTime)
 }
 
@@ -310,14 +363,14 @@ func (c *SignalConfig) measureBurst(ctx context.Context, dir string, r *SignalRe
 	}
 	defer t.stop()
 	defer api.client.CloseIdleConnections()
-	calls, err := t.caller.place(ctx, burstCalls, time.Second)
+	calls, err := t.place(ctx, burstCalls, time.Second)
 	if err != nil {
 		return err
 	}
 	var waits []time.Duration
 	for _, a := range calls {
 		switch {
-		case a.status == http.StatusOK && !a.over.IsZero():
+		case a.status == http.StatusOK && !a.over.IsZero() && !a.ringing.IsZero():
 			r.BurstAnswered++
 			waits = append(waits, a.ringing.Sub(a.invited))
 		case a.status == http.StatusServiceUnavailable:

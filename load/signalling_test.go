@@ -97,3 +97,30 @@ func TestGatewayConfigNamesItsSIP(t *testing.T) {
 	require.Equal(t, "tandem.yaml", filepath.Base(path))
 	require.True(t, strings.HasPrefix(sipAddr, "127.0.0.1:"), sipAddr)
 }
+
+// TestSearchFindsTheRate gives a search a far end that can do 430 calls per second, and stalls the first time that 225 are
+// tried.
+func TestSearchFindsTheRate(t *testing.T) {
+	s := newSearch(nil)
+	var tried []float64
+	for stalled := false; !s.over(); {
+		rate := s.rate
+		tried = append(tried, rate)
+		good := rate <= 430
+		if rate == 225 && !stalled {
+			stalled, good = true, false
+		}
+		s.took(RateResult{CallsPerSecond: rate}, good)
+	}
+	require.Equal(t, []float64{100, 150, 225, 225, 337.5, 506.25, 506.25, 421.875, 464.0625, 464.0625}, tried)
+	got, err := s.result()
+	require.NoError(t, err)
+	require.InDelta(t, 421.875, got.CallsPerSecond, 0)
+
+	none := newSearch(nil)
+	for !none.over() {
+		none.took(RateResult{}, false)
+	}
+	_, err = none.result()
+	require.ErrorContains(t, err, "not even 100")
+}
