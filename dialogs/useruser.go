@@ -48,11 +48,21 @@ func withoutToken(value string) string {
 			return ""
 		}
 		value = strings.TrimPrefix(rest, ",")
-		if element != "" && !strings.Contains(strings.ToLower(strings.NewReplacer(" ", "", "\t", "", "\"", "").Replace(element)), "encoding=jwt") {
+		if element != "" && !strings.Contains(strings.ToLower(bare(element)), "encoding=jwt") {
 			kept = append(kept, element)
 		}
 	}
 	return strings.Join(kept, ",")
+}
+
+// bare returns s without spaces, tabs and quotes.
+func bare(s string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune(" \t\"", r) {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 // field cuts s before the first of stops that is in no quoted string. It fails on a quote that is not closed.
