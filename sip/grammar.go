@@ -22,7 +22,7 @@ type via struct {
 
 func (v *via) get(name string) (string, bool) {
 	for _, p := range v.params {
-		if strings.EqualFold(p.name, "tag") {
+		if strings.EqualFold(p.name, name) {
 			return p.value, true
 		}
 	}
