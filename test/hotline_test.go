@@ -47,11 +47,9 @@ func TestHotlineOfTheDocuments(t *testing.T) {
 	var said bytes.Buffer // to be read once it has ended
 	app.Stdout, app.Stderr = &said, &said
 	require.NoError(t, app.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- app.Wait() }()
 	t.Cleanup(func() {
 		_ = app.Process.Signal(syscall.SIGTERM)
-		<-ended
+		_ = app.Wait() // it ends by that signal
 		if t.Failed() {
 			t.Log(said.String())
 		}
