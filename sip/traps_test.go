@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -529,4 +530,181 @@ func TestPasswordIsInNoRefusal(t *testing.T) {
 	require.ErrorContains(t, err, `the realm "evil"`)
 	require.NotContains(t, err.Error(), "hunter2")
 	require.NotContains(t, err.Error(), fmt.Sprintf("%x", sha256.Sum256([]byte("hunter2"))))
+}
+
+// TestOwnDescriptionIsChecked: what no far end could read is not sent, and nothing is changed by it.
+func TestOwnDescriptionIsChecked(t *testing.T) {
+	const theirs = "v=0\r\nc=IN IP4 198.51.100.7\r\nm=audio 4000 RTP/AVP 0\r\n"
+	for name, spoil := range map[string]func(*description, *standing){
+		"an address of nobody": func(d *description, _ *standing) { d.local = netip.AddrPortFrom(netip.Addr{}, 20000) },
+		"SRTP without a key":   func(_ *description, s *standing) { s.profile = secureProfile },
+		"a type of two laws":   func(_ *description, s *standing) { s.types = map[media.G711]uint8{media.PCMU: 0, media.PCMA: 0} },
+		"a line that breaks":   func(_ *description, s *standing) { s.said = "sendrecv\r\n[object Object]" },
+	} {
+		d := newDescription(7, here, termsOf(nil))
+		next := d.standing
+		next.said = "sendrecv"
+		spoil(d, &next)
+		before := d.standing
+		err := d.write(&next, d.terms.laws, ownEventType)
+		require.ErrorIs(t, err, errOwnSDP, name)
+		require.Equal(t, 500, offerStatus(err), name)
+		require.Equal(t, before, d.standing, name)
+	}
+	d := newDescription(7, here, termsOf(nil))
+	_, _, err := d.answer([]byte(theirs))
+	require.NoError(t, err, "whole as it is, it is fine")
+}
+
+// TestSessionIDFitsEverybody: some read the session id and its version as signed numbers of 32 bits.
+func TestSessionIDFitsEverybody(t *testing.T) {
+	for range 1000 {
+		require.LessOrEqual(t, newSession(), uint64(1)<<31-1)
+	}
+	d := newDescription(1<<31-1, here, termsOf(nil))
+	require.Contains(t, string(offerOf(t, d)), "o=tandem 2147483647 ")
+	theirs := "v=0\r\no=x 340282366920938463463374607431768211456 18446744073709551616 IN IP4 h\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\nm=audio 4001 RTP/AVP 0\r\n"
+	_, agreed, err := newDescription(7, here, termsOf(nil)).answer([]byte(theirs))
+	require.NoError(t, err, "nor do we mind theirs")
+	require.Equal(t, "198.51.100.7:4001", agreed.Remote.String(), "an odd port is as good as an even one")
+	require.Equal(t, "198.51.100.7:4002", agreed.RemoteRTCP.String())
+}
+
+// TestNoCallIsTriedTwice: what a trunk refuses for good is neither sent to it again nor to another one.
+func TestNoCallIsTriedTwice(t *testing.T) {
+	t.Parallel()
+	for _, status := range []string{"482 Loop Detected", "500 Server Internal Error", "603 Decline"} {
+		t.Run(status, func(t *testing.T) {
+			t.Parallel()
+			h, other := newHandCarrier(t), newHandCarrier(t)
+			first, second := h.trunk(), other.trunk()
+			first.Prefixes, second.Name = []string{"+1555"}, "other"
+			g := startAgent(t, Config{Trunks: []Trunk{first, second}}, newCallers(nil))
+			leg := dial(t, g)
+			h.respond(h.invited(), status, "")
+			h.await("ACK ")
+			require.Equal(t, status, end(t, leg).Details)
+			g.idle(t)
+			for _, c := range []*handCarrier{h, other} {
+				require.NoError(t, c.conn.SetReadDeadline(time.Now()))
+				buf := make([]byte, 65536)
+				n, _, err := c.conn.ReadFrom(buf)
+				require.Error(t, err, "%s", buf[:n])
+			}
+		})
+	}
+}
+
+// TestKeyOutsideACallIsNone: an INFO that belongs to no call is answered so, and presses nothing.
+func TestKeyOutsideACallIsNone(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p := newRawPeer(t, g)
+	const key = "Signal=5\r\nDuration=160\r\n"
+	answer := p.ask(p.request("INFO", "key", "Content-Length: 0\r\n\r\n", fmt.Sprintf("Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s", relayType, len(key), key)))
+	require.True(t, strings.HasPrefix(answer, "SIP/2.0 481 "), answer)
+	require.Empty(t, in.calls())
+}
+
+// TestColdBurst: 200 calls that come within a second, to a gateway that has just begun, are all answered or told to come later.
+func TestColdBurst(t *testing.T) {
+	t.Parallel()
+	const calls = 200
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	conn, err := net.Dial("udp", g.at("udp"))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	p := &rawPeer{t, conn}
+	ending := make(chan struct{})
+	ended := make(chan int)
+	go func() {
+		legs := 0
+		for {
+			select {
+			case l := <-in.legs:
+				legs++
+				l.Answer()
+			case <-ending:
+				ended <- legs
+				return
+			}
+		}
+	}()
+	body := fmt.Sprintf("Content-Type: application/sdp\r\nContent-Length: %d\r\n\r\n%s", len(talkerSDP), talkerSDP)
+	var heard sync.Map // Call-IDs that have any answer
+	sent := make(chan struct{})
+	go func() { // within a second; what the kernel drops is sent again, as every phone does (RFC 3261 §17.1.1.2)
+		defer close(sent)
+		pace := time.NewTicker(time.Second / calls)
+		defer pace.Stop()
+		for range 10 {
+			again := false
+			for i := range calls {
+				if _, ok := heard.Load(fmt.Sprint("burst", i)); ok {
+					continue
+				}
+				again = true
+				text := p.request("INVITE", fmt.Sprint("burst", i), "Call-ID: raw", fmt.Sprint("Call-ID: burst", i), "Content-Length: 0\r\n\r\n", body)
+				_, _ = conn.Write([]byte(text))
+				<-pace.C
+			}
+			if !again {
+				return
+			}
+		}
+	}()
+	finals, trying := map[string]string{}, map[string]bool{}
+	buf := make([]byte, 65536)
+	for len(finals) < calls {
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+		n, err := conn.Read(buf)
+		require.NoError(t, err, "%d of %d were answered", len(finals), calls)
+		text := string(buf[:n])
+		id := headerOf(text, "Call-ID")
+		status, _, _ := strings.Cut(strings.TrimPrefix(text, "SIP/2.0 "), " ")
+		heard.Store(id, true)
+		switch {
+		case !strings.HasPrefix(text, "SIP/2.0 "): // a BYE, of a call that had no ACK
+		case status < "200":
+			trying[id] = true
+		case status >= "200":
+			finals[id] = status
+			ack := p.request("ACK", "ack"+id, "Call-ID: raw", "Call-ID: "+id, "To: <sip:+15550100@x>", "To: "+headerOf(text, "To"))
+			if status != "200" {
+				ack = strings.Replace(ack, "z9hG4bKack"+id, branchOf(text), 1)
+			}
+			_, err := conn.Write([]byte(ack))
+			require.NoError(t, err)
+		}
+	}
+	<-sent
+	answered := 0
+	for id, status := range finals {
+		require.Contains(t, []string{"200", "503"}, status, id)
+		require.True(t, trying[id], "no provisional answer before the final one of %s", id)
+		if status == "200" {
+			answered++
+		}
+	}
+	close(ending)
+	require.Equal(t, answered, <-ended)
+	require.Positive(t, answered)
+	g.Agent.draining.set(func() {}) // whoever is up is hung up
+	go func() {
+		buf := make([]byte, 65536)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			if text := string(buf[:n]); strings.HasPrefix(text, "BYE ") {
+				_, _ = fmt.Fprintf(conn, "SIP/2.0 200 OK\r\nVia: %s\r\nFrom: %s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %s\r\nContent-Length: 0\r\n\r\n",
+					headerOf(text, "Via"), headerOf(text, "From"), headerOf(text, "To"), headerOf(text, "Call-ID"), headerOf(text, "CSeq"))
+			}
+		}
+	}()
+	_ = conn.SetReadDeadline(time.Time{})
+	g.idle(t)
 }
