@@ -691,7 +691,7 @@ func TestColdBurst(t *testing.T) {
 	close(ending)
 	require.Equal(t, answered, <-ended)
 	require.Positive(t, answered)
-	g.Agent.draining.set(func() {}) // whoever is up is hung up
+	g.draining.set(func() {}) // whoever is up is hung up
 	go func() {
 		buf := make([]byte, 65536)
 		for {

@@ -378,6 +378,8 @@ func TestPIN(t *testing.T) {
 		}
 	}
 	require.Equal(t, 2, dtmf, "one for each PIN, and none for a single key")
+	require.Contains(t, g.Logged(), "call ended", "the log of this call")
+	require.NotContains(t, g.Logged(), "471108")
 }
 
 // TestSoundFromAnAddress plays Ogg/Opus that another program's writer made, from an allowed address; any other is refused.

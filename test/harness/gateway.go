@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,6 +41,31 @@ type Gateway struct {
 	sip    []string     // the SIP listeners, as URIs
 	client *http.Client
 	stop   func()
+	log    *kept
+}
+
+// Logged is what the gateway has logged so far, at every level. It is empty for one in a process of its own.
+func (g *Gateway) Logged() string { return g.log.String() }
+
+// kept is a text that goroutines write to. Nil is empty.
+type kept struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (k *kept) Write(p []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.text.Write(p)
+}
+
+func (k *kept) String() string {
+	if k == nil {
+		return ""
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.text.String()
 }
 
 // Config is a configuration for a test: free loopback ports, a database file of its own, one account.
@@ -66,14 +92,16 @@ func Start(tb testing.TB, cfg gateway.Config) *Gateway {
 	tb.Helper()
 	require.NoError(tb, cfg.Check())
 	ctx, cancel := context.WithCancel(context.Background())
-	app, err := gateway.New(ctx, cfg, Log(tb))
+	logged := &kept{}
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(testWriter{tb}, logged), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	app, err := gateway.New(ctx, cfg, log)
 	if err != nil {
 		cancel()
 	}
 	require.NoError(tb, err)
 	done := make(chan error, 1)
 	go func() { done <- app.Run(ctx) }()
-	g := &Gateway{App: app, URL: app.URL(), sip: app.SIPAddrs(), client: newClient()}
+	g := &Gateway{App: app, URL: app.URL(), sip: app.SIPAddrs(), client: newClient(), log: logged}
 	stopped := false
 	g.stop = func() {
 		if stopped {
