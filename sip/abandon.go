@@ -29,9 +29,9 @@ func (t *trying) firstAnswer() <-chan time.Time {
 	return time.After(wait)
 }
 
-// abandon sees an INVITE off that was given up before anything answered it: without a provisional answer it can't be
-// cancelled (RFC 3261 §9.1). Should one come after all, it is; should the callee answer, it is hung up.
-func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string) {
+// abandon sees an INVITE off that was given up before the callee rang. Without a provisional answer (heard) it can't be
+// cancelled (RFC 3261 §9.1): should one come after all, it is; should the callee answer, it is hung up.
+func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string, heard bool) {
 	left := &trying{call: c, invite: invite, tx: tx, network: network}
 	ok := c.agent.spawn(func(ctx context.Context) {
 		defer tx.Terminate()
@@ -40,6 +40,9 @@ func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string) {
 				left.cancel.Terminate()
 			}
 		}()
+		if heard {
+			left.sendCancel(ctx)
+		}
 		for {
 			select {
 			case <-ctx.Done():

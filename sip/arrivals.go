@@ -62,19 +62,19 @@ func (a *Agent) ackArrived(ack *sip.Request) {
 	}
 }
 
-// invites are the INVITEs of ours that wait for their final answer, by the key of their transaction.
+// invites are the requests of ours that wait for their final answer, by the key of their transaction.
 type invites struct {
 	mu  sync.Mutex
 	all map[string]*progress
 }
 
-// progress is what was answered to one INVITE, in the order of arrival.
+// progress is what was answered to one request, in the order of arrival.
 type progress struct {
 	provisional chan *sip.Response // beyond 100, and before the final answer
 	final       *latch             // the final answer came
 }
 
-// expect notes the answers to an INVITE from now on; forget ends that.
+// expect notes the answers to a request from now on; forget ends that.
 func (i *invites) expect(invite *sip.Request) (p *progress, forget func(), err error) {
 	key, err := sip.ClientTxKeyMake(invite)
 	if err != nil {
@@ -96,7 +96,7 @@ func (i *invites) expect(invite *sip.Request) (p *progress, forget func(), err e
 
 // arrived notes an answer if anybody waits for it.
 func (i *invites) arrived(res *sip.Response) {
-	if cseq := res.CSeq(); cseq == nil || cseq.MethodName != sip.INVITE || res.StatusCode == sip.StatusTrying {
+	if res.CSeq() == nil || res.StatusCode == sip.StatusTrying {
 		return
 	}
 	key, err := sip.ClientTxKeyMake(res)

@@ -15,6 +15,7 @@ type asked struct {
 	then          func(*sip.Response)
 	creds         *credentials
 	authorization sip.Header
+	again         bool // it was sent again because its connection broke
 }
 
 // ask sends a request within the dialog and returns at once. Fill adds its headers and body; it may run more than once,
@@ -40,8 +41,15 @@ func (c *call) send(q *asked) {
 	}
 	at := c.peer // the dialog as it is now; the call's goroutine goes on with its own
 	started := c.agent.spawn(func(ctx context.Context) {
-		res := c.transact(ctx, &at, req)
-		c.inbox.post(func() { c.concluded(q, req, res) })
+		res, broke := c.transact(ctx, &at, req)
+		c.inbox.post(func() {
+			if broke && !q.again && repeatable(q.method) {
+				q.again = true
+				c.send(q)
+				return
+			}
+			c.concluded(q, req, res)
+		})
 	})
 	if !started {
 		c.inbox.post(func() { q.then(nil) })
@@ -63,13 +71,19 @@ func (c *call) concluded(q *asked, req *sip.Request, res *sip.Response) {
 }
 
 // transact runs one transaction within the dialog in a goroutine of its own and returns the final answer, nil if none
-// came. A 2xx to an INVITE is acknowledged here, at once and as often as it comes.
-func (c *call) transact(ctx context.Context, at *peer, req *sip.Request) *sip.Response {
-	tx, err := c.agent.start(ctx, req)
+// came, and whether its connection broke before. A 2xx to an INVITE is acknowledged here, at once and as often as it comes.
+func (c *call) transact(ctx context.Context, at *peer, req *sip.Request) (final *sip.Response, broke bool) {
+	progress, forget, err := c.agent.invites.expect(req)
+	if err != nil {
+		return nil, false
+	}
+	defer forget()
+	tx, err := c.startInCall(ctx, req)
 	if err != nil {
 		c.log.Info("sip: request not sent", "method", req.Method.String(), "error", err)
-		return nil
+		return nil, false
 	}
+	gone := goneOf(tx.Connection())
 	var ack atomic.Pointer[sip.Request]
 	if req.IsInvite() {
 		tx.OnRetransmission(func(*sip.Response) { c.write(ctx, ack.Load()) })
@@ -81,6 +95,11 @@ func (c *call) transact(ctx context.Context, at *peer, req *sip.Request) *sip.Re
 		case <-ctx.Done():
 		case <-tx.Done():
 		case <-giveUp:
+		case <-gone:
+			gone = nil
+			if broke = !progress.final.isSet(); !broke || req.IsInvite() {
+				continue // the answer to an INVITE, which wants its ACK, may come over another connection
+			}
 		case <-over:
 			if req.IsInvite() { // whatever is answered still wants its ACK
 				over, giveUp = nil, time.After(64*sip.T1)
@@ -100,11 +119,38 @@ func (c *call) transact(ctx context.Context, at *peer, req *sip.Request) *sip.Re
 			if !req.IsInvite() {
 				tx.Terminate()
 			}
-			return res
+			return res, false
 		}
 		tx.Terminate()
-		return nil
+		return nil, broke
 	}
+}
+
+// startInCall is start for a request of a call that is up. Who can't be reached over a stream is tried for as long as
+// over UDP: a proxy that is started again ends no call.
+func (c *call) startInCall(ctx context.Context, req *sip.Request) (*sip.ClientTx, error) {
+	deadline := time.After(64 * sip.T1)
+	for {
+		tx, err := c.agent.start(ctx, req)
+		if err == nil || req.Via().Transport == "UDP" {
+			return tx, err
+		}
+		pause := time.NewTimer(sip.T2)
+		select {
+		case <-pause.C:
+			continue
+		case <-deadline:
+		case <-c.done:
+		case <-ctx.Done():
+		}
+		pause.Stop()
+		return nil, err
+	}
+}
+
+// repeatable says whether a request that the far end may have got already does no harm when it comes again.
+func repeatable(method sip.RequestMethod) bool {
+	return method == sip.INVITE || method == sip.UPDATE || method == sip.NOTIFY
 }
 
 // acknowledge builds the ACK to a 2xx to the last INVITE of at, nil when its Contact is of no use.

@@ -139,6 +139,7 @@ func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
 	c.agent.forget(c)
 	c.place.Release()
 	c.transfers.alarm.stop()
+	c.transfers.parting.stop()
 	close(c.done)
 	c.untimed()
 	c.unhold()
@@ -186,7 +187,7 @@ func (c *call) talk(ctx context.Context) dialogs.Cause {
 		if c.leaving() {
 			hung, draining = nil, nil
 		}
-		if (c.leaving() || c.fault != nil) && c.unacked == nil { // no BYE before the ACK (RFC 3261 §15)
+		if (c.leaving() || c.fault != nil) && c.unacked == nil && !c.reporting() { // no BYE before the ACK (RFC 3261 §15)
 			c.bye(ctx)
 			if c.fault != nil {
 				return *c.fault

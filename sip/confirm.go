@@ -10,8 +10,7 @@ import (
 
 // unacked is a 2xx of ours that waits for its ACK (RFC 3261 §13.3.1.4).
 type unacked struct {
-	res      *sip.Response
-	conn     sip.Connection
+	send     func() error // it once more
 	seq      uint32
 	offered  bool // the ACK brings the answer
 	first    bool // the call is not answered before
@@ -23,12 +22,12 @@ type unacked struct {
 // confirm sends a 2xx to an INVITE and starts to wait for the ACK.
 func (c *call) confirm(req *sip.Request, tx *sip.ServerTx, body []byte, offered, first bool) error {
 	res := c.accepted2xx(req, body)
-	if err := tx.Respond(res); err != nil {
+	if err := c.agent.deliver(req, tx, res); err != nil {
 		return err
 	}
 	c.acks = tx.Acks()
 	c.unacked = &unacked{
-		res: res, conn: tx.Connection(), seq: req.CSeq().SeqNo, offered: offered, first: first,
+		send: func() error { return c.agent.repeat(req, tx, res) }, seq: req.CSeq().SeqNo, offered: offered, first: first,
 		interval: sip.T1, again: time.NewTimer(sip.T1), deadline: time.After(64 * sip.T1),
 	}
 	return nil
@@ -37,7 +36,7 @@ func (c *call) confirm(req *sip.Request, tx *sip.ServerTx, body []byte, offered,
 // repeat sends the 2xx again: the transaction does not, and TCP is no reason not to (RFC 3261 §13.3.1.4).
 func (c *call) repeat() {
 	u := c.unacked
-	if err := u.conn.WriteMsg(u.res); err != nil {
+	if err := u.send(); err != nil {
 		c.log.Debug("sip: repeating the 200 failed", "error", err)
 	}
 	u.interval = min(2*u.interval, sip.T2)

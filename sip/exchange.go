@@ -15,7 +15,11 @@ func (a *Agent) start(ctx context.Context, req *sip.Request) (*sip.ClientTx, err
 	if err := a.reach(ctx, req); err != nil {
 		return nil, err
 	}
-	return a.txl.Request(ctx, req)
+	tx, err := a.txl.Request(ctx, req)
+	if err != nil && strings.EqualFold(req.Transport(), networkTCP) {
+		a.streams.unwritable(req.Destination(), req.Laddr)
+	}
+	return tx, err
 }
 
 // exchange sends a request other than INVITE and returns its final answer, nil if none came.
@@ -26,15 +30,25 @@ func (a *Agent) exchange(ctx context.Context, req *sip.Request) *sip.Response {
 
 // ask is exchange with the reason why no answer came.
 func (a *Agent) ask(ctx context.Context, req *sip.Request) (*sip.Response, error) {
+	progress, forget, err := a.invites.expect(req)
+	if err != nil {
+		return nil, err
+	}
+	defer forget()
 	tx, err := a.start(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	defer tx.Terminate()
+	gone := goneOf(tx.Connection())
 	for {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-gone:
+			if gone = nil; !progress.final.isSet() {
+				return nil, errConnectionLost
+			}
 		case <-tx.Done():
 			a.mistrust(req, tx.Err())
 			return nil, cmp.Or(tx.Err(), sip.ErrTransactionTerminated)
@@ -62,6 +76,7 @@ func (a *Agent) authorized(req *sip.Request, authorization sip.Header) *sip.Requ
 func (c *call) bye(ctx context.Context) {
 	creds := c.credentials()
 	var authorization sip.Header
+	again := false
 	for {
 		req, err := c.agent.request(&c.peer, sip.BYE)
 		if err != nil {
@@ -71,7 +86,11 @@ func (c *call) bye(ctx context.Context) {
 		if authorization != nil {
 			req.AppendHeader(authorization)
 		}
-		res := c.sendBye(ctx, req)
+		res, broke := c.sendBye(ctx, req)
+		if broke && !again {
+			again = true // over a connection that is new
+			continue
+		}
 		if res == nil || (res.StatusCode != sip.StatusUnauthorized && res.StatusCode != sip.StatusProxyAuthRequired) {
 			return
 		}
@@ -82,24 +101,35 @@ func (c *call) bye(ctx context.Context) {
 	}
 }
 
-// sendBye returns the final answer, nil if none came. Meanwhile it goes on to serve the far end, whose BYE may cross.
-func (c *call) sendBye(ctx context.Context, bye *sip.Request) *sip.Response {
+// sendBye returns the final answer, nil if none came, and whether its connection broke before. Meanwhile it goes on to
+// serve the far end, whose BYE may cross.
+func (c *call) sendBye(ctx context.Context, bye *sip.Request) (res *sip.Response, broke bool) {
+	progress, forget, err := c.agent.invites.expect(bye)
+	if err != nil {
+		return nil, false
+	}
+	defer forget()
 	tx, err := c.agent.start(ctx, bye)
 	if err != nil {
 		c.log.Info("sip: hanging up failed", "error", err)
-		return nil
+		return nil, ctx.Err() == nil
 	}
 	defer tx.Terminate()
+	gone := goneOf(tx.Connection())
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return nil, false
+		case <-gone:
+			if gone = nil; !progress.final.isSet() {
+				return nil, true
+			}
 		case <-tx.Done():
 			c.agent.mistrust(bye, tx.Err())
-			return nil
+			return nil, false
 		case res := <-tx.Responses():
 			if !res.IsProvisional() {
-				return res
+				return res, false
 			}
 		case r := <-c.requests:
 			c.handleLate(r)

@@ -238,7 +238,7 @@ func describe(err error) string {
 	switch {
 	case errors.Is(err, sip.ErrTransactionTimeout), errors.Is(err, errNoFirstAnswer):
 		return "no answer"
-	case errors.Is(err, errNoFinalAnswer):
+	case errors.Is(err, errNoFinalAnswer), errors.Is(err, errConnectionLost):
 		return err.Error()
 	}
 	return "cannot be reached"
@@ -342,9 +342,9 @@ func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*s
 	t := &trying{call: c, invite: invite, tx: tx, network: network, progress: progress}
 	res, err := t.wait(ctx)
 	switch {
-	case errors.Is(err, errNoFirstAnswer):
+	case errors.Is(err, errNoFirstAnswer), errors.Is(err, errConnectionLost):
 		c.agent.mistrust(invite, err)
-		c.abandon(invite, tx, network)
+		c.abandon(invite, tx, network, t.heard)
 	case err != nil:
 		c.agent.mistrust(invite, err)
 		tx.Terminate()
@@ -381,7 +381,7 @@ func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
 	hung, draining, requests := t.hung.ch, t.agent.draining.ch, t.requests
 	tooLong := time.After(maxRinging)
 	var giveUp <-chan time.Time
-	first := t.firstAnswer()
+	first, gone := t.firstAnswer(), goneOf(t.tx.Connection())
 	for {
 		if t.leaving() {
 			hung, draining = nil, nil
@@ -404,6 +404,17 @@ func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
 			t.Hangup(0)
 		case <-giveUp:
 			return nil, errNoFinalAnswer
+		case <-gone:
+			gone = nil
+			if t.catchUp(); !t.rang && !t.progress.final.isSet() {
+				return nil, errConnectionLost
+			}
+			// Who rings answers over a connection of its own (RFC 3261 §18.2.2).
+			if t.cancel != nil && !t.progress.final.isSet() { // it was lost
+				t.cancel.Terminate()
+				t.cancel = nil
+				t.sendCancel(ctx)
+			}
 		case <-first:
 			if !t.heard && !t.leaving() {
 				return nil, errNoFirstAnswer

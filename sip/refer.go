@@ -28,6 +28,9 @@ const (
 	// about it (dialogs) is quicker.
 	subscriptionTime = 11 * time.Minute
 
+	// lastWord is how long a BYE of ours waits until the far end has taken the report of its transfer.
+	lastWord = 2 * time.Second
+
 	maxFrag = 4096 // bytes of a sipfrag that are read
 )
 
@@ -37,6 +40,9 @@ type transfers struct {
 	ours    *subscription  // what the far end reports; nil: nothing
 	theirs  *subscription  // what the far end is told; nil: nothing
 	alarm   alarm          // of theirs
+	telling *subscription  // whose NOTIFY is on its way; nil: none
+	parting alarm          // how long the BYE waits for that
+	parted  bool           // it waits no longer
 }
 
 // subscription is the one that a REFER makes (RFC 3515 §2.4.4).
@@ -460,6 +466,24 @@ func (c *call) tellOutcome(status int) {
 	c.notifyNext(s)
 }
 
+// reporting says that a BYE of ours is to wait: a far end that was promised the outcome of its transfer gets that before
+// its dialog, and the subscription in it, is over.
+func (c *call) reporting() bool {
+	c.inbox.run() // whoever hung up may have told the outcome before
+	t := &c.transfers
+	if c.fault != nil || t.parted {
+		return false
+	}
+	c.tellOutcome(sip.StatusServiceUnavailable)
+	if t.telling == nil {
+		return false
+	}
+	if !t.parting.pending() {
+		t.parting.set(c.inbox, lastWord, func() { t.parted = true })
+	}
+	return true
+}
+
 // notifyNext sends the next NOTIFY when none is on its way.
 func (c *call) notifyNext(s *subscription) {
 	if s.busy || len(s.pending) == 0 {
@@ -474,7 +498,7 @@ func (c *call) notifyNext(s *subscription) {
 	if s.mute {
 		return
 	}
-	s.busy = true
+	s.busy, c.transfers.telling = true, s
 	contact := c.agent.contact(c.peer.network, c.peer.source)
 	c.ask(sip.NOTIFY, func(req *sip.Request) {
 		state := "active;expires=" + strconv.Itoa(int(subscriptionTime.Seconds()))
@@ -488,7 +512,7 @@ func (c *call) notifyNext(s *subscription) {
 		req.AppendHeader(&contentType)
 		req.SetBody([]byte("SIP/2.0 " + strconv.Itoa(status) + " " + reasonPhrase(status) + "\r\n"))
 	}, func(res *sip.Response) {
-		s.busy = false
+		s.busy, c.transfers.telling = false, nil
 		if res != nil && res.StatusCode == sip.StatusCallTransactionDoesNotExists { // nobody wants to know
 			if c.transfers.theirs == s {
 				c.transfers.theirs = nil

@@ -21,8 +21,12 @@ type ringing struct {
 	late   bool   // the INVITE brought no offer: ours goes into the 200, or into the first reliable answer
 	body   []byte // our SDP: the answer to the caller's offer, or our offer
 	agreed media.PortMedia
+	lost   bool   // the caller's connection broke: only the final answer goes over another one
 	waits  *bool // a Progress that has to wait until the answer before it is acknowledged
 }
+
+// callerLost is told where an answer can't get to the caller any more.
+const callerLost = "the connection to the caller broke"
 
 // ring is an inbound call from its 180 to its end.
 func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dialogs.Cause {
@@ -54,6 +58,10 @@ func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dia
 		body, offered = nil, false // RFC 6337 §3.1.1
 	}
 	if err := c.confirm(req, tx, body, offered, true); err != nil {
+		if r.lost {
+			c.log.Info("sip: answering failed", "error", err)
+			return *failed(callerLost)
+		}
 		return dialogs.Cause{Details: byFarEnd} // its CANCEL was quicker
 	}
 	if body != nil && !offered {
@@ -68,7 +76,7 @@ func (r *ringing) wait(ctx context.Context) *dialogs.Cause {
 	refresh := time.NewTicker(ringInterval)
 	defer refresh.Stop()
 	tooLong := time.After(maxRinging)
-	accepted := r.accepted.ch
+	accepted, gone := r.accepted.ch, goneOf(r.tx.Connection())
 	for {
 		switch {
 		case r.cancelled.isSet():
@@ -88,8 +96,13 @@ func (r *ringing) wait(ctx context.Context) *dialogs.Cause {
 		case <-r.agent.draining.ch:
 			return r.end(sip.StatusServiceUnavailable, &dialogs.Cause{Details: byThisEnd})
 		case <-r.cancelled.ch:
+		case <-gone:
+			gone, r.lost = nil, true
+			if !r.agent.canReturn(r.req) {
+				return failed(callerLost)
+			}
 		case <-r.tx.Done():
-			return failed("the connection to the caller broke")
+			return failed(callerLost)
 		case <-tooLong:
 			return r.end(sip.StatusTemporarilyUnavailable, failed("nobody answered"))
 		case <-refresh.C:
@@ -118,6 +131,12 @@ func (r *ringing) wait(ctx context.Context) *dialogs.Cause {
 
 // end sends the final answer of a call that comes to nothing.
 func (r *ringing) end(status int, cause *dialogs.Cause) *dialogs.Cause {
+	if r.lost {
+		if err := r.agent.deliver(r.req, r.tx, response(r.req, status, nil)); err != nil {
+			r.log.Info("sip: refusing failed", "error", err)
+		}
+		return cause
+	}
 	r.agent.respond(r.req, r.tx, status)
 	return cause
 }
@@ -125,6 +144,9 @@ func (r *ringing) end(status int, cause *dialogs.Cause) *dialogs.Cause {
 // tell says that it rings: 180, or with early 183 with our SDP, so that it hears us. What carries SDP is
 // acknowledged where the caller can do that, everything where it demands it; then the next has to wait (RFC 3262 §3).
 func (r *ringing) tell(early bool) {
+	if r.lost {
+		return
+	}
 	demanded := requires(r.req, reliable1xx)
 	able := demanded || supports(r.req, reliable1xx)
 	first := r.reliable.rseq == 0

@@ -38,6 +38,7 @@ type stream struct {
 	onClose    func(*stream)
 	front      *front // judges what comes
 	closing    sync.Once
+	gone       chan struct{} // closed when the connection is
 
 	// Owned by the reader.
 	buf   []byte
@@ -219,6 +220,9 @@ func (s *stream) usable() bool {
 
 // Close may be called any number of times.
 func (s *stream) Close() error {
-	s.closing.Do(func() { s.onClose(s) })
+	s.closing.Do(func() {
+		close(s.gone)
+		s.onClose(s)
+	})
 	return s.Conn.Close()
 }

@@ -166,7 +166,7 @@ func TestSourceHasBoundedConnections(t *testing.T) {
 
 // streamOver is a stream on one end of a pipe that is registered already.
 func streamOver(conn net.Conn) *stream {
-	s := &stream{Conn: conn, dialled: true, registered: make(chan struct{}), onClose: func(*stream) {}, spoken: time.Now()}
+	s := &stream{Conn: conn, dialled: true, registered: make(chan struct{}), gone: make(chan struct{}), onClose: func(*stream) {}, spoken: time.Now()}
 	close(s.registered)
 	return s
 }

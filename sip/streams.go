@@ -196,7 +196,7 @@ func (s *streams) serve(ctx context.Context, l net.Listener, network string) err
 
 // welcome hands the library a connection that was admitted.
 func (s *streams) welcome(conn net.Conn, network string, source netip.AddrPort) {
-	st := &stream{Conn: conn, network: network, remote: source}
+	st := &stream{Conn: conn, network: network, remote: source, gone: make(chan struct{})}
 	if err := s.enter(st); err != nil {
 		_ = st.Close()
 	}
@@ -265,6 +265,21 @@ func (s *streams) retire(remote netip.AddrPort) {
 	defer s.mu.Unlock()
 	for _, st := range s.peers[remote] {
 		if st.dialled {
+			st.retire()
+		}
+	}
+}
+
+// unwritable lets no further request use the connection on which one could not be written.
+func (s *streams) unwritable(remote string, local sip.Addr) {
+	addr, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.peers[addr] {
+		if local.IP == nil && !st.dialled || local.IP != nil && st.LocalAddr().String() == local.String() {
 			st.retire()
 		}
 	}
@@ -387,7 +402,7 @@ func (s *streams) dial(ctx context.Context, t target) (*stream, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s %s: %w", t.network, t.addr, err), conn.Close())
 	}
-	st := &stream{Conn: secured, network: t.network, remote: t.addr, dialled: true, name: t.name}
+	st := &stream{Conn: secured, network: t.network, remote: t.addr, dialled: true, name: t.name, gone: make(chan struct{})}
 	if err := s.enter(st); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
