@@ -53,8 +53,11 @@ type Dialog struct {
 	Participant string
 	Inbound     bool
 	State       State
-	To          string            // E.164 (inbound: the user part of what was called, or its URI)
-	From        string            // E.164, FromUnknown or FromRestricted
+	// To and From are E.164; To may be a sip: URI (inbound: the user part of what was called, or its URI), From may be
+	// FromUnknown or FromRestricted. When somebody else takes the far end's place, the one that names the far end names
+	// them from then on, and may be any of these.
+	To          string
+	From        string
 	UserToUser  string            // RFC 7433 header value as given by the application; inbound: what came, without the token
 	Trunk       string            // the one that the application asked for, or that the call came over; empty: none
 	Headers     map[string]string // X- headers, as given by the application or as they came

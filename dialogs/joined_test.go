@@ -115,15 +115,32 @@ func TestBridge(t *testing.T) {
 			h.eventually(t, ref.Participant, upOut+", SUCCEEDED")
 			h.one(t, ref.Participant, "bridge", "APPLICATION")
 			require.False(t, voice.Tracks[0].Wanted(), "and the phone not the session")
-			phone.speaks()
+			silent := phone.speaks()
 			guest.hears()
-			guest.speaks()
+			silent()
+			silent = guest.speaks()
 			phone.hears()
+			silent()
 			require.Equal(t, dialogs.Answered, must(h.Get(t.Context(), ref)).State)
 			_, err := h.Transfer(t.Context(), ref, dialogs.TransferRequest{To: target})
 			require.ErrorContains(t, err, "was transferred already")
 			_, err = h.Hold(t.Context(), ref, true)
 			require.ErrorContains(t, err, "was transferred")
+
+			// Keys cross, each in the way of the other's trunk.
+			guest.press('4')
+			require.Equal(t, "4", phone.readKeys(1))
+			second.events <- dialogs.LegEvent{Kind: dialogs.LegKey, Key: media.Key{Digit: '5', Duration: 160 * time.Millisecond}}
+			require.Equal(t, "5", phone.readKeys(1))
+			byInfo := guest.media
+			byInfo.KeysByInfo = true
+			second.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: guest.port, Media: byInfo}
+			second.events <- dialogs.LegEvent{Kind: dialogs.LegKey, Key: media.Key{Digit: '6', Duration: 160 * time.Millisecond}}
+			require.Equal(t, "6", phone.readKeys(1)) // so that what was agreed before it counts
+			phone.press('7')
+			require.Equal(t, byte('7'), next(t, second.keys).digit)
+			l.events <- dialogs.LegEvent{Kind: dialogs.LegKey, Key: media.Key{Digit: '8', Duration: 160 * time.Millisecond}}
+			require.Equal(t, byte('8'), next(t, second.keys).digit)
 
 			moved := guest.media
 			moved.Law = media.PCMA
@@ -131,7 +148,7 @@ func TestBridge(t *testing.T) {
 			second.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: "+15550106"}}
 			require.Equal(t, 603, next(t, second.referred))
 			end.do(t, h, ref, l, second)
-			h.eventually(t, ref.Participant, upOut+", SUCCEEDED, TERMINATED, onLeave")
+			h.eventually(t, ref.Participant, upOut+", SUCCEEDED, key 7, key 8, TERMINATED, onLeave") // the target's are none of the participant's phone
 			require.Equal(t, end.details, h.end(t, ref.Participant).EventData.Details)
 			require.Eventually(t, func() bool { return h.Live() == 0 }, patience, time.Millisecond)
 			for _, leg := range []*leg{l, second} {
@@ -211,6 +228,9 @@ func TestPhoneIsReplaced(t *testing.T) {
 			d := must(h.Get(t.Context(), ref))
 			require.Equal(t, dialogs.Answered, d.State)
 			require.Zero(t, d.Hold)
+			require.Equal(t, target, d.To, "it shows who is on the phone now")
+			data := h.end(t, ref.Participant).Data
+			require.Equal(t, []any{target, d.From}, []any{data["to"], data["from"]}, "and so do its callbacks")
 
 			guest.press('7')
 			require.Equal(t, byte('7'), next(t, heard), "the same stream, another phone")

@@ -41,7 +41,6 @@ func TestSendKeysRefuses(t *testing.T) {
 func (h *handset) readKeys(n int) string {
 	h.t.Helper()
 	var digits []byte
-	var reader media.KeyReader
 	buf := make([]byte, 1500)
 	require.NoError(h.t, h.conn.SetReadDeadline(time.Now().Add(patience)))
 	for len(digits) < n {
@@ -52,7 +51,7 @@ func (h *handset) readKeys(n int) string {
 		if p.PayloadType != 101 {
 			continue
 		}
-		for _, k := range reader.Packet(nil, p.Timestamp, p.Payload, time.Now()) {
+		for _, k := range h.keys.Packet(nil, p.Timestamp, p.Payload, time.Now()) {
 			if k.Ended {
 				digits = append(digits, k.Digit)
 			}

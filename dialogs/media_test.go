@@ -25,6 +25,7 @@ type handset struct {
 	port  *media.Port
 	media media.PortMedia
 	rtp   rtp.Packet
+	keys  media.KeyReader // of readKeys
 }
 
 func newHandset(t *testing.T) *handset {

@@ -145,7 +145,7 @@ type Store interface {
 	// IdleCallers lists at most limit participants that CreateCaller made, that are not deleted and whose dialogs were all
 	// over before a time.
 	IdleCallers(ctx context.Context, before time.Time, limit int) ([]sessions.Participant, error)
-	// SaveDialog writes a dialog's state, cause and times with the events that report them. It is errs.Conflict, and
+	// SaveDialog writes a dialog's state, cause, times, hold, transfer and numbers with the events that report them. It is errs.Conflict, and
 	// changes nothing, when an event of that ID stands already: an earlier attempt was saved, but its answer was lost.
 	SaveDialog(ctx context.Context, d Dialog, events ...webhooks.Event) error
 	Dialog(ctx context.Context, account, participant, id string) (Dialog, error)

@@ -155,6 +155,15 @@ func (d Dialog) farEnd() string {
 	return d.To
 }
 
+// talksTo notes that somebody else is on the phone from now on.
+func (d *Dialog) talksTo(number string) {
+	if d.Inbound {
+		d.From = number
+	} else {
+		d.To = number
+	}
+}
+
 func (d Dialog) ownNumber() string {
 	switch {
 	case !d.Inbound:
@@ -543,6 +552,7 @@ func (c *call) join() {
 	}
 	bridge, err := c.service.engine.NewBridge(transcode.BridgeConfig{
 		Participant: c.d.Participant, Stream: c.d.ID + "-target", Port: a.port, Media: a.media, SendKey: a.leg.SendKey,
+		OnFailure: c.broke,
 	})
 	if err != nil {
 		c.service.log.Error("a phone has no sound", "dialog", c.d.ID, "error", err)
@@ -568,6 +578,10 @@ func (c *call) onGuest(e LegEvent) {
 		g.bridge.Update(e.Media)
 	case LegRefer:
 		g.leg.Referred(603)
+	case LegKey:
+		k := e.Key
+		k.Method, k.Ended = media.Info, true
+		g.bridge.Pressed(k) // the far end gets it in the way of its trunk
 	case LegEnded:
 		g.events, g.leg = nil, nil
 		details := "hung up by the target of the transfer"
@@ -575,7 +589,7 @@ func (c *call) onGuest(e LegEvent) {
 			details = "the target of the transfer: " + e.Cause.Details
 		}
 		c.step(localHangup, Cause{Reason: e.Cause.Reason, Details: details})
-	case LegCalling, LegRinging, LegAnswered, LegHold, LegKey, LegReferred:
+	case LegCalling, LegRinging, LegAnswered, LegHold, LegReferred:
 	}
 }
 
@@ -618,6 +632,7 @@ func (c *call) replace() {
 		c.old = old // it hangs up by itself, or we do
 		c.part.Reset(partingTime)
 	}
+	c.d.talksTo(t.To)
 	c.settle(true, Cause{SIPCode: 200, Details: t.To + " has taken the far end's place"})
 	if c.d.State != Answered {
 		c.step(farAnswered, Cause{Reason: Answer})

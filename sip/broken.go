@@ -77,11 +77,20 @@ func (a *Agent) sendBack(req *sip.Request, res *sip.Response) error {
 	if network == networkTLS {
 		t.name = a.streams.nameFor(network, addr, cmp.Or(via.Host, addr.Addr().String()))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), widenTimeout)
+	sent := make(chan error, 1)
+	if !a.spawn(func(ctx context.Context) { sent <- a.streams.write(ctx, t, res.String()) }) {
+		return errConnectionLost
+	}
+	return <-sent
+}
+
+// write sends text to t, over a connection of ours if there is none.
+func (s *streams) write(ctx context.Context, t target, text string) error {
+	ctx, cancel := context.WithTimeout(ctx, widenTimeout)
 	defer cancel()
-	st, err := a.streams.connect(ctx, t)
+	st, err := s.connect(ctx, t)
 	if err != nil {
 		return err
 	}
-	return st.send(res.String())
+	return st.send(text)
 }

@@ -21,7 +21,7 @@ type ringing struct {
 	late   bool   // the INVITE brought no offer: ours goes into the 200, or into the first reliable answer
 	body   []byte // our SDP: the answer to the caller's offer, or our offer
 	agreed media.PortMedia
-	lost   bool   // the caller's connection broke: only the final answer goes over another one
+	lost   bool  // the caller's connection broke: only the final answer goes over another one
 	waits  *bool // a Progress that has to wait until the answer before it is acknowledged
 }
 

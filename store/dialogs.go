@@ -61,8 +61,8 @@ func (t *tx) createDialog(ctx context.Context, d dialogs.Dialog) error {
 	return err
 }
 
-// SaveDialog writes a dialog's state, cause, times, hold and transfer with the events that report them. A hidden dialog is saved too:
-// its call may still have to end.
+// SaveDialog writes a dialog's state, cause, times, hold, transfer and numbers with the events that report them. A hidden
+// dialog is saved too: its call may still have to end.
 func (db *DB) SaveDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) error {
 	return db.change(ctx, "save dialog "+d.ID, func(t *tx) error {
 		// Events first: like CreateDialog, the participant's row is locked before the dialog's.
@@ -75,10 +75,10 @@ func (db *DB) SaveDialog(ctx context.Context, d dialogs.Dialog, events ...webhoo
 		}
 		changed, err := t.exec(ctx, `UPDATE dialogs
 			SET state = $1, reason = $2, details = $3, sip_code = $4, answered = $5, ended = $6,
-				held_by_us = $7, held_by_far_end = $8, transfer = $9
-			WHERE id = $10 AND account = $11 AND participant_id = $12`,
+				held_by_us = $7, held_by_far_end = $8, transfer = $9, called = $10, caller = $11
+			WHERE id = $12 AND account = $13 AND participant_id = $14`,
 			string(d.State), string(d.Cause.Reason), d.Cause.Details, int64(d.Cause.SIPCode), millis(d.Answered), millis(d.Ended),
-			flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer,
+			flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, d.To, d.From,
 			d.ID, d.Account, d.Participant)
 		if err == nil && changed == 0 {
 			return noDialog(d.ID)

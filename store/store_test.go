@@ -453,6 +453,7 @@ func TestDialogs(t *testing.T) {
 		second := s.dialog("d0", "p1")
 		require.NoError(t, s.db.CreateDialog(ctx, second))
 		second.State, second.Cause, second.Answered, second.Ended = d.State, d.Cause, d.Answered, d.Ended
+		second.To, second.From = "sip:205@pbx.example", dialogs.FromUnknown // somebody else is on the phone
 		require.NoError(t, s.db.SaveDialog(ctx, second))
 		got, err = s.db.Dialog(ctx, account, "p1", "d0")
 		require.NoError(t, err)
