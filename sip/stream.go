@@ -221,8 +221,8 @@ func (s *stream) usable() bool {
 // Close may be called any number of times.
 func (s *stream) Close() error {
 	s.closing.Do(func() {
+		s.onClose(s) // first: whoever sees it gone finds another
 		close(s.gone)
-		s.onClose(s)
 	})
 	return s.Conn.Close()
 }
