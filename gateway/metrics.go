@@ -20,7 +20,7 @@ func (a *App) metrics() http.Handler {
 	gauge("dialogs_live", "Dialogs that are not terminated.", func() float64 { return float64(a.calls.Live()) })
 	gauge("participants_live", "Participants with a device or a phone leg.", func() float64 { return float64(a.people.Live()) })
 	gauge("rtp_ports_open", "RTP ports that phone legs hold.", func() float64 { open, _ := a.ports.InUse(); return float64(open) })
-	registry.MustRegister(newTrunkMetrics(a.phone))
+	registry.MustRegister(newTrunkMetrics(a.phone), newCircuitMetrics(a.book))
 	gauge("sip_bans", "SIP senders that are banned now.", func() float64 { return float64(len(a.phone.Bans())) })
 	for why, value := range map[string]func(sip.GuardStats) uint64{
 		"banned":       func(s sip.GuardStats) uint64 { return s.Banned },
