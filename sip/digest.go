@@ -25,13 +25,23 @@ const anyRealm = "*"
 type credentials struct {
 	username string
 	password Secret
-	realm    string                // the trunk's; empty: not known yet
+	realm    string                // the trunk's; empty: the first that asks
 	own      func(netip.Addr) bool // says whether an address is the trunk's; nil: that was seen to
 	nonces   []string              // those that were answered
 }
 
-// credentials are those of the call's trunk.
+// credentials are those of the call's trunk, for a request within the dialog. It goes past the trunk to whoever it
+// connected us with, so a realm that nobody named before is not trusted here, unless it is the trunk's own host.
 func (c *call) credentials() *credentials {
+	creds := c.firstCredentials()
+	if creds.realm == "" && c.trunk != nil {
+		creds.realm = c.trunk.uri.Host
+	}
+	return creds
+}
+
+// firstCredentials are those for an INVITE that begins a call, which may be asked in a realm not known yet.
+func (c *call) firstCredentials() *credentials {
 	if c.trunk == nil {
 		return &credentials{}
 	}
@@ -39,12 +49,16 @@ func (c *call) credentials() *credentials {
 	if creds.realm == "" {
 		creds.realm = c.realm
 	}
-	hosts, allowed := slices.Clone(c.hosts), c.trunk.Allow
-	creds.own = func(addr netip.Addr) bool {
-		return slices.Contains(hosts, addr.Unmap()) ||
-			slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
-	}
+	creds.own = ownedBy(c.trunk, slices.Clone(c.hosts))
 	return creds
+}
+
+// ownedBy says of addresses whether they are those of a trunk: of its hosts, or allowed to it.
+func ownedBy(t *trunk, hosts []netip.Addr) func(netip.Addr) bool {
+	return func(addr netip.Addr) bool {
+		return slices.Contains(hosts, addr.Unmap()) ||
+			slices.ContainsFunc(t.Allow, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+	}
 }
 
 // realms remembers the realms of registrars: those of their trunks.
@@ -83,14 +97,49 @@ func (c *credentials) answer(req *sip.Request, res *sip.Response) (sip.Header, e
 	if c.username == "" {
 		return nil, errors.New("the trunk asks for a password and none is configured")
 	}
-	if to, err := netip.ParseAddrPort(req.Destination()); c.own != nil && (err != nil || !c.own(to.Addr())) {
-		return nil, fmt.Errorf("%s asks for the password, which is no address of the trunk's uri or allow", req.Destination())
+	if err := c.atHome(req.Destination()); err != nil {
+		return nil, err
+	}
+	if err := c.atHome(res.Source()); err != nil { // over UDP anybody can send an answer
+		return nil, err
 	}
 	ask, reply := "WWW-Authenticate", "Authorization"
 	if res.StatusCode == sip.StatusProxyAuthRequired {
 		ask, reply = "Proxy-Authenticate", "Proxy-Authorization"
 	}
-	for _, h := range res.GetHeaders(ask) {
+	challenge, err := c.choose(res.GetHeaders(ask))
+	if err != nil {
+		return nil, err
+	}
+	made, err := digest.Digest(challenge, digest.Options{
+		Method: req.Method.String(), URI: req.Recipient.String(), Username: c.username, Password: string(c.password), Count: 1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("answer challenge: %w", err)
+	}
+	if c.realm != anyRealm {
+		c.realm = challenge.Realm
+	}
+	c.nonces = append(c.nonces, challenge.Nonce)
+	return sip.NewHeader(reply, made.String()), nil
+}
+
+// atHome refuses an address that is not the trunk's.
+func (c *credentials) atHome(hostport string) error {
+	if c.own == nil {
+		return nil
+	}
+	if at, err := netip.ParseAddrPort(hostport); err != nil || !c.own(at.Addr()) {
+		return fmt.Errorf("%s asks for the password, which is no address of the trunk's uri or allow", printable(hostport, 60))
+	}
+	return nil
+}
+
+// choose returns the challenge with the strongest algorithm of those that may be answered (RFC 8760).
+func (c *credentials) choose(headers []sip.Header) (*digest.Challenge, error) {
+	var best *digest.Challenge
+	why := errors.New("the trunk's challenge is none that can be answered")
+	for _, h := range headers {
 		challenge, err := digest.ParseChallenge(h.Value())
 		if err != nil {
 			continue
@@ -98,25 +147,34 @@ func (c *credentials) answer(req *sip.Request, res *sip.Response) (sip.Header, e
 		for i := range challenge.QOP {
 			challenge.QOP[i] = strings.TrimSpace(challenge.QOP[i])
 		}
-		if !digest.CanDigest(challenge) {
+		if strength(challenge.Algorithm) == 0 || (len(challenge.QOP) > 0 && !challenge.SupportsQOP("auth")) {
 			continue
 		}
 		if err := c.mayAnswer(challenge); err != nil {
-			return nil, err
+			why = err
+			continue
 		}
-		made, err := digest.Digest(challenge, digest.Options{
-			Method: req.Method.String(), URI: req.Recipient.String(), Username: c.username, Password: string(c.password), Count: 1,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("answer challenge: %w", err)
+		if best == nil || strength(challenge.Algorithm) > strength(best.Algorithm) {
+			best = challenge
 		}
-		if c.realm != anyRealm {
-			c.realm = challenge.Realm
-		}
-		c.nonces = append(c.nonces, challenge.Nonce)
-		return sip.NewHeader(reply, made.String()), nil
 	}
-	return nil, errors.New("the trunk's challenge is none that can be answered")
+	if best == nil {
+		return nil, why
+	}
+	return best, nil
+}
+
+// strength orders the algorithms that we have; 0: none of them.
+func strength(algorithm string) int {
+	switch strings.ToUpper(algorithm) {
+	case "", "MD5":
+		return 1
+	case "SHA-256":
+		return 2
+	case "SHA-512-256":
+		return 3
+	}
+	return 0
 }
 
 // mayAnswer refuses a nonce that was answered before (the password is wrong), a new one that is not called stale, and

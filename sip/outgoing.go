@@ -151,7 +151,7 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 	if err != nil {
 		return *failed(err.Error()), false
 	}
-	creds := c.credentials()
+	creds := c.firstCredentials()
 	for {
 		res, err := c.try(ctx, invite, network)
 		if res != nil && res.IsSuccess() {
@@ -551,9 +551,11 @@ func (c *call) ackTo(p *peer, invite *sip.Request, answer []byte) (*sip.Request,
 	if err != nil {
 		return nil, err
 	}
-	ack.CSeq().SeqNo = invite.CSeq().SeqNo // whatever was sent in the early dialog since
-	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
-		sip.CopyHeaders(name, invite, ack) // RFC 3261 §22.1
+	ack.CSeq().SeqNo = invite.CSeq().SeqNo                     // whatever was sent in the early dialog since
+	if c.firstCredentials().atHome(ack.Destination()) == nil { // a callee who is called by its own address gets none
+		for _, name := range []string{"Authorization", "Proxy-Authorization"} {
+			sip.CopyHeaders(name, invite, ack) // RFC 3261 §22.1
+		}
 	}
 	setSDP(ack, answer)
 	return ack, nil

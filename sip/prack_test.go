@@ -60,7 +60,7 @@ func TestOutgoingCallBeforeTheAnswer(t *testing.T) {
 		{"uas_prack", nil, nil, []dialogs.LegEventKind{hears, rings, answers}, media.PCMA, 0},
 		{"uas_prack_gap", nil, nil, []dialogs.LegEventKind{rings, hears, answers}, media.PCMA, 0},
 		{
-			"uas_prack_challenge", func(t *Trunk) { t.Username, t.Password = "user", "secret" }, password,
+			"uas_prack_challenge", func(t *Trunk) { t.Username, t.Password, t.Realm = "user", "secret", "carrier" }, password,
 			[]dialogs.LegEventKind{hears, rings, answers},
 			media.PCMA, 0,
 		},

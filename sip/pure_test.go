@@ -164,6 +164,78 @@ func TestCredentialsAnswerOncePerNonce(t *testing.T) {
 	require.Error(t, err, "no password")
 }
 
+// TestCredentialsChoose: of several challenges the strongest that is the trunk's is answered, and qop only as auth.
+func TestCredentialsChoose(t *testing.T) {
+	req := parse(t, "<sip:a@x>;tag=1")
+	const (
+		md5    = `Digest realm="r", nonce="m", qop="auth", algorithm=MD5`
+		sha    = `Digest realm="r", nonce="s", qop="auth,auth-int", algorithm=SHA-256`
+		strong = `Digest realm="r", nonce="t", qop="auth", algorithm=SHA-512-256`
+		whole  = `Digest realm="r", nonce="w", qop="auth-int", algorithm=SHA-256`
+		old    = `Digest realm="r", nonce="o"`
+		evil   = `Digest realm="evil", nonce="e", qop="auth", algorithm=SHA-256`
+	)
+	for name, c := range map[string]struct {
+		offered []string
+		want    string // of the answer; empty: there is none
+	}{
+		"one":                     {[]string{md5}, `nonce="m"`},
+		"SHA-256 after MD5":       {[]string{md5, sha}, `nonce="s"`},
+		"SHA-256 before MD5":      {[]string{sha, md5}, `nonce="s"`},
+		"SHA-512/256":             {[]string{md5, strong, sha}, `nonce="t"`},
+		"no qop":                  {[]string{old}, `nonce="o"`},
+		"auth-int alone":          {[]string{whole}, ""},
+		"auth-int beside auth":    {[]string{whole, md5}, `nonce="m"`},
+		"another realm beside it": {[]string{evil, md5}, `nonce="m"`},
+		"another realm":           {[]string{evil}, ""},
+		"unknown algorithm":       {[]string{`Digest realm="r", nonce="x", algorithm=MD4`}, ""},
+		"broken":                  {[]string{`Digest realm="r`, "Digest", ""}, ""},
+		"none":                    {nil, ""},
+	} {
+		res := sip.NewResponseFromRequest(req, 401, "Unauthorized", nil)
+		for _, value := range c.offered {
+			res.AppendHeader(sip.NewHeader("WWW-Authenticate", value))
+		}
+		made, err := (&credentials{username: "u", password: "p", realm: "r"}).answer(req, res)
+		if c.want == "" {
+			require.Error(t, err, name)
+			continue
+		}
+		require.NoError(t, err, name)
+		require.Contains(t, made.Value(), c.want, name)
+		require.Contains(t, made.Value(), `realm="r"`, name)
+		require.NotContains(t, made.Value(), "auth-int", name)
+	}
+}
+
+// TestCredentialsStayAtHome: the request went to the trunk and the challenge came from it, or there is no answer.
+func TestCredentialsStayAtHome(t *testing.T) {
+	home := &trunk{Trunk: Trunk{Allow: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}}
+	for _, c := range []struct {
+		to, from string
+		answered bool
+	}{
+		{"192.0.2.1:5060", "192.0.2.1:5060", true},
+		{"192.0.2.1:5060", "192.0.2.1:40000", true},
+		{"192.0.2.1:5060", "[::ffff:192.0.2.1]:5060", true},
+		{"192.0.2.1:5060", "198.51.100.7:5060", true},
+		{"198.51.100.7:5060", "192.0.2.1:5060", true},
+		{"192.0.2.1:5060", "203.0.113.1:5060", false},
+		{"203.0.113.1:5060", "192.0.2.1:5060", false},
+		{"203.0.113.1:5060", "203.0.113.1:5060", false},
+		{"192.0.2.1:5060", "", false},
+	} {
+		req := parse(t, "<sip:a@x>;tag=1")
+		req.SetDestination(c.to)
+		res := sip.NewResponseFromRequest(req, 407, "Proxy Authentication Required", nil)
+		res.SetSource(c.from)
+		res.AppendHeader(sip.NewHeader("Proxy-Authenticate", `Digest realm="r", nonce="n"`))
+		creds := &credentials{username: "u", password: "p", own: ownedBy(home, []netip.Addr{netip.MustParseAddr("192.0.2.1")})}
+		_, err := creds.answer(req, res)
+		require.Equal(t, c.answered, err == nil, "%s → %s: %v", c.from, c.to, err)
+	}
+}
+
 func TestSecretIsNotShown(t *testing.T) {
 	trunk := Trunk{Name: "a", Password: "hunter2", InboundPassword: "hunter3"}
 	var log strings.Builder

@@ -189,6 +189,9 @@ func (r *registration) register(ctx context.Context) (time.Duration, error) {
 func (r *registration) registerAt(ctx context.Context, h hop) (granted time.Duration, next bool, err error) {
 	contact := r.address(h)
 	creds := &credentials{username: r.trunk.Username, password: r.trunk.Password, realm: r.trunk.Realm}
+	if at, err := netip.ParseAddrPort(h.addr); err == nil {
+		creds.own = ownedBy(r.trunk, []netip.Addr{at.Addr().Unmap()})
+	}
 	req := r.request(h, contact, r.wanted)
 	for range maxChallenges + 2 {
 		res, err := r.agent.ask(ctx, req)

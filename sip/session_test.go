@@ -143,10 +143,23 @@ func TestHoldByBoth(t *testing.T) {
 
 func TestHoldAnswersAChallenge(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := placed(t, Config{}, func(t *Trunk) { t.Username, t.Password = "gw", "secret" }, "uas_hold_challenged")
+	g, phone, leg := placed(t, Config{}, func(t *Trunk) { t.Username, t.Password, t.Realm = "gw", "secret", "carrier" }, "uas_hold_challenged")
 	leg.Hold(true)
 	require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}, await(t, leg, dialogs.LegHold))
 	wind(t, g, phone, leg)
+}
+
+// TestFarEndGetsNoCredentials: the trunk's challenge to the INVITE is answered, those of somebody behind it are not.
+func TestFarEndGetsNoCredentials(t *testing.T) {
+	t.Parallel()
+	g, phone, leg := placed(t, Config{}, func(t *Trunk) { t.Username, t.Password = "gw", "secret" }, "uas_leak")
+	leg.Hold(true)
+	require.Equal(t, 401, await(t, leg, dialogs.LegHold).Cause.SIPCode)
+	leg.Refer(dialogs.Refer{To: "+15550105"})
+	refused, _ := outcome(t, leg)
+	require.Equal(t, 401, refused.SIPCode)
+	wind(t, g, phone, leg)
+	require.Equal(t, 2, strings.Count(phone.messages(), "uthorization: Digest"), "in the INVITE and its ACK alone: %s", phone.messages())
 }
 
 func TestHoldOfACallThatIsGone(t *testing.T) {

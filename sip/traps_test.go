@@ -266,12 +266,13 @@ func TestPasswordIsForTheTrunk(t *testing.T) {
 		answers bool
 	}{
 		{"the trunk", "", "carrier", "carrier", false, true},
-		{"the trunk, in the BYE alone", "", "", "carrier", false, true},
+		{"the trunk, in the BYE alone, by the name of its host", "", "", "127.0.0.1", false, true},
+		{"somebody, in the BYE alone", "", "", "carrier", false, false},
 		{"the trunk, configured", "carrier", "", "carrier", false, true},
 		{"the trunk, in several realms", "*", "carrier", "registrar", false, true},
 		{"another realm than that of the INVITE", "", "carrier", "evil", false, false},
 		{"another realm than the configured one", "carrier", "", "evil", false, false},
-		{"the callee itself", "", "", "carrier", true, false},
+		{"the callee itself", "carrier", "", "carrier", true, false},
 		{"the callee itself, in the trunk's realm", "carrier", "carrier", "carrier", true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -297,7 +298,8 @@ func TestPasswordIsForTheTrunk(t *testing.T) {
 				h.at = who.at
 			}
 			h.respond(invite, "200 OK", talkerSDP)
-			who.await("ACK ")
+			ack := who.await("ACK ")
+			require.Equal(t, c.inINVITE != "" && !c.elsewhere, strings.Contains(ack, "Authorization:"), ack)
 			await(t, leg, dialogs.LegAnswered)
 			leg.Hangup(0)
 			bye := who.await("BYE ")
