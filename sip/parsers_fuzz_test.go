@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -81,6 +82,21 @@ func FuzzReplaces(f *testing.F) {
 	})
 }
 
+// throughFront reads a response as a listener does, nil where the front keeps it away.
+func throughFront(raw []byte) *sip.Response {
+	log := slog.New(slog.DiscardHandler)
+	v := newFront(newGuard(GuardConfig{}, func(netip.Addr) bool { return true }, log), log).judge(raw, netip.MustParseAddrPort("192.0.2.1:5060"))
+	if v.pass == nil {
+		return nil
+	}
+	msg, err := sip.ParseMessage(v.pass)
+	if err != nil {
+		return nil
+	}
+	res, _ := msg.(*sip.Response)
+	return res
+}
+
 // FuzzRoutes reads anything as the Record-Routes and Contact of an answer, and writes the requests that they lead to: each
 // is one that can be read, and its Routes are those of the answer.
 func FuzzRoutes(f *testing.F) {
@@ -90,9 +106,8 @@ func FuzzRoutes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, routes, contact string) {
 		raw := "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bKx\r\nFrom: <sip:a@x>;tag=1\r\nTo: <sip:b@x>;tag=2\r\n" +
 			"Call-ID: c\r\nCSeq: 1 INVITE\r\nRecord-Route: " + routes + "\r\nContact: " + contact + "\r\nContent-Length: 0\r\n\r\n"
-		msg, err := sip.ParseMessage([]byte(raw))
-		res, ok := msg.(*sip.Response)
-		if err != nil || !ok || res.From() == nil || res.To() == nil {
+		res := throughFront([]byte(raw))
+		if res == nil {
 			return
 		}
 		invite := sip.NewRequest(sip.INVITE, sip.Uri{Scheme: "sip", Host: "x"})
@@ -147,9 +162,8 @@ func FuzzRefusal(f *testing.F) {
 	f.Fuzz(func(t *testing.T, later, contact, least string) {
 		raw := "SIP/2.0 302 Moved\r\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bKx\r\nFrom: <sip:a@x>;tag=1\r\nTo: <sip:b@x>;tag=2\r\nCall-ID: c\r\n" +
 			"CSeq: 1 INVITE\r\nRetry-After: " + later + "\r\nMin-Expires: " + least + "\r\nContact: " + contact + "\r\nContent-Length: 0\r\n\r\n"
-		msg, err := sip.ParseMessage([]byte(raw))
-		res, ok := msg.(*sip.Response)
-		if err != nil || !ok {
+		res := throughFront([]byte(raw))
+		if res == nil {
 			return
 		}
 		if retryAfter(res) < 0 {
