@@ -33,6 +33,7 @@ func (t *trying) firstAnswer() <-chan time.Time {
 // cancelled (RFC 3261 §9.1): should one come after all, it is; should the callee answer, it is hung up.
 func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string, heard bool) {
 	left := &trying{call: c, invite: invite, tx: tx, network: network}
+	creds := c.credentials()
 	ok := c.agent.spawn(func(ctx context.Context) {
 		defer tx.Terminate()
 		defer func() {
@@ -40,7 +41,9 @@ func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string, he
 				left.cancel.Terminate()
 			}
 		}()
+		var giveUp <-chan time.Time
 		if heard {
+			giveUp = time.After(64 * sip.T1)
 			left.sendCancel(ctx)
 		}
 		for {
@@ -49,14 +52,19 @@ func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string, he
 				return
 			case <-c.agent.draining.ch:
 				return
+			case <-giveUp: // nothing else ends an INVITE that was answered provisionally (RFC 3261 §9.1)
+				return
 			case <-tx.Done():
 				return
 			case res := <-tx.Responses():
 				switch {
 				case res.IsProvisional() && left.cancel == nil:
+					if giveUp == nil {
+						giveUp = time.After(64 * sip.T1)
+					}
 					left.sendCancel(ctx)
 				case res.IsSuccess():
-					c.agent.hangUpLate(ctx, invite, res, network)
+					c.hangUpLate(ctx, invite, res, network, creds)
 					return
 				case !res.IsProvisional():
 					return
@@ -69,20 +77,19 @@ func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string, he
 	}
 }
 
-// hangUpLate acknowledges an answer that nobody waits for any more, and ends that call.
-func (a *Agent) hangUpLate(ctx context.Context, invite *sip.Request, res *sip.Response, network string) {
+// hangUpLate acknowledges an answer that nobody waits for any more, and ends that call. It touches nothing that belongs
+// to the call's goroutine.
+func (c *call) hangUpLate(ctx context.Context, invite *sip.Request, res *sip.Response, network string, creds *credentials) {
 	late, err := answeredBy(invite, res, network)
 	if err != nil {
 		return
 	}
-	ack, err := a.request(&late, sip.ACK)
+	ack, err := c.agent.request(&late, sip.ACK)
 	if err != nil {
 		return
 	}
-	if err := a.tp.WriteMsg(ack); err != nil {
-		a.log.Info("sip: sending the ACK failed", "error", err)
-	}
-	if bye, err := a.request(&late, sip.BYE); err == nil {
-		a.exchange(ctx, bye)
+	c.write(ctx, ack)
+	if bye, err := c.agent.request(&late, sip.BYE); err == nil {
+		c.agent.confirmed(ctx, bye, creds)
 	}
 }

@@ -2,7 +2,7 @@ package sip
 
 import (
 	"context"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -40,18 +40,25 @@ func (c *call) send(q *asked) {
 		q.fill(req)
 	}
 	at := c.peer // the dialog as it is now; the call's goroutine goes on with its own
+	before, left := c.left, make(chan struct{})
+	c.left = left
 	started := c.agent.spawn(func(ctx context.Context) {
-		res, broke := c.transact(ctx, &at, req)
-		c.inbox.post(func() {
-			if broke && !q.again && repeatable(q.method) {
-				q.again = true
-				c.send(q)
-				return
-			}
-			c.concluded(q, req, res)
+		c.transact(ctx, &at, req, before, left, func(o conclusion) {
+			c.inbox.post(func() {
+				if o.acked != nil {
+					c.left = o.acked // nothing overtakes the ACK
+				}
+				if o.broke && !q.again && repeatable(q.method) {
+					q.again = true
+					c.send(q)
+					return
+				}
+				c.concluded(q, req, o.final)
+			})
 		})
 	})
 	if !started {
+		close(left)
 		c.inbox.post(func() { q.then(nil) })
 	}
 }
@@ -70,25 +77,43 @@ func (c *call) concluded(q *asked, req *sip.Request, res *sip.Response) {
 	q.then(res)
 }
 
-// transact runs one transaction within the dialog in a goroutine of its own and returns the final answer, nil if none
-// came, and whether its connection broke before. A 2xx to an INVITE is acknowledged here, at once and as often as it comes.
-func (c *call) transact(ctx context.Context, at *peer, req *sip.Request) (final *sip.Response, broke bool) {
+// conclusion is what became of a transaction.
+type conclusion struct {
+	final *sip.Response   // nil: none came
+	broke bool            // its connection broke before
+	acked <-chan struct{} // a 2xx to an INVITE: closed when the ACK has left
+}
+
+// transact runs one transaction within the dialog in a goroutine of its own and tells what became of it. A 2xx to an
+// INVITE is acknowledged here, at once and as often as it comes. It is told before the ACK leaves, so that what the far
+// end sends behind that finds the call ready.
+func (c *call) transact(ctx context.Context, at *peer, req *sip.Request, before <-chan struct{}, left chan<- struct{}, tell func(conclusion)) {
 	progress, forget, err := c.agent.invites.expect(req)
 	if err != nil {
-		return nil, false
+		close(left)
+		tell(conclusion{})
+		return
 	}
 	defer forget()
-	tx, err := c.startInCall(ctx, req)
+	tx, err := c.startInCall(ctx, req, before, left)
 	if err != nil {
 		c.log.Info("sip: request not sent", "method", req.Method.String(), "error", err)
-		return nil, false
+		tell(conclusion{})
+		return
 	}
 	gone := goneOf(tx.Connection())
-	var ack atomic.Pointer[sip.Request]
+	var sending sync.Mutex // one ACK at a time
+	var ack *sip.Request
+	acknowledge := func() {
+		sending.Lock()
+		defer sending.Unlock()
+		c.write(ctx, ack)
+	}
 	if req.IsInvite() {
-		tx.OnRetransmission(func(*sip.Response) { c.write(ctx, ack.Load()) })
+		tx.OnRetransmission(func(*sip.Response) { acknowledge() })
 	}
 	over := c.done
+	broke := false
 	var giveUp <-chan time.Time
 	for {
 		select {
@@ -106,38 +131,56 @@ func (c *call) transact(ctx context.Context, at *peer, req *sip.Request) (final 
 				continue
 			}
 		case res := <-tx.Responses():
-			if res.IsProvisional() {
+			switch {
+			case res.IsProvisional():
 				if req.IsInvite() && giveUp == nil { // Timer B has ended with it
 					giveUp = time.After(64 * sip.T1)
 				}
 				continue
-			}
-			if req.IsInvite() && res.IsSuccess() {
-				ack.Store(c.acknowledge(at, res))
-				c.write(ctx, ack.Load())
-			}
-			if !req.IsInvite() {
+			case req.IsInvite() && res.IsSuccess():
+				acked := make(chan struct{})
+				defer close(acked)
+				sending.Lock()
+				ack = c.acknowledge(at, req, res)
+				sending.Unlock()
+				tell(conclusion{final: res, acked: acked})
+				acknowledge()
+				return
+			case !req.IsInvite():
 				tx.Terminate()
 			}
-			return res, false
+			tell(conclusion{final: res})
+			return
 		}
 		tx.Terminate()
-		return nil, broke
+		tell(conclusion{broke: broke})
+		return
 	}
 }
 
-// startInCall is start for a request of a call that is up. Who can't be reached over a stream is tried for as long as
-// over UDP: a proxy that is started again ends no call.
-func (c *call) startInCall(ctx context.Context, req *sip.Request) (*sip.ClientTx, error) {
-	deadline := time.After(64 * sip.T1)
-	for {
-		tx, err := c.agent.start(ctx, req)
-		if err == nil || req.Via().Transport == "UDP" {
-			return tx, err
+// depart sends a request once the one before it has left: their CSeq has to rise on the wire, or the far end refuses the
+// one that comes behind (RFC 3261 §12.2.2). Left is closed when that was tried.
+func (c *call) depart(ctx context.Context, req *sip.Request, before <-chan struct{}, left chan<- struct{}) (*sip.ClientTx, error) {
+	defer close(left)
+	if before != nil {
+		select {
+		case <-before:
+		case <-ctx.Done():
 		}
+	}
+	return c.agent.start(ctx, req)
+}
+
+// startInCall is depart for a request of a call that is up. Who can't be reached over a stream is tried for as long as
+// over UDP: a proxy that is started again ends no call.
+func (c *call) startInCall(ctx context.Context, req *sip.Request, before <-chan struct{}, left chan<- struct{}) (*sip.ClientTx, error) {
+	deadline := time.After(64 * sip.T1)
+	tx, err := c.depart(ctx, req, before, left)
+	for err != nil && req.Via().Transport != "UDP" {
 		pause := time.NewTimer(sip.T2)
 		select {
 		case <-pause.C:
+			tx, err = c.agent.start(ctx, req)
 			continue
 		case <-deadline:
 		case <-c.done:
@@ -146,6 +189,7 @@ func (c *call) startInCall(ctx context.Context, req *sip.Request) (*sip.ClientTx
 		pause.Stop()
 		return nil, err
 	}
+	return tx, err
 }
 
 // repeatable says whether a request that the far end may have got already does no harm when it comes again.
@@ -153,18 +197,17 @@ func repeatable(method sip.RequestMethod) bool {
 	return method == sip.INVITE || method == sip.UPDATE || method == sip.NOTIFY
 }
 
-// acknowledge builds the ACK to a 2xx to the last INVITE of at, nil when its Contact is of no use.
-func (c *call) acknowledge(at *peer, res *sip.Response) *sip.Request {
-	if err := at.retarget(res.Contact()); err != nil {
-		c.log.Info("sip: the answer cannot be acknowledged", "error", err)
-		return nil
+// acknowledge builds the ACK to a 2xx to invite, the last request of at; nil when its Contact is of no use.
+func (c *call) acknowledge(at *peer, invite *sip.Request, res *sip.Response) *sip.Request {
+	err := at.retarget(res.Contact())
+	if err == nil {
+		var ack *sip.Request
+		if ack, err = c.ackTo(at, invite, nil); err == nil {
+			return ack
+		}
 	}
-	ack, err := c.agent.request(at, sip.ACK)
-	if err != nil {
-		c.log.Info("sip: the answer cannot be acknowledged", "error", err)
-		return nil
-	}
-	return ack
+	c.log.Info("sip: the answer cannot be acknowledged", "error", err)
+	return nil
 }
 
 // lost says whether the answer to a request of ours means that the far end knows the call no more (RFC 5057 §5.1):

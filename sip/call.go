@@ -85,17 +85,19 @@ type call struct {
 	known   atomic.Pointer[reference] // what others may know of the call; written by its goroutine
 	change  change
 	timer   sessionTimer
-	told    dialogs.Hold // by LegHold
-	keysOut []media.Key  // to be sent by INFO; the first is on its way
+	told    dialogs.Hold    // by LegHold
+	keysOut []media.Key     // to be sent by INFO; the first is on its way
+	left    <-chan struct{} // closed when our last request, or the ACK to it, has left; nil: there was none
 }
 
 // callKey finds a call: our tag is random, and the call checks the far end's tag itself.
 type callKey struct{ callID, tag string }
 
 // mergeTag is the key of an inbound call by which an INVITE is found that came by two ways: of the same tag and CSeq. One
-// of a later CSeq is another try, with credentials say (RFC 3261 §8.2.2.2).
+// of a later CSeq is another try, with credentials say (RFC 3261 §8.2.2.2). It is none that a To could have: no tag has a
+// blank.
 func mergeTag(theirs string, seq uint32) string {
-	return "from:" + theirs + ":" + strconv.FormatUint(uint64(seq), 10)
+	return "from " + theirs + ":" + strconv.FormatUint(uint64(seq), 10)
 }
 
 func (a *Agent) newCall(log *slog.Logger) *call {
@@ -253,6 +255,9 @@ func (c *call) handle(r request) (over bool) {
 		c.agent.respond(r.Request, r.tx, 200)
 		return true
 	}
+	if c.up && (r.Method == sip.INVITE || r.Method == sip.UPDATE) {
+		c.inbox.run() // it may come right behind the ACK to a re-INVITE of ours, whose answer waits there
+	}
 	c.serve(r)
 	if c.up && (r.Method == sip.INVITE || r.Method == sip.UPDATE) { // its Contact may have changed
 		c.introduce(&c.peer, false, c.known.Load().inbound)
@@ -324,7 +329,8 @@ func (c *call) answeredAgain(ctx context.Context, res *sip.Response) {
 	c.forks[tag] = ack
 	c.write(ctx, ack)
 	if bye, err := c.agent.request(&fork, sip.BYE); err == nil {
-		c.agent.spawn(func(ctx context.Context) { c.agent.exchange(ctx, bye) })
+		creds := c.credentials()
+		c.agent.spawn(func(ctx context.Context) { c.agent.confirmed(ctx, bye, creds) })
 	}
 }
 

@@ -186,6 +186,8 @@ func (t *trying) handleEarly(r request) {
 		t.agent.respond(r.Request, r.tx, 200)
 	case sip.PRACK:
 		t.agent.respond(r.Request, r.tx, 481)
+	case sip.INFO, sip.NOTIFY, sip.REFER:
+		t.serve(r)
 	default:
 		t.agent.respond(r.Request, r.tx, refusedMethod(r.Method))
 	}

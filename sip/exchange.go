@@ -109,7 +109,7 @@ func (c *call) sendBye(ctx context.Context, bye *sip.Request) (res *sip.Response
 		return nil, false
 	}
 	defer forget()
-	tx, err := c.agent.start(ctx, bye)
+	tx, err := c.depart(ctx, bye, c.left, make(chan struct{}))
 	if err != nil {
 		c.log.Info("sip: hanging up failed", "error", err)
 		return nil, ctx.Err() == nil

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tandem/dialogs"
+	"tandem/trunks"
 )
 
 // talker is a caller that speaks SIP by hand once its call is up, for what crosses.
@@ -39,6 +40,22 @@ func talk(t *testing.T, g *gateway, in *callers) (*talker, dialogs.Leg) {
 	p.send("ACK", "")
 	await(t, leg, dialogs.LegAnswered)
 	return p, leg
+}
+
+// called makes a far end that is called by hand, over a trunk of its own of which edit may change what it likes.
+func called(t *testing.T, edit func(*Trunk)) (*talker, *gateway) {
+	t.Helper()
+	book := trunks.NewBook()
+	g := startAgent(t, Config{Book: book}, newCallers(nil))
+	conn, err := net.Dial("udp", g.at("udp"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	trunk := Trunk{Name: "carrier", Account: "1", URI: "sip:" + conn.LocalAddr().String(), Prefixes: []string{"+"}}
+	if edit != nil {
+		edit(&trunk)
+	}
+	book.SetTrunks([]Trunk{trunk}, nil)
+	return &talker{t: t, conn: conn, id: conn.LocalAddr().String()}, g
 }
 
 // send sends a request; an ACK is that of the last INVITE.
@@ -79,16 +96,44 @@ func (p *talker) await(prefix string) string {
 	}
 }
 
+// awaitRequest returns the next request of the gateway; what comes before it is passed over.
+func (p *talker) awaitRequest() string {
+	p.t.Helper()
+	for {
+		if text := p.await(""); !strings.HasPrefix(text, "SIP/2.0 ") {
+			return text
+		}
+	}
+}
+
 // respond answers a request of the gateway.
 func (p *talker) respond(request, status, sdp string) {
 	p.t.Helper()
-	kind := ""
+	p.write(p.response(request, status, sdp))
+}
+
+// response renders an answer; headers come in addition.
+func (p *talker) response(request, status, sdp string, headers ...string) string {
 	if sdp != "" {
-		kind = "Content-Type: application/sdp\r\n"
+		headers = append(headers, "Content-Type: application/sdp")
 	}
-	_, err := fmt.Fprintf(p.conn, "SIP/2.0 %s\r\nVia: %s\r\nFrom: %s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %s\r\nContact: <sip:a@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
-		status, headerOf(request, "Via"), headerOf(request, "From"), headerOf(request, "To"), headerOf(request, "Call-ID"),
-		headerOf(request, "CSeq"), p.conn.LocalAddr(), kind, len(sdp), sdp)
+	var extra strings.Builder
+	for _, h := range headers {
+		extra.WriteString(h + "\r\n")
+	}
+	to := headerOf(request, "To")
+	if !strings.Contains(to, ";tag=") {
+		to += ";tag=far"
+	}
+	return fmt.Sprintf("SIP/2.0 %s\r\nVia: %s\r\nFrom: %s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %s\r\nContact: <sip:a@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
+		status, headerOf(request, "Via"), headerOf(request, "From"), to, headerOf(request, "Call-ID"),
+		headerOf(request, "CSeq"), p.conn.LocalAddr(), extra.String(), len(sdp), sdp)
+}
+
+// write sends a message as it is.
+func (p *talker) write(text string) {
+	p.t.Helper()
+	_, err := p.conn.Write([]byte(text))
 	require.NoError(p.t, err)
 }
 

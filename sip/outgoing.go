@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -421,7 +422,7 @@ func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
 			}
 		case <-t.tx.Done():
 			t.catchUp()
-			return nil, t.tx.Err()
+			return nil, cmp.Or(t.tx.Err(), sip.ErrTransactionTerminated)
 		case <-cancelled:
 		case r := <-requests:
 			if t.progress.final.isSet() { // it came behind the answer, which is to be dealt with first
@@ -493,8 +494,8 @@ func (t *trying) sendCancel(ctx context.Context) {
 func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Response, network string) dialogs.Cause {
 	c.place.Worked()
 	p, err := answeredBy(invite, res, network) // the route set is that of the 2xx (RFC 3261 §13.2.2.4)
-	if err != nil {
-		return *failed("the answer cannot be used: " + err.Error())
+	if err != nil {                            // where the INVITE went, the call can be hung up
+		c.fault = failed("the answer cannot be used: " + err.Error())
 	}
 	e := c.phones.with(p.remoteTag())
 	if e != nil {
@@ -509,7 +510,7 @@ func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Respo
 	}
 	c.ack, c.invitation = ack, invite
 	c.write(ctx, ack)
-	if c.leaving() {
+	if c.leaving() || c.fault != nil {
 		return c.talk(ctx)
 	}
 	if sdpErr != nil {

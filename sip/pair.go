@@ -113,7 +113,7 @@ func (s *side) Refer(dialogs.Refer) {
 	p := s.pair
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.over && len(s.events) < pairEvents-1 {
+	if !p.over && len(s.events) < pairEvents-3 { // Answer may still need two
 		cause := dialogs.Cause{Reason: dialogs.Error, Details: "the far end is another call of this gateway; it can't be asked"}
 		s.events <- dialogs.LegEvent{Kind: dialogs.LegReferred, Cause: cause, Final: true}
 	}

@@ -149,7 +149,11 @@ func (c *call) pracked(r request) {
 	case w.described:
 		c.reliable.settled = true
 	}
-	if !w.offered && len(r.Body()) > 0 { // it may offer again once the first exchange is complete (RFC 3262 §5)
+	if !w.offered && len(r.Body()) > 0 {
+		if !c.reliable.settled { // it may offer again once the first exchange is complete, no sooner (RFC 3262 §5)
+			c.agent.respond(r.Request, r.tx, 491)
+			return
+		}
 		c.reoffered(r)
 		return
 	}

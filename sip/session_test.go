@@ -189,7 +189,10 @@ func TestSessionTimerOfAPhone(t *testing.T) {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
 			g, phone, leg := placed(t, quickly(Config{}), nil, scenario)
-			require.Eventually(t, func() bool { return strings.Count(phone.messages(), "refresher=uac\r\n") >= 5 }, patience, 5*time.Millisecond)
+			require.Eventually(t, func() bool {
+				m := phone.messages()
+				return strings.Count(m, "refresher=uac\r\n") >= 5 && strings.Count(m, "\nACK ") == strings.Count(m, "\nINVITE ")
+			}, patience, 5*time.Millisecond)
 			wind(t, g, phone, leg)
 			if scenario == "uas_timer_reinvite" { // the initial offer said another law first: only the refreshes are equal
 				versions := versionsOf(phone.messages())

@@ -21,6 +21,9 @@ const (
 	// expiryMargin is how long before the end of the interval a call is hung up, or a third of it (RFC 4028 §10).
 	expiryMargin = 32 * time.Second
 
+	// maxIntervals is how many longer intervals a call takes from a far end that says 422.
+	maxIntervals = 3
+
 	timerOption            = "timer"
 	statusIntervalTooSmall = 422 // RFC 4028 §6
 
@@ -92,6 +95,7 @@ type sessionTimer struct {
 	refresh  alarm
 	expiry   alarm
 	due      bool // a refresh is to be sent
+	longer   int  // how often a 422 had us ask for more
 }
 
 // tooShort says whether a request asks for a session interval that is too short, and understands it when told so.
@@ -105,12 +109,14 @@ func (t *sessionTimer) minSE() sip.Header { return sip.NewHeader("Min-SE", secon
 
 func seconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
 
-// refused takes a 422: the next try asks for what the far end wants. It is false when that would be no other than before.
+// refused takes a 422: the next try asks for what the far end wants. It is false when that would be no other than before,
+// or was tried too often.
 func (t *sessionTimer) refused(res *sip.Response) bool {
 	least := minSEOf(res, 0)
-	if least <= max(t.wanted, t.interval) || least >= maxSessionExpires {
+	if least <= max(t.wanted, t.interval) || least >= maxSessionExpires || t.longer == maxIntervals {
 		return false
 	}
+	t.longer++
 	t.wanted, t.least = least, max(t.least, least)
 	if t.interval > 0 {
 		t.interval = max(t.interval, least)
