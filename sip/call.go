@@ -210,6 +210,7 @@ func (c *call) talk(ctx context.Context) dialogs.Cause {
 		case outlet <- held:
 			c.held = c.held[1:]
 		case r := <-c.requests:
+			c.inbox.run() // what came before it: the answer to a request of ours
 			if c.handle(r) {
 				return dialogs.Cause{Details: byFarEnd}
 			}
@@ -249,9 +250,6 @@ func (c *call) handle(r request) (over bool) {
 	}
 	c.peer.theirs = r.CSeq().SeqNo
 	if r.Method == sip.BYE {
-		if c.transfers.ours != nil {
-			c.inbox.run() // the answer to our REFER came before it
-		}
 		c.agent.respond(r.Request, r.tx, 200)
 		return true
 	}

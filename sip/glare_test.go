@@ -152,6 +152,25 @@ func (p *talker) bye(leg dialogs.Leg) {
 	require.Equal(p.t, dialogs.Cause{Details: byFarEnd}, end(p.t, leg))
 }
 
+// Who has our ACK may change the session at once: what this end asked for is over.
+func TestReinviteRightBehindOurAck(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in)
+	for round := range 50 {
+		leg.Hold(round%2 == 0)
+		p.respond(p.await("INVITE "), "200 OK", talkerSDP)
+		p.await("ACK ")
+		p.send("INVITE", talkerSDP)
+		p.await("SIP/2.0 200")
+		p.send("ACK", "")
+		await(t, leg, dialogs.LegHold)
+	}
+	p.bye(leg)
+	g.idle(t)
+}
+
 // Both ends change the session at once: both are told to wait, the far end is quicker, then the gateway's wish is
 // fulfilled (RFC 3261 §14.1, §14.2).
 func TestGlare(t *testing.T) {

@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"errors"
+	"flag"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -27,8 +28,13 @@ import (
 	"tandem/media"
 )
 
-// TestMain makes the timers of RFC 3261 five times as fast, before anything reads them.
+// TestMain makes the timers of RFC 3261 five times as fast, before anything reads them. Most tests wait for a SIPp or for a
+// timer rather than work, so that more of them than there are cores may run at once.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	sip.SetTimers(100*time.Millisecond, 800*time.Millisecond, time.Second)
 	goleak.VerifyTestMain(m)
 }
@@ -83,7 +89,8 @@ func (c *callers) leg(t *testing.T) dialogs.Leg {
 type gateway struct {
 	*Agent
 	ports *media.Ports
-	stop  func() // ends Serve and waits for it
+	ca    *authority // of its certificate, where the test brought none
+	stop  func()     // ends Serve and waits for it
 }
 
 func startAgent(t *testing.T, cfg Config, in dialogs.Callers) *gateway {
@@ -95,6 +102,11 @@ func startAgentOn(t *testing.T, cfg Config, in dialogs.Callers, rtp media.PortsC
 	t.Helper()
 	if len(cfg.Listen) == 0 {
 		cfg.Listen = []string{"udp://127.0.0.1:0", "tcp://127.0.0.1:0"}
+	}
+	var ca *authority
+	if slices.ContainsFunc(cfg.Listen, func(uri string) bool { return strings.HasPrefix(uri, "tls:") }) && cfg.TLSCert == "" {
+		ca = newAuthority(t)
+		cfg = ca.secured(cfg)
 	}
 	level := slog.LevelInfo
 	if os.Getenv("TANDEM_TEST_DEBUG") != "" {
@@ -125,7 +137,7 @@ func startAgentOn(t *testing.T, cfg Config, in dialogs.Callers, rtp media.PortsC
 	}
 	t.Cleanup(stop)
 	require.Eventually(t, func() bool { _, ok := a.enter(); defer a.leave(ok); return ok }, patience, time.Millisecond)
-	return &gateway{Agent: a, ports: ports, stop: stop}
+	return &gateway{Agent: a, ports: ports, ca: ca, stop: stop}
 }
 
 // leave undoes enter.
@@ -218,7 +230,7 @@ func startSIPpOn(t *testing.T, host, scenario, transport string, args ...string)
 	port := freePort(t)
 	s := &sipp{t: t, addr: net.JoinHostPort(host, port), out: &strings.Builder{}, done: make(chan struct{}), dir: t.TempDir()}
 	mode := "u1"
-	if transport == "tcp" {
+	if transport != "udp" {
 		mode = "t1"
 	}
 	all := []string{
@@ -281,16 +293,24 @@ func (s *sipp) messages() string {
 // lastPort is the last block of ports that freePort handed out: two runs of SIPp at once must not share one.
 var lastPort atomic.Uint32
 
-// freePort returns a port that was free for UDP and TCP a moment ago; so were the seven after it (SIPp takes some for
-// media of its own accord).
+// freePort returns a port that was free for UDP and TCP a moment ago; so were the six after it (SIPp takes some for
+// media of its own accord). The eighth is held until the test is over, which keeps other processes off the block: what is
+// still on its way to a phone that is gone must not meet another's.
 func freePort(t *testing.T) string {
 	t.Helper()
 	lastPort.CompareAndSwap(0, rand.Uint32N(1000)+1)
 	for range 1000 {
 		port := 10000 + 8*int(lastPort.Add(1)%1200)
-		if !slices.ContainsFunc([]int{0, 1, 2, 3, 4, 5, 6, 7}, func(i int) bool { return !isFree(port + i) }) {
-			return strconv.Itoa(port)
+		hold, err := net.ListenPacket("udp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+7)))
+		if err != nil {
+			continue
 		}
+		if slices.ContainsFunc([]int{0, 1, 2, 3, 4, 5, 6}, func(i int) bool { return !isFree(port + i) }) {
+			_ = hold.Close()
+			continue
+		}
+		t.Cleanup(func() { _ = hold.Close() })
+		return strconv.Itoa(port)
 	}
 	require.Fail(t, "no free port")
 	return ""

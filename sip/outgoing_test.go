@@ -86,7 +86,7 @@ func TestOutgoingCallIsRefused(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.scenario, func(t *testing.T) {
 			t.Parallel()
-			overBoth(t, func(t *testing.T, transport string) {
+			overAll(t, func(t *testing.T, transport string) {
 				g, phone, leg := callOut(t, c.scenario, transport, nil)
 				require.Equal(t, c.want, end(t, leg))
 				phone.passed()
@@ -109,7 +109,7 @@ func TestOutgoingCallIsCancelled(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.scenario, func(t *testing.T) {
 			t.Parallel()
-			overBoth(t, func(t *testing.T, transport string) {
+			overAll(t, func(t *testing.T, transport string) {
 				g, phone, leg := callOut(t, c.scenario, transport, nil)
 				if c.ringing {
 					await(t, leg, dialogs.LegRinging)
@@ -126,7 +126,7 @@ func TestOutgoingCallIsCancelled(t *testing.T) {
 
 func TestOutgoingCallIsHungUpThere(t *testing.T) {
 	t.Parallel()
-	overBoth(t, func(t *testing.T, transport string) {
+	overAll(t, func(t *testing.T, transport string) {
 		g, phone, leg := callOut(t, "uas_bye", transport, nil)
 		await(t, leg, dialogs.LegAnswered)
 		require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
@@ -147,27 +147,26 @@ func TestChallengeIsAnswered(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			phone := startSIPp(t, c.scenario, "udp", "-key", "username", "user", "-key", "password", "secret")
-			trunk := carrier(phone, "udp")
-			trunk.Username, trunk.Password = "user", Secret(c.password)
-			g := startAgent(t, Config{Trunks: []Trunk{trunk}}, newCallers(nil))
-			leg := dial(t, g)
-			if c.answered {
-				await(t, leg, dialogs.LegAnswered)
-				leg.Hangup(0)
-				require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
-			} else {
-				require.Equal(t, dialogs.Cause{Reason: dialogs.FarEndDeclined, Details: "403 Wrong Password", SIPCode: 403}, end(t, leg))
-			}
-			phone.passed()
-			g.idle(t)
+			overAll(t, func(t *testing.T, transport string) {
+				knows := func(t *Trunk) { t.Username, t.Password = "user", Secret(c.password) }
+				g, phone, leg := callOut(t, c.scenario, transport, knows, "-key", "username", "user", "-key", "password", "secret")
+				if c.answered {
+					await(t, leg, dialogs.LegAnswered)
+					leg.Hangup(0)
+					require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+				} else {
+					require.Equal(t, dialogs.Cause{Reason: dialogs.FarEndDeclined, Details: "403 Wrong Password", SIPCode: 403}, end(t, leg))
+				}
+				phone.passed()
+				g.idle(t)
+			})
 		})
 	}
 }
 
 func TestFarEndHoldsAndResumes(t *testing.T) {
 	t.Parallel()
-	overBoth(t, func(t *testing.T, transport string) {
+	overAll(t, func(t *testing.T, transport string) {
 		g, phone, leg := callOut(t, "uas_hold", transport, nil)
 		first := await(t, leg, dialogs.LegMedia)
 		await(t, leg, dialogs.LegAnswered)
@@ -185,7 +184,7 @@ func TestFarEndHoldsAndResumes(t *testing.T) {
 
 func TestEarlyMediaIsHeardBeforeTheAnswer(t *testing.T) {
 	t.Parallel()
-	overBoth(t, func(t *testing.T, transport string) {
+	overAll(t, func(t *testing.T, transport string) {
 		_, phone, leg := callOut(t, "uas_early_media", transport, nil)
 		require.Equal(t, dialogs.LegMedia, next(t, leg).Kind)
 		require.Equal(t, dialogs.LegRinging, next(t, leg).Kind)
@@ -198,7 +197,7 @@ func TestEarlyMediaIsHeardBeforeTheAnswer(t *testing.T) {
 
 func TestRepeatedAnswerIsAcknowledgedAgain(t *testing.T) {
 	t.Parallel()
-	overBoth(t, func(t *testing.T, transport string) {
+	overAll(t, func(t *testing.T, transport string) {
 		_, phone, leg := callOut(t, "uas_repeat", transport, nil, "-nr")
 		await(t, leg, dialogs.LegAnswered)
 		require.Eventually(t, func() bool { return strings.Count(phone.messages(), "\nACK sip:") >= 2 }, patience, 10*time.Millisecond)
@@ -281,7 +280,7 @@ func TestStoppingHangsUp(t *testing.T) {
 
 func TestByeWithoutAnswerEndsTheLeg(t *testing.T) {
 	t.Parallel()
-	overBoth(t, func(t *testing.T, transport string) {
+	overAll(t, func(t *testing.T, transport string) {
 		g, phone, leg := callOut(t, "uas_deaf", transport, nil)
 		await(t, leg, dialogs.LegAnswered)
 		phone.passed() // it is gone
@@ -293,7 +292,7 @@ func TestByeWithoutAnswerEndsTheLeg(t *testing.T) {
 
 func TestRouteSetIsFollowed(t *testing.T) {
 	t.Parallel()
-	overBoth(t, func(t *testing.T, transport string) {
+	overAll(t, func(t *testing.T, transport string) {
 		_, phone, leg := callOut(t, "uas_route", transport, nil)
 		await(t, leg, dialogs.LegAnswered)
 		leg.Hangup(0)
@@ -304,7 +303,7 @@ func TestRouteSetIsFollowed(t *testing.T) {
 
 func TestOtherForksAreHungUp(t *testing.T) {
 	t.Parallel()
-	overBoth(t, func(t *testing.T, transport string) {
+	overAll(t, func(t *testing.T, transport string) {
 		g, phone, leg := callOut(t, "uas_fork", transport, nil)
 		await(t, leg, dialogs.LegAnswered)
 		require.Eventually(t, func() bool { return strings.Contains(phone.messages(), "\nBYE sip:") }, patience, 10*time.Millisecond)

@@ -12,7 +12,7 @@ import (
 )
 
 // overBoth runs a test over UDP and over TCP.
-func overBoth(t *testing.T, test func(t *testing.T, transport string)) {
+func overAll(t *testing.T, test func(t *testing.T, transport string)) {
 	t.Helper()
 	overEach(t, []string{"udp", "tcp"}, test)
 }
@@ -30,15 +30,7 @@ func overEach(t *testing.T, transports []string, test func(t *testing.T, transpo
 // callOut starts a scenario of a phone, and a call to it.
 func callOut(t *testing.T, scenario, transport string, edit func(*Trunk), args ...string) (*gateway, *sipp, dialogs.Leg) {
 	t.Helper()
-	phone := startSIPp(t, scenario, transport, args...)
-	if transport == "tcp" {
-		awaitTCP(t, phone.addr)
-	}
-	trunk := carrier(phone, transport)
-	if edit != nil {
-		edit(&trunk)
-	}
-	g := startAgent(t, Config{Trunks: []Trunk{trunk}}, newCallers(nil))
+	phone, g := over{t, transport}.callee(Config{}, newCallers(nil), edit, scenario, args...)
 	return g, phone, dial(t, g)
 }
 
@@ -81,7 +73,7 @@ func TestOutgoingCallBeforeTheAnswer(t *testing.T) {
 	} {
 		t.Run(c.scenario, func(t *testing.T) {
 			t.Parallel()
-			overBoth(t, func(t *testing.T, transport string) {
+			overAll(t, func(t *testing.T, transport string) {
 				g, phone, leg := callOut(t, c.scenario, transport, c.trunk, c.args...)
 				var got []dialogs.LegEventKind
 				var agreed media.PortMedia
@@ -127,7 +119,7 @@ func TestOutgoingCallComesToNothing(t *testing.T) {
 	} {
 		t.Run(c.scenario, func(t *testing.T) {
 			t.Parallel()
-			overBoth(t, func(t *testing.T, transport string) {
+			overAll(t, func(t *testing.T, transport string) {
 				g, phone, leg := callOut(t, c.scenario, transport, c.trunk)
 				if c.hangUp {
 					await(t, leg, dialogs.LegRinging)
@@ -235,9 +227,9 @@ func TestIncomingCallBeforeTheAnswer(t *testing.T) {
 	} {
 		t.Run(c.scenario, func(t *testing.T) {
 			t.Parallel()
-			overBoth(t, func(t *testing.T, transport string) {
+			overAll(t, func(t *testing.T, transport string) {
 				in := newCallers(nil)
-				g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+				g := over{t, transport}.agent(in, office)
 				phone := callIn(t, g, c.scenario, transport, "-nr")
 				leg := in.leg(t)
 				c.act(t, phone, leg)
@@ -270,9 +262,9 @@ func TestOurByeTakesTheCallersPath(t *testing.T) {
 	for _, scenario := range []string{"uac_loose", "uac_strict_first", "uac_strict_last"} {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
-			overBoth(t, func(t *testing.T, transport string) {
+			overAll(t, func(t *testing.T, transport string) {
 				in := newCallers(nil)
-				g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+				g := over{t, transport}.agent(in, office)
 				phone := callIn(t, g, scenario, transport)
 				leg := in.leg(t)
 				leg.Answer()

@@ -51,49 +51,46 @@ func TestReferOfOurs(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			phone := startSIPp(t, c.scenario, "udp", "-key", c.key, c.value)
-			g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-			leg := dial(t, g)
-			await(t, leg, dialogs.LegAnswered)
-			leg.Refer(dialogs.Refer{To: "+15550105"})
-			got, before := outcome(t, leg)
-			require.Equal(t, c.want, got)
-			require.Equal(t, c.before, before)
-			leg.Hangup(0)
-			require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
-			phone.passed()
-			g.idle(t)
+			eachTransport(t, func(t *testing.T, o over) {
+				g, phone, leg := placed(o, Config{}, nil, c.scenario, "-key", c.key, c.value)
+				leg.Refer(dialogs.Refer{To: "+15550105"})
+				got, before := outcome(t, leg)
+				require.Equal(t, c.want, got)
+				require.Equal(t, c.before, before)
+				leg.Hangup(0)
+				require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+				phone.passed()
+				g.idle(t)
+			})
 		})
 	}
 }
 
 func TestReferAndSilence(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_refer_silent", "udp")
-	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	leg.Refer(dialogs.Refer{To: "+15550105"})
-	accepted := await(t, leg, dialogs.LegReferred)
-	require.False(t, accepted.Final)
-	require.Equal(t, 202, accepted.Cause.SIPCode)
-	leg.Hangup(0)
-	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg), "nothing more is told")
-	phone.passed()
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, nil, "uas_refer_silent")
+		leg.Refer(dialogs.Refer{To: "+15550105"})
+		accepted := await(t, leg, dialogs.LegReferred)
+		require.False(t, accepted.Final)
+		require.Equal(t, 202, accepted.Cause.SIPCode)
+		leg.Hangup(0)
+		require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg), "nothing more is told")
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestByeBehindTheAcceptedRefer(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_refer_bye", "udp")
-	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	leg.Refer(dialogs.Refer{To: "+15550105"})
-	require.Equal(t, 202, await(t, leg, dialogs.LegReferred).Cause.SIPCode, "told before the end")
-	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
-	phone.passed()
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, nil, "uas_refer_bye")
+		leg.Refer(dialogs.Refer{To: "+15550105"})
+		require.Equal(t, 202, await(t, leg, dialogs.LegReferred).Cause.SIPCode, "told before the end")
+		require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestAttendedRefer(t *testing.T) {
@@ -152,13 +149,12 @@ func TestReferNeedsATarget(t *testing.T) {
 
 func TestNotifyThatNobodyWants(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_bad_notify", "udp")
-	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
-	phone.passed()
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, nil, "uas_bad_notify")
+		require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 // pbx is an office that can be called too.
@@ -189,27 +185,29 @@ func TestReferOfTheFarEnd(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.scenario+" "+c.referTo, func(t *testing.T) {
 			t.Parallel()
-			in := newCallers(nil)
-			g := startAgent(t, Config{Trunks: []Trunk{pbx("sip:pbx.example")}}, in)
-			phone := callIn(t, g, c.scenario, "udp", "-key", "refer_to", c.referTo)
-			leg := in.leg(t)
-			leg.Answer()
-			wish := await(t, leg, dialogs.LegRefer).Refer
-			require.Regexp(t, `^<sip:\+15550123@127.0.0.1>$`, wish.ReferredBy)
-			wish.ReferredBy = ""
-			require.Equal(t, c.want, wish)
-			for _, status := range c.tell {
-				leg.Referred(status)
-				if status < 200 { // what is not final may be left out when it is overtaken
-					phone.sees(1, "SIP/2.0 182 Queued")
+			eachTransport(t, func(t *testing.T, o over) {
+				in := newCallers(nil)
+				g := startAgent(t, o.config(Config{Trunks: []Trunk{pbx("sip:pbx.example")}}), in)
+				phone := o.caller(g, c.scenario, "-key", "refer_to", c.referTo)
+				leg := in.leg(t)
+				leg.Answer()
+				wish := await(t, leg, dialogs.LegRefer).Refer
+				require.Regexp(t, `^<sip:\+15550123@127.0.0.1>$`, wish.ReferredBy)
+				wish.ReferredBy = ""
+				require.Equal(t, c.want, wish)
+				for _, status := range c.tell {
+					leg.Referred(status)
+					if status < 200 { // what is not final may be left out when it is overtaken
+						phone.sees(1, "SIP/2.0 182 Queued")
+					}
 				}
-			}
-			if len(c.tell) > 0 {
-				leg.Referred(500) // there is one outcome
-			}
-			require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
-			phone.passed()
-			g.idle(t)
+				if len(c.tell) > 0 {
+					leg.Referred(500) // there is one outcome
+				}
+				require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+				phone.passed()
+				g.idle(t)
+			})
 		})
 	}
 }
@@ -221,65 +219,68 @@ func TestReferIsRefused(t *testing.T) {
 	} {
 		t.Run(referTo, func(t *testing.T) {
 			t.Parallel()
-			in := newCallers(nil)
-			g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
-			phone := callIn(t, g, "uac_refer_refused", "udp", "-key", "refer_to", referTo)
-			leg := in.leg(t)
-			leg.Answer()
-			await(t, leg, dialogs.LegAnswered)
-			require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg), "and the call goes on until it ends it")
-			phone.passed()
-			g.idle(t)
+			eachTransport(t, func(t *testing.T, o over) {
+				in := newCallers(nil)
+				g := startAgent(t, o.config(Config{Trunks: []Trunk{office}}), in)
+				phone := o.caller(g, "uac_refer_refused", "-key", "refer_to", referTo)
+				leg := in.leg(t)
+				leg.Answer()
+				await(t, leg, dialogs.LegAnswered)
+				require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg), "and the call goes on until it ends it")
+				phone.passed()
+				g.idle(t)
+			})
 		})
 	}
 }
 
 func TestReferOfAStranger(t *testing.T) {
 	t.Parallel()
-	in := newCallers(nil)
-	g := startAgent(t, Config{}, in)
-	phone := callIn(t, g, "uac_refer_forbidden", "udp", "-key", "refer_to", "<sip:+15550105@pbx.example>")
-	leg := in.leg(t)
-	leg.Answer()
-	await(t, leg, dialogs.LegAnswered)
-	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
-	phone.passed()
-	callIn(t, g, "uac_refer_outside", "udp", "-key", "refer_to", "<sip:+15550105@pbx.example>").passed()
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		in := newCallers(nil)
+		g := startAgent(t, o.config(Config{}), in)
+		phone := o.caller(g, "uac_refer_forbidden", "-key", "refer_to", "<sip:+15550105@pbx.example>")
+		leg := in.leg(t)
+		leg.Answer()
+		await(t, leg, dialogs.LegAnswered)
+		require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+		phone.passed()
+		o.caller(g, "uac_refer_outside", "-key", "refer_to", "<sip:+15550105@pbx.example>").passed()
+		g.idle(t)
+	})
 }
 
 // TestInviteWithReplaces: who may take the place of a call, and of which (RFC 3891 §3).
 func TestInviteWithReplaces(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_answer", "udp")
-	in := newCallers(nil)
-	trunk := carrier(phone, "udp")
-	trunk.Allow = office.Allow
-	g := startAgent(t, Config{Trunks: []Trunk{trunk}}, in)
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	id := leg.(*call).known.Load()
-	right := replaces{callID: id.callID, toTag: id.ours, fromTag: id.theirs}
-	wrong, early := right, right
-	wrong.fromTag, early.earlyOnly = "x", true
-	for scenario, value := range map[string]string{
-		"uac_replaces_400": "nonsense", "uac_replaces_481": wrong.String(), "uac_replaces_486": early.String(),
-	} {
-		callIn(t, g, scenario, "udp", "-key", "replaces", value).passed()
-	}
-	require.Empty(t, in.calls(), "nothing was spent on them")
+	eachTransport(t, func(t *testing.T, o over) {
+		in := newCallers(nil)
+		phone, g := o.callee(Config{}, in, func(t *Trunk) { t.Allow = office.Allow }, "uas_answer")
+		leg := dial(t, g)
+		await(t, leg, dialogs.LegAnswered)
+		id := leg.(*call).known.Load()
+		right := replaces{callID: id.callID, toTag: id.ours, fromTag: id.theirs}
+		wrong, early := right, right
+		wrong.fromTag, early.earlyOnly = "x", true
+		for scenario, value := range map[string]string{
+			"uac_replaces_400": "nonsense", "uac_replaces_481": wrong.String(), "uac_replaces_486": early.String(),
+		} {
+			o.caller(g, scenario, "-key", "replaces", value).passed()
+		}
+		require.Empty(t, in.calls(), "nothing was spent on them")
 
-	taker := callIn(t, g, "uac_replaces", "udp", "-key", "replaces", right.String())
-	second := in.leg(t)
-	require.Same(t, leg, in.calls()[0].Replaces)
-	second.Answer()
-	await(t, second, dialogs.LegAnswered)
-	leg.Hangup(0)
-	end(t, leg)
-	phone.passed()
-	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, second))
-	taker.passed()
-	g.idle(t)
+		taker := o.caller(g, "uac_replaces", "-key", "replaces", right.String())
+		second := in.leg(t)
+		require.Same(t, leg, in.calls()[0].Replaces)
+		second.Answer()
+		await(t, second, dialogs.LegAnswered)
+		leg.Hangup(0)
+		end(t, leg)
+		phone.passed()
+		require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, second))
+		taker.passed()
+		g.idle(t)
+	})
 }
 
 func TestReplacesOfSomebodyElse(t *testing.T) {

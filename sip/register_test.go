@@ -28,10 +28,10 @@ func awaitRegistration(t *testing.T, g *gateway, state trunks.RegistrationState)
 }
 
 func TestTrunkIsRegisteredAndRefreshed(t *testing.T) {
+	t.Parallel()
 	eachTransport(t, func(t *testing.T, o over) {
-		registrar, trunk := o.callee("uas_registrar", "-key", "username", "user", "-key", "password", "secret")
-		trunk.Register, trunk.Username, trunk.Password = true, "user", "secret"
-		g := o.agent(newCallers(nil), trunk)
+		register := func(t *Trunk) { t.Register, t.Username, t.Password = true, "user", "secret" }
+		registrar, g := o.callee(Config{}, newCallers(nil), register, "uas_registrar", "-key", "username", "user", "-key", "password", "secret")
 		first := awaitRegistration(t, g, trunks.Registered)
 		require.WithinDuration(t, time.Now().Add(2*time.Second), first.Expires, time.Second)
 		require.Eventually(t, func() bool {

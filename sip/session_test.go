@@ -18,31 +18,25 @@ func quickly(cfg Config) Config {
 }
 
 // answered starts a scenario of a caller and answers it.
-func answered(t *testing.T, cfg Config, scenario string, args ...string) (*gateway, *sipp, dialogs.Leg) {
-	t.Helper()
+func answered(o over, cfg Config, scenario string, args ...string) (*gateway, *sipp, dialogs.Leg) {
+	o.t.Helper()
 	in := newCallers(nil)
 	if cfg.Trunks == nil {
 		cfg.Trunks = []Trunk{office}
 	}
-	g := startAgent(t, cfg, in)
-	phone := callIn(t, g, scenario, "udp", args...)
-	leg := in.leg(t)
+	g := startAgent(o.t, o.config(cfg), in)
+	phone := o.caller(g, scenario, args...)
+	leg := in.leg(o.t)
 	leg.Answer()
 	return g, phone, leg
 }
 
 // placed starts a scenario of a phone and calls it until it answered.
-func placed(t *testing.T, cfg Config, change func(*Trunk), scenario string, args ...string) (*gateway, *sipp, dialogs.Leg) {
-	t.Helper()
-	phone := startSIPp(t, scenario, "udp", args...)
-	trunk := carrier(phone, "udp")
-	if change != nil {
-		change(&trunk)
-	}
-	cfg.Trunks = []Trunk{trunk}
-	g := startAgent(t, cfg, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
+func placed(o over, cfg Config, change func(*Trunk), scenario string, args ...string) (*gateway, *sipp, dialogs.Leg) {
+	o.t.Helper()
+	phone, g := o.callee(cfg, newCallers(nil), change, scenario, args...)
+	leg := dial(o.t, g)
+	await(o.t, leg, dialogs.LegAnswered)
 	return g, phone, leg
 }
 
@@ -57,130 +51,148 @@ func wind(t *testing.T, g *gateway, phone *sipp, leg dialogs.Leg) {
 
 func TestCallerHoldsInEveryForm(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := answered(t, Config{}, "uac_hold_forms")
-	var holds []bool
-	for {
-		e := next(t, leg)
-		if e.Kind == dialogs.LegHold {
-			require.False(t, e.Hold.ByUs)
-			require.Zero(t, e.Cause)
-			holds = append(holds, e.Hold.ByFarEnd)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := answered(o, Config{}, "uac_hold_forms")
+		var holds []bool
+		for {
+			e := next(t, leg)
+			if e.Kind == dialogs.LegHold {
+				require.False(t, e.Hold.ByUs)
+				require.Zero(t, e.Cause)
+				holds = append(holds, e.Hold.ByFarEnd)
+			}
+			if e.Kind == dialogs.LegEnded {
+				require.Equal(t, dialogs.Cause{Details: byFarEnd}, e.Cause)
+				break
+			}
 		}
-		if e.Kind == dialogs.LegEnded {
-			require.Equal(t, dialogs.Cause{Details: byFarEnd}, e.Cause)
-			break
-		}
-	}
-	// inactive, then sendrecv by default; 0.0.0.0, sendrecv; sendonly and inactive of the session are one hold; the
-	// stream's own sendrecv; inactive at 0.0.0.0; recvonly is no hold.
-	require.Equal(t, []bool{true, false, true, false, true, false, true, false}, holds)
-	phone.passed()
-	g.idle(t)
+		// inactive, then sendrecv by default; 0.0.0.0, sendrecv; sendonly and inactive of the session are one hold; the
+		// stream's own sendrecv; inactive at 0.0.0.0; recvonly is no hold.
+		require.Equal(t, []bool{true, false, true, false, true, false, true, false}, holds)
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestCallerChangesTheSession(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := answered(t, Config{}, "uac_reoffer")
-	var all []media.PortMedia
-	for e := next(t, leg); e.Kind != dialogs.LegEnded; e = next(t, leg) {
-		if e.Kind == dialogs.LegMedia {
-			all = append(all, e.Media)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := answered(o, Config{}, "uac_reoffer")
+		var all []media.PortMedia
+		for e := next(t, leg); e.Kind != dialogs.LegEnded; e = next(t, leg) {
+			if e.Kind == dialogs.LegMedia {
+				all = append(all, e.Media)
+			}
 		}
-	}
-	require.Len(t, all, 6, "what was refused changed nothing")
-	require.Equal(t, uint16(40002), all[1].Remote.Port())
-	require.Equal(t, media.PCMA, all[2].Law)
-	require.Equal(t, 30*time.Millisecond, all[3].PacketTime)
-	require.Equal(t, uint8(97), all[4].Audio())
-	require.Equal(t, media.PCMU, all[5].Law)
-	require.Equal(t, uint16(40006), all[5].Remote.Port())
-	phone.passed()
-	g.idle(t)
+		require.Len(t, all, 6, "what was refused changed nothing")
+		require.Equal(t, uint16(40002), all[1].Remote.Port())
+		require.Equal(t, media.PCMA, all[2].Law)
+		require.Equal(t, 30*time.Millisecond, all[3].PacketTime)
+		require.Equal(t, uint8(97), all[4].Audio())
+		require.Equal(t, media.PCMU, all[5].Law)
+		require.Equal(t, uint16(40006), all[5].Remote.Port())
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestCallerUpdatesTheSession(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := answered(t, Config{}, "uac_update")
-	require.True(t, await(t, leg, dialogs.LegHold).Hold.ByFarEnd)
-	require.False(t, await(t, leg, dialogs.LegHold).Hold.ByFarEnd)
-	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
-	phone.passed()
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := answered(o, Config{}, "uac_update")
+		require.True(t, await(t, leg, dialogs.LegHold).Hold.ByFarEnd)
+		require.False(t, await(t, leg, dialogs.LegHold).Hold.ByFarEnd)
+		require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestHoldByUs(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := placed(t, Config{}, nil, "uas_held")
-	leg.Hold(true)
-	require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}, await(t, leg, dialogs.LegHold))
-	leg.Hold(true) // it is so already
-	require.Equal(t, dialogs.Hold{ByUs: true}, await(t, leg, dialogs.LegHold).Hold)
-	leg.Hold(false)
-	refused := await(t, leg, dialogs.LegHold)
-	require.Equal(t, dialogs.Hold{ByUs: true}, refused.Hold, "what was refused changed nothing")
-	require.Equal(t, dialogs.Cause{Details: "488 Not Acceptable Here", SIPCode: 488}, refused.Cause)
-	leg.Hold(false)
-	require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold}, await(t, leg, dialogs.LegHold))
-	wind(t, g, phone, leg)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, nil, "uas_held")
+		leg.Hold(true)
+		require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}, await(t, leg, dialogs.LegHold))
+		leg.Hold(true) // it is so already
+		require.Equal(t, dialogs.Hold{ByUs: true}, await(t, leg, dialogs.LegHold).Hold)
+		leg.Hold(false)
+		refused := await(t, leg, dialogs.LegHold)
+		require.Equal(t, dialogs.Hold{ByUs: true}, refused.Hold, "what was refused changed nothing")
+		require.Equal(t, dialogs.Cause{Details: "488 Not Acceptable Here", SIPCode: 488}, refused.Cause)
+		leg.Hold(false)
+		require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold}, await(t, leg, dialogs.LegHold))
+		wind(t, g, phone, leg)
+	})
 }
 
 func TestHoldByBoth(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := placed(t, Config{}, nil, "uas_both_hold")
-	require.Equal(t, dialogs.Hold{ByFarEnd: true}, await(t, leg, dialogs.LegHold).Hold)
-	leg.Hold(true)
-	both := await(t, leg, dialogs.LegMedia)
-	require.False(t, both.Media.Send)
-	require.False(t, both.Media.Receive)
-	require.Equal(t, dialogs.Hold{ByUs: true, ByFarEnd: true}, await(t, leg, dialogs.LegHold).Hold)
-	require.Equal(t, dialogs.Hold{ByUs: true}, await(t, leg, dialogs.LegHold).Hold)
-	leg.Hold(false)
-	free := await(t, leg, dialogs.LegMedia)
-	require.True(t, free.Media.Send && free.Media.Receive)
-	require.Equal(t, dialogs.Hold{}, await(t, leg, dialogs.LegHold).Hold)
-	wind(t, g, phone, leg)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, nil, "uas_both_hold")
+		require.Equal(t, dialogs.Hold{ByFarEnd: true}, await(t, leg, dialogs.LegHold).Hold)
+		leg.Hold(true)
+		both := await(t, leg, dialogs.LegMedia)
+		require.False(t, both.Media.Send)
+		require.False(t, both.Media.Receive)
+		require.Equal(t, dialogs.Hold{ByUs: true, ByFarEnd: true}, await(t, leg, dialogs.LegHold).Hold)
+		require.Equal(t, dialogs.Hold{ByUs: true}, await(t, leg, dialogs.LegHold).Hold)
+		leg.Hold(false)
+		free := await(t, leg, dialogs.LegMedia)
+		require.True(t, free.Media.Send && free.Media.Receive)
+		require.Equal(t, dialogs.Hold{}, await(t, leg, dialogs.LegHold).Hold)
+		wind(t, g, phone, leg)
+	})
 }
 
 func TestHoldAnswersAChallenge(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := placed(t, Config{}, func(t *Trunk) { t.Username, t.Password, t.Realm = "gw", "secret", "carrier" }, "uas_hold_challenged")
-	leg.Hold(true)
-	require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}, await(t, leg, dialogs.LegHold))
-	wind(t, g, phone, leg)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, func(t *Trunk) { t.Username, t.Password, t.Realm = "gw", "secret", "carrier" }, "uas_hold_challenged")
+		leg.Hold(true)
+		require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}, await(t, leg, dialogs.LegHold))
+		wind(t, g, phone, leg)
+	})
 }
 
 // TestFarEndGetsNoCredentials: the trunk's challenge to the INVITE is answered, those of somebody behind it are not.
 func TestFarEndGetsNoCredentials(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := placed(t, Config{}, func(t *Trunk) { t.Username, t.Password = "gw", "secret" }, "uas_leak")
-	leg.Hold(true)
-	require.Equal(t, 401, await(t, leg, dialogs.LegHold).Cause.SIPCode)
-	leg.Refer(dialogs.Refer{To: "+15550105"})
-	refused, _ := outcome(t, leg)
-	require.Equal(t, 401, refused.SIPCode)
-	wind(t, g, phone, leg)
-	require.Equal(t, 2, strings.Count(phone.messages(), "uthorization: Digest"), "in the INVITE and its ACK alone: %s", phone.messages())
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, func(t *Trunk) { t.Username, t.Password = "gw", "secret" }, "uas_leak")
+		leg.Hold(true)
+		require.Equal(t, 401, await(t, leg, dialogs.LegHold).Cause.SIPCode)
+		leg.Refer(dialogs.Refer{To: "+15550105"})
+		refused, _ := outcome(t, leg)
+		require.Equal(t, 401, refused.SIPCode)
+		wind(t, g, phone, leg)
+		require.Equal(t, 2, strings.Count(phone.messages(), "uthorization: Digest"), "in the INVITE and its ACK alone: %s", phone.messages())
+	})
 }
 
 func TestHoldOfACallThatIsGone(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := placed(t, Config{}, nil, "uas_hold_gone")
-	leg.Hold(true)
-	require.NotZero(t, await(t, leg, dialogs.LegHold).Cause)
-	cause := end(t, leg)
-	require.Equal(t, dialogs.Error, cause.Reason)
-	require.Contains(t, cause.Details, "481")
-	phone.passed()
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, nil, "uas_hold_gone")
+		leg.Hold(true)
+		require.NotZero(t, await(t, leg, dialogs.LegHold).Cause)
+		cause := end(t, leg)
+		require.Equal(t, dialogs.Error, cause.Reason)
+		require.Contains(t, cause.Details, "481")
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestRepeatedAnswerToAHoldIsAcknowledgedAgain(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := placed(t, Config{}, nil, "uas_hold_repeat", "-nr")
-	leg.Hold(true)
-	require.True(t, await(t, leg, dialogs.LegHold).Hold.ByUs)
-	require.Eventually(t, func() bool { return strings.Count(phone.messages(), "ACK sip:") == 3 }, patience, 5*time.Millisecond)
-	wind(t, g, phone, leg)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, nil, "uas_hold_repeat", "-nr")
+		leg.Hold(true)
+		require.True(t, await(t, leg, dialogs.LegHold).Hold.ByUs)
+		require.Eventually(t, func() bool { return strings.Count(phone.messages(), "ACK sip:") == 3 }, patience, 5*time.Millisecond)
+		wind(t, g, phone, leg)
+	})
 }
 
 func TestSessionTimerOfAPhone(t *testing.T) {
@@ -188,17 +200,19 @@ func TestSessionTimerOfAPhone(t *testing.T) {
 	for _, scenario := range []string{"uas_timer_update", "uas_timer_reinvite"} {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
-			g, phone, leg := placed(t, quickly(Config{}), nil, scenario)
-			require.Eventually(t, func() bool {
-				m := phone.messages()
-				return strings.Count(m, "refresher=uac\r\n") >= 5 && strings.Count(m, "\nACK ") == strings.Count(m, "\nINVITE ")
-			}, patience, 5*time.Millisecond)
-			wind(t, g, phone, leg)
-			if scenario == "uas_timer_reinvite" { // the initial offer said another law first: only the refreshes are equal
-				versions := versionsOf(phone.messages())
-				require.Len(t, versions, 3)
-				require.Equal(t, versions[1], versions[2], "a refresh is no change")
-			}
+			eachTransport(t, func(t *testing.T, o over) {
+				g, phone, leg := placed(o, quickly(Config{}), nil, scenario)
+				require.Eventually(t, func() bool {
+					m := phone.messages()
+					return strings.Count(m, "refresher=uac\r\n") >= 5 && strings.Count(m, "\nACK ") == strings.Count(m, "\nINVITE ")
+				}, patience, 5*time.Millisecond)
+				wind(t, g, phone, leg)
+				if scenario == "uas_timer_reinvite" { // the initial offer said another law first: only the refreshes are equal
+					versions := versionsOf(phone.messages())
+					require.Len(t, versions, 3)
+					require.Equal(t, versions[1], versions[2], "a refresh is no change")
+				}
+			}, "udp", "tcp")
 		})
 	}
 }
@@ -216,8 +230,10 @@ func versionsOf(messages string) []string {
 
 func TestSessionTimerTooShortForThePhone(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := placed(t, Config{}, nil, "uas_timer_422")
-	wind(t, g, phone, leg)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, nil, "uas_timer_422")
+		wind(t, g, phone, leg)
+	})
 }
 
 func TestSessionTimerHangsUpADeadPhone(t *testing.T) {
@@ -228,10 +244,12 @@ func TestSessionTimerHangsUpADeadPhone(t *testing.T) {
 	} {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
-			g, phone, leg := placed(t, quickly(Config{}), nil, scenario)
-			require.Equal(t, dialogs.Cause{Reason: dialogs.Error, Details: want}, end(t, leg))
-			phone.passed()
-			g.idle(t)
+			eachTransport(t, func(t *testing.T, o over) {
+				g, phone, leg := placed(o, quickly(Config{}), nil, scenario)
+				require.Equal(t, dialogs.Cause{Reason: dialogs.Error, Details: want}, end(t, leg))
+				phone.passed()
+				g.idle(t)
+			}, "udp", "tcp")
 		})
 	}
 }
@@ -241,39 +259,47 @@ func TestSessionTimerOfACaller(t *testing.T) {
 	for _, scenario := range []string{"uac_timer", "uac_timer_gateway"} {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
-			g, phone, leg := answered(t, quickly(Config{}), scenario)
-			require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
-			phone.passed()
-			g.idle(t)
+			eachTransport(t, func(t *testing.T, o over) {
+				g, phone, leg := answered(o, quickly(Config{}), scenario)
+				require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+				phone.passed()
+				g.idle(t)
+			}, "udp", "tcp")
 		})
 	}
 }
 
 func TestSessionTimerTooShort(t *testing.T) {
 	t.Parallel()
-	in := newCallers(nil)
-	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
-	callIn(t, g, "uac_timer_short", "udp").passed()
-	require.Empty(t, in.calls())
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		in := newCallers(nil)
+		g := o.agent(in, office)
+		o.caller(g, "uac_timer_short").passed()
+		require.Empty(t, in.calls())
+		g.idle(t)
+	})
 }
 
 func TestKeysOfACallerByInfo(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := answered(t, Config{}, "uac_info")
-	require.Equal(t, media.Key{Digit: '5', Ended: true, Duration: 160 * time.Millisecond, Method: media.Info}, await(t, leg, dialogs.LegKey).Key)
-	require.Equal(t, media.Key{Digit: '#', Ended: true, Duration: usualKey, Method: media.Info}, await(t, leg, dialogs.LegKey).Key)
-	require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
-	phone.passed()
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := answered(o, Config{}, "uac_info")
+		require.Equal(t, media.Key{Digit: '5', Ended: true, Duration: 160 * time.Millisecond, Method: media.Info}, await(t, leg, dialogs.LegKey).Key)
+		require.Equal(t, media.Key{Digit: '#', Ended: true, Duration: usualKey, Method: media.Info}, await(t, leg, dialogs.LegKey).Key)
+		require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestKeysByInfo(t *testing.T) {
 	t.Parallel()
-	g, phone, leg := placed(t, Config{}, func(t *Trunk) { t.DTMF = "info" }, "uas_info")
-	leg.SendKey('1', 100*time.Millisecond)
-	leg.SendKey('x', time.Second) // is none
-	leg.SendKey('#', 250*time.Millisecond)
-	require.Eventually(t, func() bool { return strings.Count(phone.messages(), "\nSIP/2.0 200 OK") == 3 }, patience, 5*time.Millisecond)
-	wind(t, g, phone, leg)
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, func(t *Trunk) { t.DTMF = "info" }, "uas_info")
+		leg.SendKey('1', 100*time.Millisecond)
+		leg.SendKey('x', time.Second) // is none
+		leg.SendKey('#', 250*time.Millisecond)
+		require.Eventually(t, func() bool { return strings.Count(phone.messages(), "\nSIP/2.0 200 OK") == 3 }, patience, 5*time.Millisecond)
+		wind(t, g, phone, leg)
+	})
 }

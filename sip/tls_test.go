@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,8 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
 	file string // its own certificate
+
+	serials atomic.Int64 // of the certificates it issued
 }
 
 func newAuthority(t *testing.T) *authority {
@@ -60,7 +63,7 @@ func (a *authority) issue(name string, hosts ...string) (cert, key string) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(a.t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		SerialNumber: big.NewInt(a.serials.Add(1)), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -75,7 +78,9 @@ func (a *authority) issue(name string, hosts ...string) (cert, key string) {
 	require.NoError(a.t, err)
 	secret, err := x509.MarshalECPrivateKey(private)
 	require.NoError(a.t, err)
-	return a.write(name+".pem", "CERTIFICATE", der), a.write(name+".key", "EC PRIVATE KEY", secret)
+	// Tests at once may ask for the same name: each has its own files.
+	file := name + template.SerialNumber.String()
+	return a.write(file+".pem", "CERTIFICATE", der), a.write(file+".key", "EC PRIVATE KEY", secret)
 }
 
 // config is the side of a peer: it trusts the authority, and shows a certificate for hosts.

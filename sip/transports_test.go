@@ -8,61 +8,70 @@ import (
 	"tandem/dialogs"
 )
 
-// over is one transport of the core set: the agent, a caller that reaches it, and a trunk that it reaches.
+// over is one transport of a test: the agent, a caller that reaches it, and a trunk that it reaches.
 type over struct {
 	t         *testing.T
 	transport string
-	ca        *authority
 }
 
-// eachTransport runs a test over UDP, TCP and TLS.
-func eachTransport(t *testing.T, test func(t *testing.T, o over)) {
+// eachTransport runs a test over UDP, TCP and TLS, or over those that are given.
+func eachTransport(t *testing.T, test func(t *testing.T, o over), transports ...string) {
 	t.Helper()
-	t.Parallel()
-	for _, transport := range []string{"udp", "tcp", "tls"} {
+	if len(transports) == 0 {
+		transports = []string{"udp", "tcp", "tls"}
+	}
+	for _, transport := range transports {
 		t.Run(transport, func(t *testing.T) {
 			t.Parallel()
-			test(t, over{t, transport, newAuthority(t)})
+			test(t, over{t, transport})
 		})
 	}
 }
 
+// config is cfg with the listener that is needed.
+func (o over) config(cfg Config) Config {
+	if o.transport == "tls" {
+		cfg.Listen = []string{"udp://127.0.0.1:0", "tcp://127.0.0.1:0", "tls://127.0.0.1:0"}
+	}
+	return cfg
+}
+
 func (o over) agent(in dialogs.Callers, trunks ...Trunk) *gateway {
 	o.t.Helper()
-	cfg := o.ca.secured(Config{Listen: []string{"udp://127.0.0.1:0", "tcp://127.0.0.1:0", "tls://127.0.0.1:0"}, Trunks: trunks})
-	return startAgent(o.t, cfg, in)
+	return startAgent(o.t, o.config(Config{Trunks: trunks}), in)
 }
 
 // caller is a SIPp that calls g.
 func (o over) caller(g *gateway, scenario string, args ...string) *sipp {
 	o.t.Helper()
-	at, transport := g.at(o.transport), o.transport
-	if transport == "tls" {
-		at, transport = relayToAgent(o.t, at, o.ca.config("caller", "127.0.0.1")).addr, "tcp"
-	}
-	fixed := []string{at, "-s", "+15550100", "-key", "caller", "+15550123", "-key", "token", "a.b.c", "-d", "50"}
-	return startSIPp(o.t, scenario, transport, append(fixed, args...)...)
+	return callIn(o.t, g, scenario, o.transport, args...)
 }
 
-// callee is a SIPp that is called over the trunk.
-func (o over) callee(scenario string, args ...string) (*sipp, Trunk) {
+// callee is a SIPp that is called, and an agent that has it as its trunk.
+func (o over) callee(cfg Config, in dialogs.Callers, change func(*Trunk), scenario string, args ...string) (*sipp, *gateway) {
 	o.t.Helper()
-	transport := o.transport
-	if transport == "tls" {
-		transport = "tcp"
+	phone := startSIPp(o.t, scenario, o.transport, args...)
+	trunk := carrier(phone, o.transport)
+	if o.transport != "udp" {
+		awaitTCP(o.t, phone.addr)
 	}
-	s := startSIPp(o.t, scenario, transport, args...)
-	at := s.addr
-	if transport == "tcp" {
-		awaitTCP(o.t, at)
-	}
+	var ca *authority
 	if o.transport == "tls" {
-		at = relayToSIPp(o.t, at, o.ca.config("callee", "127.0.0.1")).addr
+		ca = newAuthority(o.t)
+		cfg = ca.secured(o.config(cfg))
+		trunk.URI = "sip:" + relayToSIPp(o.t, phone.addr, ca.config("callee", "127.0.0.1")).addr + ";transport=tls"
 	}
-	return s, Trunk{Name: "carrier", Account: "1", URI: "sip:" + at + ";transport=" + o.transport}
+	if change != nil {
+		change(&trunk)
+	}
+	cfg.Trunks = append([]Trunk{trunk}, cfg.Trunks...)
+	g := startAgent(o.t, cfg, in)
+	g.ca = ca
+	return phone, g
 }
 
 func TestCallerIsAnsweredOverEachTransport(t *testing.T) {
+	t.Parallel()
 	eachTransport(t, func(t *testing.T, o over) {
 		in := newCallers(nil)
 		g := o.agent(in, office)
@@ -80,6 +89,7 @@ func TestCallerIsAnsweredOverEachTransport(t *testing.T) {
 }
 
 func TestCallerIsHungUpOverEachTransport(t *testing.T) {
+	t.Parallel()
 	eachTransport(t, func(t *testing.T, o over) {
 		in := newCallers(nil)
 		g := o.agent(in, office)
@@ -95,6 +105,7 @@ func TestCallerIsHungUpOverEachTransport(t *testing.T) {
 }
 
 func TestCallerHoldsOverEachTransport(t *testing.T) {
+	t.Parallel()
 	eachTransport(t, func(t *testing.T, o over) {
 		in := newCallers(nil)
 		g := o.agent(in, office)
@@ -109,9 +120,9 @@ func TestCallerHoldsOverEachTransport(t *testing.T) {
 }
 
 func TestCalleeAnswersOverEachTransport(t *testing.T) {
+	t.Parallel()
 	eachTransport(t, func(t *testing.T, o over) {
-		phone, trunk := o.callee("uas_answer")
-		g := o.agent(newCallers(nil), trunk)
+		phone, g := o.callee(Config{}, newCallers(nil), nil, "uas_answer")
 		leg := dial(t, g)
 		await(t, leg, dialogs.LegAnswered)
 		leg.Hangup(0)
@@ -122,9 +133,9 @@ func TestCalleeAnswersOverEachTransport(t *testing.T) {
 }
 
 func TestCalleeIsCancelledOverEachTransport(t *testing.T) {
+	t.Parallel()
 	eachTransport(t, func(t *testing.T, o over) {
-		phone, trunk := o.callee("uas_cancel")
-		g := o.agent(newCallers(nil), trunk)
+		phone, g := o.callee(Config{}, newCallers(nil), nil, "uas_cancel")
 		leg := dial(t, g)
 		await(t, leg, dialogs.LegRinging)
 		leg.Hangup(0)
