@@ -272,6 +272,26 @@ func TestCallerIsAskedForAPassword(t *testing.T) {
 	}
 }
 
+// A drain refuses what is new and leaves alone what is up.
+func TestDrainRefusesWhatIsNew(t *testing.T) {
+	t.Parallel()
+	eachTransport(t, func(t *testing.T, o over) {
+		in := newCallers(nil)
+		g := o.agent(in, office)
+		phone := o.caller(g, "uac_wait_bye", "-nr")
+		leg := in.leg(t)
+		leg.Answer()
+		await(t, leg, dialogs.LegAnswered)
+		g.Drain()
+		o.caller(g, "uac_drain").passed()
+		require.Len(t, in.calls(), 1, "the application is not asked")
+		leg.Hangup(0)
+		require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+		phone.passed()
+		g.idle(t)
+	})
+}
+
 func TestNobodyNeedReadTheEvents(t *testing.T) {
 	t.Parallel()
 	in := newCallers(nil)
