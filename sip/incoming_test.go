@@ -64,7 +64,7 @@ func portOf(addr string) string {
 
 func TestIncomingCallIsHungUpHere(t *testing.T) {
 	t.Parallel()
-	for _, scenario := range []string{"uac_wait_bye", "uac_no_ack"} {
+	for _, scenario := range []string{"uac_wait_bye", "uac_late_ack", "uac_no_ack"} {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
 			overAll(t, func(t *testing.T, transport string) {
@@ -74,9 +74,13 @@ func TestIncomingCallIsHungUpHere(t *testing.T) {
 				leg := in.leg(t)
 				leg.Answer()
 				want := dialogs.Cause{Details: byThisEnd}
-				if scenario == "uac_no_ack" {
+				switch scenario {
+				case "uac_no_ack":
 					want = dialogs.Cause{Reason: dialogs.Error, Details: "no ACK came"}
-				} else {
+				case "uac_late_ack":
+					phone.sees(1, "SIP/2.0 200 ")
+					leg.Hangup(0)
+				default:
 					await(t, leg, dialogs.LegAnswered)
 					leg.Hangup(0)
 				}
