@@ -31,12 +31,24 @@ type nameserver struct {
 	work  sync.WaitGroup
 }
 
+// listenBoth binds a port that is free for UDP and for TCP: what the kernel gives for one may be taken for the other.
+func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 100 {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		if udp, err := net.ListenPacket("udp", tcp.Addr().String()); err == nil {
+			return udp, tcp
+		}
+		require.NoError(t, tcp.Close())
+	}
+	require.FailNow(t, "no port is free for UDP and TCP")
+	return nil, nil
+}
+
 func startNameserver(t *testing.T, zone map[string][]dnsmessage.ResourceBody) *nameserver {
 	t.Helper()
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	tcp, err := net.Listen("tcp", udp.LocalAddr().String())
-	require.NoError(t, err)
+	udp, tcp := listenBoth(t)
 	s := &nameserver{t: t, addr: udp.LocalAddr().String(), zone: zone}
 	s.work.Go(func() {
 		buf := make([]byte, 4096)
