@@ -17,6 +17,7 @@ const tick = 20 * time.Millisecond
 
 // TestDeviceComesBackAtOnce is a page that is loaded again: the end of the old connection is told before the new one.
 func TestDeviceComesBackAtOnce(t *testing.T) {
+	t.Parallel()
 	g := harness.Start(t, harness.Config(t))
 	callbacks := harness.NewCallbacks(t)
 	browser, token := g.Participant(t, callbacks.URL)
@@ -34,6 +35,7 @@ func busyWords() []string { return []string{"CALLING", "TERMINATED"} }
 
 // TestEndpointThatFails refuses every other attempt, whatever it is for: order and identity are kept all the same.
 func TestEndpointThatFails(t *testing.T) {
+	t.Parallel()
 	g, _ := harness.WithLab(t, lab.Config{})
 	callbacks := harness.NewCallbacks(t)
 	tries := map[string]int{}
@@ -59,6 +61,7 @@ func TestEndpointThatFails(t *testing.T) {
 // TestEndpointThatIsAway refuses everything for a while, with events of several calls waiting; then they come, each
 // once more, in the order in which they happened.
 func TestEndpointThatIsAway(t *testing.T) {
+	t.Parallel()
 	g, _ := harness.WithLab(t, lab.Config{})
 	callbacks := harness.NewCallbacks(t)
 	callbacks.Refuse(func(harness.Callback) bool { return true })
@@ -91,6 +94,7 @@ func TestEndpointThatIsAway(t *testing.T) {
 // TestEndpointThatHangs never answers one application, with many events waiting for it. The other application gets
 // its own meanwhile.
 func TestEndpointThatHangs(t *testing.T) {
+	t.Parallel()
 	g, _ := harness.WithLab(t, lab.Config{})
 	hangs, works := harness.NewCallbacks(t), harness.NewCallbacks(t)
 	hangs.Hold()
@@ -117,6 +121,7 @@ func TestEndpointThatHangs(t *testing.T) {
 
 // TestCallbackGoesWithoutParticipant deletes a participant while its events wait: they are delivered all the same.
 func TestCallbackGoesWithoutParticipant(t *testing.T) {
+	t.Parallel()
 	g, _ := harness.WithLab(t, lab.Config{})
 	callbacks := harness.NewCallbacks(t)
 	callbacks.Refuse(func(harness.Callback) bool { return true })

@@ -129,6 +129,7 @@ func (d drained) ended(t *testing.T) {
 
 // TestDrainLetsCallsFinish: SIGTERM refuses what is new; the program ends when the call does.
 func TestDrainLetsCallsFinish(t *testing.T) {
+	t.Parallel()
 	d := startDrain(t, "1h")
 	d.Signal(t, syscall.SIGTERM)
 	d.refuses(t)
@@ -138,6 +139,7 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 
 // TestDrainByREST has a deadline of its own, after which the call is cut.
 func TestDrainByREST(t *testing.T) {
+	t.Parallel()
 	d := startDrain(t, "1h")
 	require.Equal(t, http.StatusOK, d.status(t, http.MethodGet, "/admin/drain", ""))
 	require.Equal(t, http.StatusBadRequest, d.status(t, http.MethodPost, "/admin/drain", `{"deadline":"soon"}`))
@@ -150,6 +152,7 @@ func TestDrainByREST(t *testing.T) {
 
 // TestSecondSIGTERMHastens cuts the call at once.
 func TestSecondSIGTERMHastens(t *testing.T) {
+	t.Parallel()
 	d := startDrain(t, "1h")
 	d.Signal(t, syscall.SIGTERM)
 	d.refuses(t)

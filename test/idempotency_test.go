@@ -34,6 +34,7 @@ func postOnce(t *testing.T, g *harness.Gateway, path, key string, body any) (sta
 
 // TestIdempotencyKey sends the same POST many times at once and again later: one call is made.
 func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": func(c *lab.Call) {
 		if c.Ring() == nil {
 			<-c.Ended()
@@ -95,6 +96,7 @@ func TestIdempotencyKey(t *testing.T) {
 
 // TestIdempotencyKeySurvivesKill asks again after kill -9: the answer stands.
 func TestIdempotencyKeySurvivesKill(t *testing.T) {
+	t.Parallel()
 	p := harness.NewProcess(t, "")
 	p.Start(t)
 	body := harness.Object{"publishPermissions": []string{"AUDIO"}}

@@ -24,6 +24,7 @@ const scanner = "127.0.0.1"
 // TestScannerIsBanned runs sipvicious against a gateway: it finds nothing and is banned, and a trunk on another address
 // keeps calling meanwhile.
 func TestScannerIsBanned(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"svmap", "svwar", "svcrack"} {
 		_, err := exec.LookPath(tool)
 		require.NoError(t, err, "install the package sipvicious (make test-deps)")

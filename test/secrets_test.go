@@ -13,6 +13,7 @@ import (
 
 // TestLogKeepsSecrets makes calls with every secret there is, answered and refused, and searches the whole debug log.
 func TestLogKeepsSecrets(t *testing.T) {
+	t.Parallel()
 	const outbound, inbound = "outbound-pass-4711", "inbound-pass-0815"
 	trunk := harness.StartLab(t, lab.Config{Username: "tandem", Password: outbound})
 	cfg := harness.Config(t)
