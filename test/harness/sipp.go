@@ -25,12 +25,22 @@ type SIPp struct {
 // StartSIPp runs a scenario of test/sipp over UDP for one call, no longer than 30 s.
 func StartSIPp(tb testing.TB, scenario string, args ...string) *SIPp {
 	tb.Helper()
+	return PlaySIPp(tb, nil, scenario, args...)
+}
+
+// PlaySIPp is StartSIPp with captures that the scenario plays, by the names of their files. SIPp plays them through a raw
+// socket: that takes root, or CAP_NET_RAW.
+func PlaySIPp(tb testing.TB, captures map[string]*Capture, scenario string, args ...string) *SIPp {
+	tb.Helper()
 	path, err := exec.LookPath("sipp")
 	require.NoError(tb, err, "install the package sip-tester (make test-deps)")
 	root, err := os.Getwd()
 	require.NoError(tb, err)
 	port, sound := strconv.Itoa(Port(tb)), strconv.Itoa(Port(tb))
 	s := &SIPp{tb: tb, Addr: net.JoinHostPort("127.0.0.1", port), dir: tb.TempDir(), out: &strings.Builder{}, done: make(chan struct{})}
+	for name, c := range captures {
+		require.NoError(tb, os.WriteFile(filepath.Join(s.dir, name), c.Bytes(), 0o600))
+	}
 	all := []string{
 		"-sf", filepath.Join(root, "sipp", scenario+".xml"), "-i", "127.0.0.1", "-p", port, "-mp", sound, "-m", "1", "-nostdin",
 		"-timeout", "30", "-timeout_error", "-trace_msg", "-message_file", "messages.log", "-trace_err", "-error_file", "errors.log",
