@@ -258,9 +258,11 @@ func (s *Service) settleOne(listener *presence) {
 		for _, src := range added {
 			if silent[src] { // before anything of it is heard
 				a.endpoint.Mute(src, true)
-				s.tellMuted(a, listener, src.Participant)
 			}
 			a.endpoint.Subscribe(src)
+			if silent[src] {
+				s.tellMuted(a, listener, src)
+			}
 		}
 		a.silent = silent
 		if len(gone)+len(added) > 0 {

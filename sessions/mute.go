@@ -18,6 +18,8 @@ type MuteChange struct {
 	Participant string // who is muted, or not any more
 	Muted       bool
 	Subscriber  string // for whom alone; empty: for everybody
+	// Source is the stream alone that this is about, which the device begins to hear; nil: all of the participant's.
+	Source *media.Source
 }
 
 // SetMuted takes a participant's voice from everybody who hears it, or from one subscriber alone, or gives it back; what
@@ -137,13 +139,13 @@ func (s *Service) tellMutes(l *presence, before Participant) {
 }
 
 // tellMuted tells a device that begins to hear somebody who is muted.
-func (s *Service) tellMuted(a *Attachment, listener *presence, speaker string) {
-	l := s.live.present[speaker]
+func (s *Service) tellMuted(a *Attachment, listener *presence, src *media.Source) {
+	l := s.live.present[src.Participant]
 	o, ok := a.endpoint.(Observer)
 	if !ok || l == nil {
 		return
 	}
-	change := MuteChange{Participant: speaker, Muted: true}
+	change := MuteChange{Participant: src.Participant, Muted: true, Source: src}
 	if !l.row.Muted {
 		change.Subscriber = listener.row.ID
 	}

@@ -88,10 +88,21 @@ func (d *Device) Mute(src *media.Source, muted bool) {
 	d.post(func() { d.subscribe.mute(src, muted) })
 }
 
-// StreamMuted tells the device that somebody whom it hears was muted, or itself. It implements sessions.Observer.
+// StreamMuted tells the device that somebody whom it hears was muted, or itself: once for each stream that is concerned,
+// and once without a stream when there is none. It implements sessions.Observer.
 func (d *Device) StreamMuted(c sessions.MuteChange) {
 	d.post(func() {
-		d.notify("streamMuted", muteNotification{ParticipantID: c.Participant, Muted: c.Muted, Subscriber: c.Subscriber})
+		n := muteNotification{ParticipantID: c.Participant, Muted: c.Muted, Subscriber: c.Subscriber}
+		endpoints := d.subscribe.voices(c.Participant, c.Source)
+		if c.Participant == d.participant.ID {
+			endpoints = d.publish.voices()
+		}
+		if len(endpoints) == 0 {
+			endpoints = []string{""}
+		}
+		for _, n.EndpointID = range endpoints {
+			d.notify("streamMuted", n)
+		}
 	})
 }
 

@@ -150,6 +150,16 @@ func (p *publisher) plan(want description, answer string, m mediaMetadata) {
 	})
 }
 
+// voices lists the streams that are published and have sound.
+func (p *publisher) voices() (streams []string) {
+	for _, q := range p.planned {
+		if slices.ContainsFunc(q.lanes, func(l *inbound) bool { return l.kind == media.Audio }) {
+			streams = append(streams, q.stream)
+		}
+	}
+	return streams
+}
+
 // settle publishes what is planned and takes back what is not any more. A source never changes: a stream with other
 // tracks or codecs is published anew.
 func (p *publisher) settle() {

@@ -109,6 +109,17 @@ func (s *subscriber) mute(src *media.Source, muted bool) {
 	}
 }
 
+// voices lists what the sources of a participant that have sound are called here; only alone if it is not nil.
+func (s *subscriber) voices(participant string, only *media.Source) (names []string) {
+	for _, w := range s.wanted {
+		if w.source.Participant == participant && w.source.Audio() != nil && (only == nil || only == w.source) {
+			s.choose(w)
+			names = append(names, w.name)
+		}
+	}
+	return names
+}
+
 // hush brings one track to what mute said of its source.
 func (s *subscriber) hush(out *outbound, src *media.Source) {
 	out.setMuted(out.kind == media.Audio && s.muted[src])

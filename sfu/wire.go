@@ -48,6 +48,7 @@ type dtmfNotification struct {
 
 type muteNotification struct {
 	ParticipantID string `json:"participantId"`
+	EndpointID    string `json:"endpointId,omitempty"` // the stream's in streamMetadata; absent: the device knows none
 	Muted         bool   `json:"muted"`
 	Subscriber    string `json:"subscriber,omitempty"` // who alone does not hear it; absent: everybody
 }

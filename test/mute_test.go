@@ -99,6 +99,11 @@ func TestMute(t *testing.T) {
 		}
 		return told
 	}
+	// Each device is told which stream it is, by the name that the stream has there.
+	endpoints := map[*harness.Device]map[string]string{
+		agentDevice:      {agent: agentDevice.Published(), caller: agentDevice.Endpoint(t, caller)},
+		supervisorDevice: {agent: supervisorDevice.Endpoint(t, agent), caller: supervisorDevice.Endpoint(t, caller)},
+	}
 	everybody := func(who string, muted bool) harness.Object {
 		return harness.Object{"participantId": who, "muted": muted}
 	}
@@ -108,11 +113,22 @@ func TestMute(t *testing.T) {
 	wait := func(d *harness.Device, want ...harness.Object) {
 		t.Helper()
 		require.Eventually(t, func() bool { return len(muted(d)) >= len(want) }, harness.Patience, 10*time.Millisecond)
+		for _, n := range want {
+			n["endpointId"] = endpoints[d][n.Text("participantId")]
+			require.NotEmpty(t, n["endpointId"])
+		}
 		require.Equal(t, want, muted(d))
 	}
 	wait(agentDevice,
 		everybody(agent, true), everybody(agent, false), alone(agent, true, caller), alone(agent, false, caller),
 		alone(caller, true, agent), everybody(caller, true), everybody(caller, false), alone(caller, false, agent))
 	wait(supervisorDevice, everybody(agent, true), everybody(agent, false), everybody(caller, true), everybody(caller, false))
+
+	// Who begins to hear somebody who is muted is told of that stream too.
+	set("mute", caller, nil)
+	g.Hear(t, session, supervisor, agent)
+	g.Hear(t, session, supervisor, agent, caller)
+	wait(supervisorDevice, everybody(agent, true), everybody(agent, false), everybody(caller, true), everybody(caller, false),
+		everybody(caller, true), everybody(caller, true))
 	g.HangUp(t, caller, dialog)
 }

@@ -41,6 +41,7 @@ type Device struct {
 	lastCall   int
 	publisher  *webrtc.PeerConnection
 	subscriber *webrtc.PeerConnection
+	published  string                // endpointId of the stream that it publishes
 	streams    map[string]streamInfo // msid → who, as the last offer said
 	heard      map[string]*recording // by participant
 	notices    []Notice
@@ -57,6 +58,7 @@ type Notice struct {
 }
 
 type streamInfo struct {
+	Endpoint    string   `json:"endpointId"`
 	Participant string   `json:"participantId"`
 	Alias       string   `json:"alias"`
 	MediaTypes  []string `json:"mediaTypes"`
@@ -272,6 +274,28 @@ func (d *Device) Streams() (participants []string, revision int) {
 	}
 	slices.Sort(participants)
 	return participants, d.revision
+}
+
+// Endpoint is the endpointId of a participant's one stream, as the last offer said.
+func (d *Device) Endpoint(tb testing.TB, participant string) string {
+	tb.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var all []string
+	for _, s := range d.streams {
+		if s.Participant == participant {
+			all = append(all, s.Endpoint)
+		}
+	}
+	require.Len(tb, all, 1)
+	return all[0]
+}
+
+// Published is the endpointId of the stream that the device published last.
+func (d *Device) Published() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.published
 }
 
 // Notices returns the notifications that came, other than offers.

@@ -85,6 +85,9 @@ func (d *Device) publish(alias string, next func(frame []int16)) {
 		"mediaMetadata": Object{"mediaStreams": Object{track.StreamID(): metadata}, "dataChannels": Object{}},
 	})
 	require.NotEmpty(d.tb, result.Text("sdpAnswer"), "%v", result)
+	d.mu.Lock()
+	d.published = result.Text("streamMetadata", track.StreamID(), "endpointId")
+	d.mu.Unlock()
 	require.NoError(d.tb, pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: result.Text("sdpAnswer")}))
 	select {
 	case <-connected:
