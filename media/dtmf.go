@@ -33,6 +33,7 @@ type KeyReader struct {
 
 	known  bool // ts is that of a key
 	down   bool // and the key is not up yet
+	ended  bool // its end came: no segment of it follows
 	ts     uint32
 	digit  byte
 	before uint32 // samples in earlier segments
@@ -54,7 +55,9 @@ func (r *KeyReader) Packet(keys []Key, ts uint32, payload []byte, now time.Time)
 		case age > 0 && age < oldKey*int32(r.rate()):
 			return keys // late, of an earlier key or segment
 		case age != 0 && r.down && digit == r.digit && ts-r.ts == fullSegment:
-			r.before, r.held, r.ts = r.before+fullSegment, 0, ts
+			r.before, r.held, r.ts = r.before+fullSegment, 0, ts // RFC 4733 §2.5.1.3
+		case age < 0 && !r.down && !r.ended && digit == r.digit && (ts-r.ts)%fullSegment == 0:
+			r.ts = ts // a later segment of a key that was given up: it was told already
 		case age < 0 && r.down && digit == r.digit && held > r.held && ts-r.ts == held-r.held:
 			r.ts = ts // a sender whose clock goes on during a key, against RFC 4733 §2.2.1
 		case age < 0 && !r.down && digit == r.digit && end && held == r.held && ts-r.ts <= endsWithin*r.rate()/1000:
@@ -69,10 +72,12 @@ func (r *KeyReader) Packet(keys []Key, ts uint32, payload []byte, now time.Time)
 		keys = append(keys, Key{Digit: digit})
 	}
 	if !r.down {
-		return keys // a repeated end
+		r.ended = r.ended || end
+		return keys // a repeated end, or the key was given up before
 	}
 	r.held, r.at = max(r.held, held), now
 	if end {
+		r.ended = true
 		keys = r.up(keys)
 	}
 	return keys
@@ -115,7 +120,8 @@ func (r *KeyReader) up(keys []Key) []Key {
 const (
 	keysPerSecond = 50 // steps
 	minKeySteps   = 4  // 80 ms: shorter ones are not recognised everywhere
-	keyEnds       = 3  // RFC 4733 §2.5.1.4
+	keyEnds       = 3  // of a key and of a segment (RFC 4733 §2.5.1.4)
+	maxKeySteps   = 30 * keysPerSecond
 	keyVolume     = 10 // -10 dBm0
 )
 
@@ -132,21 +138,23 @@ type KeyWriter struct {
 	least   int    // steps
 	steps   int
 	ends    int
+	past    uint32 // duration in earlier segments
+	fulls   int    // how often the end of this segment was told
 	payload [4]byte
 }
 
 // KeyPacket is what a step of a KeyWriter sends.
 type KeyPacket struct {
 	Payload []byte // valid until the next step
-	First   bool   // of its key: takes the marker; its timestamp is that of the whole key
+	First   bool   // of its key: takes the marker
+	Past    uint32 // how long the key was before this segment began: its timestamp is so much later than the key's first
 	End     bool   // the key is up: this repeats how long it was, and lasts no longer
 }
 
 // Active says whether a key is being sent.
 func (w *KeyWriter) Active() bool { return w.active }
 
-// Press begins a key that ends at Release, and at the latest when its duration can't be told any more: after some 8 s
-// on a clock of 8 kHz. It is false for what is no key, and while another key is being sent.
+// Press begins a key that ends at Release, and at the latest after 30 s. It is false for what is no key, and while another key is being sent.
 func (w *KeyWriter) Press(digit byte) bool { return w.press(digit, minKeySteps) }
 
 // Hold presses a key that is so many steps long.
@@ -185,13 +193,30 @@ func (w *KeyWriter) Step() (KeyPacket, bool) {
 		w.steps++
 	}
 	flags := byte(keyVolume)
-	longest := fullSegment / int(w.step)
-	if w.release && w.steps >= w.least || w.steps >= longest {
+	over := w.release && w.steps >= w.least || w.steps >= maxKeySteps
+	held := w.segment(over)
+	if over {
 		flags |= 0x80
 		w.ends++
 		w.active = w.ends < keyEnds
 	}
 	w.payload = [4]byte{w.code, flags}
-	binary.BigEndian.PutUint16(w.payload[2:], uint16(w.steps*int(w.step)))
-	return KeyPacket{Payload: w.payload[:], First: w.steps == 1 && !repeats, End: repeats}, true
+	binary.BigEndian.PutUint16(w.payload[2:], uint16(held))
+	return KeyPacket{Payload: w.payload[:], First: w.steps == 1 && !repeats, Past: w.past, End: repeats}, true
+}
+
+// segment returns how long the key is in the segment that this step belongs to. A segment that is full is told so three
+// times, without the end bit, before the next one begins with its end (RFC 4733 §2.5.1.3 and §2.5.1.4); one in which the
+// whole key is over begins at once.
+func (w *KeyWriter) segment(over bool) uint32 {
+	held := uint32(w.steps)*w.step - w.past
+	if held <= fullSegment {
+		return held
+	}
+	if w.fulls < keyEnds && !over {
+		w.fulls++
+		return fullSegment
+	}
+	w.past, w.fulls = w.past+fullSegment, 0
+	return held - fullSegment
 }

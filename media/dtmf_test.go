@@ -220,7 +220,74 @@ func TestKeyWriter(t *testing.T) {
 		require.True(t, ok)
 		steps++
 	}
-	require.Equal(t, fullSegment/160+keyEnds-1, steps)
+	require.Equal(t, maxKeySteps+keyEnds-1, steps)
+}
+
+// A key that lasts longer than a duration can tell is told in segments (RFC 4733 §2.5.1.3): each but the last is told
+// whole three times, without the end bit; the next begins where it ended, without the marker. It is one key, of its whole
+// length, on every clock, also where packets are lost.
+func TestKeyWriterSegments(t *testing.T) {
+	for _, rate := range []uint32{0, 8000, 16000, 48000} {
+		hz := rate
+		if rate == 0 {
+			hz = 8000
+		}
+		// Longer than three segments, and over while the end of one is told.
+		over := int((fullSegment*2+hz/25)/(hz/50)) + 1
+		for _, steps := range []int{int(fullSegment / (hz / 50)), int(3*fullSegment/(hz/50)) + 40, over, maxKeySteps} {
+			if steps > maxKeySteps {
+				continue // 8 kHz: past the longest key
+			}
+			var w KeyWriter
+			w.Rate = rate
+			whole, gappy := KeyReader{Rate: rate}, KeyReader{Rate: rate}
+			var all, some []Key
+			var past, held uint32
+			fulls, n, now := 0, 0, time.Unix(1, 0)
+			require.True(t, w.Hold('9', steps))
+			for w.Active() {
+				p, ok := w.Step()
+				require.True(t, ok)
+				require.Equal(t, n == 0, p.First, "the marker is that of the key")
+				dur, end := uint32(binary.BigEndian.Uint16(p.Payload[2:])), p.Payload[1]&0x80 != 0
+				if p.Past != past {
+					require.Equal(t, past+fullSegment, p.Past)
+					require.EqualValues(t, fullSegment, held, "a segment ends whole")
+					require.True(t, fulls == keyEnds || end)
+					past, fulls, held = p.Past, 0, 0
+				}
+				require.GreaterOrEqual(t, dur, held)
+				if held = dur; dur == fullSegment && !end {
+					fulls++
+				}
+				all = whole.Packet(all, 0xfffff000+p.Past, p.Payload, now)
+				if n%7 != 3 && dur != fullSegment { // no end of a segment arrives
+					some = gappy.Packet(some, 0xfffff000+p.Past, p.Payload, now)
+				}
+				now = now.Add(20 * time.Millisecond)
+				n++
+			}
+			want := fmt.Sprintf("9v 9^%d", steps*20)
+			require.Equal(t, want, tell(all), "%d Hz, %d steps", hz, steps)
+			require.Equal(t, want, tell(some), "%d Hz, %d steps, with loss", hz, steps)
+			require.Equal(t, uint32(steps)*(hz/50), past+held)
+		}
+	}
+}
+
+// What comes late of a long key that was given up is no other key, whole segments later.
+func TestKeyReaderGivenUpInSegments(t *testing.T) {
+	for _, rate := range []uint32{16000, 48000} {
+		r, now := KeyReader{Rate: rate}, time.Unix(1000, 0)
+		keys := r.Packet(nil, 5, event{code: 5, dur: 4000}.payload(), now)
+		keys = r.Expire(keys, now.Add(keyTimeout))
+		keys = r.Packet(keys, 5+2*fullSegment, event{code: 5, dur: 320}.payload(), now.Add(3*time.Second))
+		keys = r.Packet(keys, 5+3*fullSegment, event{code: 5, dur: 640, end: true}.payload(), now.Add(5*time.Second))
+		keys = r.Packet(keys, 5+4*fullSegment, event{code: 5, dur: 640, end: true}.payload(), now.Add(7*time.Second))
+		held := time.Duration(4000) * time.Second / time.Duration(rate)
+		next := 640 * time.Second / time.Duration(rate)
+		require.Equal(t, fmt.Sprintf("5v 5^%d 5v 5^%d", held.Milliseconds(), next.Milliseconds()), tell(keys), "the end ends it")
+	}
 }
 
 // A key of a chosen length is that long on every clock, and its end is not a second beginning.

@@ -359,7 +359,27 @@ func (p *Port) Send(payloadType uint8, marker bool, ts uint32, payload []byte) b
 	if to == nil || !p.sending.Load() || len(payload) > maxPayload {
 		return false
 	}
-	if !p.out.send(to, payloadType, marker, ts, payload) {
+	if !p.out.send(to, payloadType, marker, ts, KeyTime{}, payload) {
+		p.unsent.Add(1)
+		return false
+	}
+	p.sent.Add(1)
+	return true
+}
+
+// KeyTime is what makes the timestamp of a key another than that of the sound around it. The zero value is that of sound.
+type KeyTime struct {
+	Clock uint32 // of telephone-event in Hz; 0: 8000
+	Past  uint32 // on that clock: how long the key was before this segment of it (KeyPacket.Past)
+}
+
+// SendKey is Send for a packet of telephone-event: ts is when its key began, in samples of sound as Send counts them.
+func (p *Port) SendKey(payloadType uint8, first bool, ts uint32, at KeyTime, payload []byte) bool {
+	to := p.target.Load()
+	if to == nil || !p.sending.Load() || len(payload) > maxPayload {
+		return false
+	}
+	if !p.out.send(to, payloadType, first, ts, at, payload) {
 		p.unsent.Add(1)
 		return false
 	}

@@ -202,6 +202,28 @@ func TestPortSendsToTheSourceThatItHears(t *testing.T) {
 	require.False(t, p.Send(8, false, 320, []byte{8}))
 }
 
+// The timestamps of keys count on their own clock, and the sound goes on beside them.
+func TestPortSendsKeysOnTheirClock(t *testing.T) {
+	p := openPort(t)
+	far := newEndpoint(t, p.Local())
+	p.Start(make(inbox, 1))
+	p.Update(agreed(far.addr()))
+	for _, clock := range []uint32{0, 8000, 16000, 48000} {
+		times := max(clock/8000, 1)
+		require.True(t, p.Send(8, false, 800, []byte{1}))
+		before := far.readRTP()
+		require.True(t, p.SendKey(101, true, 800, KeyTime{Clock: clock}, []byte{5, 10, 0, 160}))
+		first := far.readRTP()
+		require.Equal(t, before.Timestamp*times, first.Timestamp, "%d Hz", clock)
+		require.True(t, first.Marker)
+		require.True(t, p.SendKey(101, false, 800, KeyTime{Clock: clock, Past: fullSegment}, []byte{5, 10, 0, 160}))
+		require.Equal(t, first.Timestamp+fullSegment, far.readRTP().Timestamp)
+		require.True(t, p.Send(8, false, 800, []byte{1}))
+		require.Equal(t, before.Timestamp, far.readRTP().Timestamp)
+	}
+	require.False(t, p.SendKey(101, false, 640, KeyTime{}, nil), "never back in time")
+}
+
 func TestPortTellsAndHearsRTCP(t *testing.T) {
 	p := openPort(t)
 	far := newEndpoint(t, p.Local())

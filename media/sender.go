@@ -51,8 +51,9 @@ func (s *sender) open(c *net.UDPConn, ssrc uint32, seq uint16, offset uint32) er
 	return nil
 }
 
-// send writes one packet (RFC 3550 §5.1). It refuses a timestamp before the last one's.
-func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uint32, payload []byte) bool {
+// send writes one packet (RFC 3550 §5.1). It refuses a timestamp before the last one's. That of a key counts on the clock
+// of its payload type, since its durations do (RFC 4733 §2.1).
+func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uint32, key KeyTime, payload []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -73,7 +74,7 @@ func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uin
 		s.buf[1] |= 0x80
 	}
 	binary.BigEndian.PutUint16(s.buf[2:], s.seq)
-	binary.BigEndian.PutUint32(s.buf[4:], ts)
+	binary.BigEndian.PutUint32(s.buf[4:], key.timestamp(ts))
 	binary.BigEndian.PutUint32(s.buf[8:], s.ssrc)
 	s.packet = s.buf[:12+copy(s.buf[12:], payload)]
 	if s.sealer != nil {
@@ -92,6 +93,14 @@ func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uin
 	s.packets++
 	s.octets += uint32(len(payload))
 	return true
+}
+
+// timestamp is what a packet of a key has that began at ts on the clock of the sound.
+func (k KeyTime) timestamp(ts uint32) uint32 {
+	if k.Clock != 0 && k.Clock != 8000 {
+		ts = uint32(uint64(ts) * uint64(k.Clock) / 8000)
+	}
+	return ts + k.Past
 }
 
 // aim makes the kernel's form of an address.

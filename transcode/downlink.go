@@ -10,6 +10,7 @@ import (
 // phone takes the packets towards a phone. media.Port is one.
 type phone interface {
 	Send(payloadType uint8, marker bool, ts uint32, payload []byte) bool
+	SendKey(payloadType uint8, first bool, ts uint32, at media.KeyTime, payload []byte) bool
 }
 
 // downlink makes what a phone hears. hear and queueKey run on the publishers' goroutines, tick on the clock's; its own
@@ -32,6 +33,7 @@ type downlink struct {
 	dialled    dialled
 	key        byte  // being sent
 	keyPos     int64 // its timestamp
+	keyClock   uint32
 	queue      [keyQueue]media.Key
 	queued     int
 	keysLost   uint64

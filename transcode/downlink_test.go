@@ -351,7 +351,7 @@ func keysOf(t *testing.T, got []sentPacket) (digits string, durations []int) {
 	var last *sentPacket
 	ends := 0
 	for i, p := range got {
-		d := int(binary.BigEndian.Uint16(p.payload[2:]))
+		d := int(binary.BigEndian.Uint16(p.payload[2:])) + int(p.key.Past)
 		end := p.payload[1]&0x80 != 0
 		if last == nil || p.ts != last.ts {
 			require.True(t, p.marker)
@@ -399,10 +399,10 @@ func TestKeysGoToThePhone(t *testing.T) {
 	key('x', false) // no key
 	run(30)
 	key('9', false) // its end is lost for good
-	run(450)
+	run(1600)
 	digits, durations := keysOf(t, ear.events())
 	require.Equal(t, "5#19", digits)
-	require.Equal(t, []int{11 * 160, 7 * 160, 4 * 160, 65440}, durations)
+	require.Equal(t, []int{11 * 160, 7 * 160, 4 * 160, 30 * 8000}, durations)
 
 	// In real time, and no audio inside a key.
 	for i, p := range ear.got {

@@ -81,6 +81,10 @@ func (s *slow) Send(_ uint8, _ bool, ts uint32, _ []byte) bool {
 	return true
 }
 
+func (s *slow) SendKey(_ uint8, _ bool, ts uint32, _ media.KeyTime, _ []byte) bool {
+	return s.Send(0, false, ts, nil)
+}
+
 func TestEngineCatchesUp(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -257,3 +261,5 @@ func TestEverythingAtOnce(t *testing.T) {
 type phoneDrop struct{}
 
 func (phoneDrop) Send(uint8, bool, uint32, []byte) bool { return true }
+
+func (phoneDrop) SendKey(uint8, bool, uint32, media.KeyTime, []byte) bool { return true }

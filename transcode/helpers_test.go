@@ -38,6 +38,7 @@ type sentPacket struct {
 	ts      uint32
 	payload []byte
 	at      time.Time
+	key     media.KeyTime // of events
 }
 
 // phoneEar records what is sent to a phone, and fails the test when its time goes back.
@@ -54,8 +55,16 @@ func (p *phoneEar) Send(pt uint8, marker bool, ts uint32, payload []byte) bool {
 	if n := len(p.got); n > 0 && int32(ts-p.got[n-1].ts) < 0 {
 		p.t.Errorf("timestamp went back from %d to %d", p.got[n-1].ts, ts)
 	}
-	p.got = append(p.got, sentPacket{pt, marker, ts, append([]byte(nil), payload...), p.c.now()})
+	p.got = append(p.got, sentPacket{pt, marker, ts, append([]byte(nil), payload...), p.c.now(), media.KeyTime{}})
 	return true
+}
+
+func (p *phoneEar) SendKey(pt uint8, first bool, ts uint32, at media.KeyTime, payload []byte) bool {
+	ok := p.Send(pt, first, ts, payload)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.got[len(p.got)-1].key = at
+	return ok
 }
 
 // pcm is all audio that the phone got from its first packet on, silence in the gaps.

@@ -96,10 +96,11 @@ func (d *downlink) keyStep(now time.Time) bool {
 	pos := d.line.reserve(now)
 	d.flush()
 	if p.First {
-		d.keyPos = pos
+		d.keyPos, d.keyClock = pos, d.keys.Rate
 	}
 	if d.media.Send {
-		d.phone.Send(uint8(d.media.EventType), p.First, uint32(d.keyPos), p.Payload)
+		at := media.KeyTime{Clock: d.keyClock, Past: p.Past}
+		d.phone.SendKey(uint8(d.media.EventType), p.First, uint32(d.keyPos), at, p.Payload)
 	}
 	return true
 }

@@ -203,6 +203,34 @@ func TestPressAsEvents(t *testing.T) {
 	requireTone(t, pcm[len(pcm)-3200:], 8000, 1000, -15)
 }
 
+// A key of six seconds is one key on every clock: its segments (RFC 4733 §2.5.1.3) are in the timestamps of the event's own
+// clock, beside those of the sound.
+func TestLongPress(t *testing.T) {
+	for _, rate := range []int{0, 8000, 16000, 48000} {
+		c := newClock()
+		m := pcmu
+		m.EventRate = rate
+		b, ear := testBridge(t, testEngine(c, Config{}), c, m, nil)
+		require.True(t, b.Press(presses("7", 6*time.Second, 100*time.Millisecond)...))
+		require.True(t, b.Press(presses("7", 100*time.Millisecond, 0)...))
+		for range 400 {
+			step(c, []*Bridge{b})
+		}
+		r := media.KeyReader{Rate: uint32(rate)}
+		var keys []media.Key
+		for _, p := range ear.events() {
+			require.Equal(t, uint32(rate), p.key.Clock)
+			ts := p.ts
+			if rate != 0 {
+				ts = uint32(uint64(ts) * uint64(rate) / 8000)
+			}
+			keys = r.Packet(keys, ts+p.key.Past, p.payload, p.at)
+		}
+		require.Len(t, keys, 4, "%d Hz", rate)
+		require.Equal(t, []time.Duration{6 * time.Second, 100 * time.Millisecond}, []time.Duration{keys[1].Duration, keys[3].Duration})
+	}
+}
+
 func TestPressAsTones(t *testing.T) {
 	for _, sources := range []int{0, 1, 2} {
 		c := newClock()

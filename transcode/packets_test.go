@@ -113,3 +113,5 @@ func TestPacketsAllocateNothing(t *testing.T) {
 type nobody struct{}
 
 func (nobody) Send(uint8, bool, uint32, []byte) bool { return true }
+
+func (nobody) SendKey(uint8, bool, uint32, media.KeyTime, []byte) bool { return true }
