@@ -1,0 +1,387 @@
+package harness
+
+import (
+	"encoding/base64"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
+	"github.com/stretchr/testify/require"
+	"github.com/zaf/g711"
+
+	"tandem/media"
+	"tandem/test/audio"
+)
+
+// HandPhone is a phone that takes one call over UDP and whose SIP a test writes by hand. Its sound is PCMU, in RTP or in
+// SRTP, by a library and not by the gateway's own code: a tone on and on, at -12 dBFS, as long as Talk says.
+type HandPhone struct {
+	Addr string // of its SIP
+
+	tb     testing.TB
+	sip    *net.UDPConn
+	rtp    *net.UDPConn
+	from   *net.UDPAddr // who sent the last message
+	seen   map[string]bool
+	invite string // that made the call
+	seq    int
+
+	mu       sync.Mutex
+	to       netip.AddrPort
+	hz       float64 // 0: nothing is sent
+	seal     *srtp.Context
+	open     []*srtp.Context // the newest first
+	ssrc     uint32          // of what comes
+	heard    []int16
+	loudAt   time.Time // of the first packet with sound since Forget
+	refused  int       // packets that no key opens
+	keys     media.KeyReader
+	pressed  string
+	done     chan struct{}
+	finished sync.WaitGroup
+}
+
+// NewHandPhone opens a phone that lives until the test ends.
+func NewHandPhone(tb testing.TB) *HandPhone {
+	tb.Helper()
+	listen := func() *net.UDPConn {
+		c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		require.NoError(tb, err)
+		return c
+	}
+	p := &HandPhone{tb: tb, sip: listen(), rtp: listen(), seen: make(map[string]bool), done: make(chan struct{})}
+	p.Addr = p.sip.LocalAddr().String()
+	p.finished.Go(p.talk)
+	p.finished.Go(p.listen)
+	tb.Cleanup(func() {
+		close(p.done)
+		_ = p.sip.Close()
+		_ = p.rtp.Close()
+		p.finished.Wait()
+	})
+	return p
+}
+
+// Await returns the next message that begins so, and none twice.
+func (p *HandPhone) Await(prefix string) string {
+	p.tb.Helper()
+	buf := make([]byte, 65536)
+	for {
+		require.NoError(p.tb, p.sip.SetReadDeadline(time.Now().Add(Patience)))
+		n, from, err := p.sip.ReadFromUDP(buf)
+		require.NoError(p.tb, err, "no %q came", prefix)
+		text := string(buf[:n])
+		if id := strings.Fields(text)[0] + SIPHeader(text, "Via") + SIPHeader(text, "CSeq"); strings.HasPrefix(text, prefix) && !p.seen[id] {
+			p.seen[id], p.from = true, from
+			return text
+		}
+	}
+}
+
+// Invited returns the INVITE of the call.
+func (p *HandPhone) Invited() string {
+	p.tb.Helper()
+	p.invite = p.Await("INVITE ")
+	return p.invite
+}
+
+// Respond answers a request.
+func (p *HandPhone) Respond(request, status, body string) {
+	p.tb.Helper()
+	to := SIPHeader(request, "To")
+	if !strings.Contains(to, ";tag=") {
+		to += ";tag=phone"
+	}
+	p.write(fmt.Sprintf("SIP/2.0 %s\r\nVia: %s\r\nFrom: %s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %s\r\n",
+		status, SIPHeader(request, "Via"), SIPHeader(request, "From"), to, SIPHeader(request, "Call-ID"), SIPHeader(request, "CSeq")), body)
+}
+
+// Answer takes an INVITE with a 200, and returns when its ACK is here.
+func (p *HandPhone) Answer(invite, body string) {
+	p.tb.Helper()
+	p.Respond(invite, "200 OK", body)
+	p.Await("ACK ")
+}
+
+// Reoffer sends an INVITE within the call, and returns the SDP of the answer that it acknowledges.
+func (p *HandPhone) Reoffer(body string) string {
+	p.tb.Helper()
+	p.seq++
+	p.request("INVITE", body)
+	answer := p.Await("SIP/2.0 200 ")
+	p.request("ACK", "")
+	return answer
+}
+
+func (p *HandPhone) request(method, body string) {
+	p.tb.Helper()
+	target := strings.Trim(SIPHeader(p.invite, "Contact"), "<>")
+	p.write(fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%d%s;rport\r\nFrom: %s;tag=phone\r\nTo: %s\r\nCall-ID: %s\r\n"+
+		"CSeq: %d %s\r\nMax-Forwards: 70\r\n", method, target, p.Addr, p.seq, strings.ToLower(method), SIPHeader(p.invite, "To"),
+		SIPHeader(p.invite, "From"), SIPHeader(p.invite, "Call-ID"), p.seq, method), body)
+}
+
+func (p *HandPhone) write(head, body string) {
+	p.tb.Helper()
+	head += "Contact: <sip:phone@" + p.Addr + ">\r\n"
+	if body != "" {
+		head += "Content-Type: application/sdp\r\n"
+	}
+	_, err := p.sip.WriteToUDP([]byte(head+"Content-Length: "+strconv.Itoa(len(body))+"\r\n\r\n"+body), p.from)
+	require.NoError(p.tb, err)
+}
+
+// SDP describes the phone's sound: RTP/AVP, or RTP/SAVP when there is a key, with telephone-event if wanted.
+func (p *HandPhone) SDP(direction string, events bool, tag int, key *media.SRTPKey) string {
+	_, port, _ := net.SplitHostPort(p.rtp.LocalAddr().String())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	profile, formats, more := "RTP/AVP", "0", ""
+	if events {
+		formats, more = "0 101", "a=rtpmap:101 telephone-event/8000\r\n"
+	}
+	if key != nil {
+		profile = "RTP/SAVP"
+		more += fmt.Sprintf("a=crypto:%d %s inline:%s\r\n", tag, key.Suite, base64.StdEncoding.EncodeToString(key.Key))
+	}
+	return fmt.Sprintf("v=0\r\no=phone 1 %d IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %s %s %s\r\na=rtpmap:0 PCMU/8000\r\n%sa=%s\r\n",
+		time.Now().UnixNano(), port, profile, formats, more, direction)
+}
+
+// Agree takes what a message's SDP says of the gateway's sound; ours is the phone's own key. With a suite, the gateway's
+// key is that of its first a=crypto line of the suite, whose tag is returned.
+func (p *HandPhone) Agree(message, suite string) (tag int, theirs *media.SRTPKey) {
+	p.tb.Helper()
+	var port uint16
+	for line := range strings.SplitSeq(message, "\r\n") {
+		fields := strings.Fields(line)
+		switch {
+		case strings.HasPrefix(line, "m=audio ") && len(fields) > 1:
+			n, err := strconv.ParseUint(fields[1], 10, 16)
+			require.NoError(p.tb, err)
+			port = uint16(n)
+		case suite != "" && theirs == nil && strings.HasPrefix(line, "a=crypto:") && len(fields) > 2 && fields[1] == suite:
+			n, err := strconv.Atoi(strings.TrimPrefix(fields[0], "a=crypto:"))
+			require.NoError(p.tb, err)
+			raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(fields[2], "inline:"))
+			require.NoError(p.tb, err)
+			tag, theirs = n, &media.SRTPKey{Suite: suite, Key: raw}
+		}
+	}
+	require.NotZero(p.tb, port, "no m=audio in %s", message)
+	require.Equal(p.tb, suite != "", theirs != nil, "no %q key in %s", suite, message)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+	return tag, theirs
+}
+
+// Secure changes the keys of what the phone sends and gets; nil leaves that one as it is. Rollover counters go on.
+func (p *HandPhone) Secure(out, in *media.SRTPKey) {
+	p.tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if out != nil {
+		p.seal = newContext(p.tb, out)
+	}
+	if in != nil {
+		opened := newContext(p.tb, in)
+		if len(p.open) > 0 {
+			if roc, ok := p.open[0].ROC(p.ssrc); ok {
+				opened.SetROC(p.ssrc, roc)
+			}
+		}
+		p.open = slices.Insert(p.open, 0, opened)
+	}
+}
+
+// DropOldKeys lets the phone take nothing any more that comes under another key than the newest.
+func (p *HandPhone) DropOldKeys() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open, p.refused = p.open[:1], 0
+}
+
+func newContext(tb testing.TB, key *media.SRTPKey) *srtp.Context {
+	tb.Helper()
+	profile := map[string]srtp.ProtectionProfile{
+		media.AESCM128HMACSHA180: srtp.ProtectionProfileAes128CmHmacSha1_80,
+		media.AESCM128HMACSHA132: srtp.ProtectionProfileAes128CmHmacSha1_32,
+		media.AEADAES128GCM:      srtp.ProtectionProfileAeadAes128Gcm,
+		media.AEADAES256GCM:      srtp.ProtectionProfileAeadAes256Gcm,
+	}[key.Suite]
+	n, err := profile.KeyLen()
+	require.NoError(tb, err)
+	c, err := srtp.CreateContext(key.Key[:n], key.Key[n:], profile, srtp.SRTPReplayProtection(64))
+	require.NoError(tb, err)
+	return c
+}
+
+// Talk sends a tone from now on; 0: nothing.
+func (p *HandPhone) Talk(hz float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hz = hz
+}
+
+// talk sends packets on absolute deadlines.
+func (p *HandPhone) talk() {
+	const samples = Rate / 50
+	header := rtp.Header{Version: 2, SSRC: rand.Uint32(), SequenceNumber: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
+	payload, n := make([]byte, samples), 0
+	due := time.Now()
+	for {
+		select {
+		case <-p.done:
+			return
+		case <-time.After(time.Until(due)):
+		}
+		due = due.Add(step)
+		header.Timestamp += samples
+		p.mu.Lock()
+		to, hz, seal := p.to, p.hz, p.seal
+		if hz == 0 || !to.IsValid() {
+			p.mu.Unlock()
+			n += samples
+			continue
+		}
+		for i := range payload {
+			payload[i] = g711.EncodeUlawFrame(int16(math.Round(32767 * 0.25 * math.Sin(2*math.Pi*hz*float64(n)/Rate))))
+			n++
+		}
+		raw, err := (&rtp.Packet{Header: header, Payload: payload}).Marshal()
+		if err == nil && seal != nil {
+			raw, err = seal.EncryptRTP(nil, raw, nil)
+		}
+		p.mu.Unlock()
+		header.SequenceNumber++
+		if err == nil {
+			_, _ = p.rtp.WriteToUDPAddrPort(raw, to)
+		}
+	}
+}
+
+// listen keeps what comes.
+func (p *HandPhone) listen() {
+	buf := make([]byte, 2048)
+	for {
+		n, _, err := p.rtp.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return
+		}
+		p.take(buf[:n])
+	}
+}
+
+func (p *HandPhone) take(raw []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.open) > 0 {
+		var plain []byte
+		for _, c := range p.open {
+			opened, err := c.DecryptRTP(nil, raw, nil)
+			if err == nil {
+				plain = opened
+				break
+			}
+		}
+		if plain == nil {
+			p.refused++
+			return
+		}
+		raw = plain
+	}
+	var packet rtp.Packet
+	if packet.Unmarshal(raw) != nil {
+		return
+	}
+	p.ssrc = packet.SSRC
+	switch packet.PayloadType {
+	case 0:
+		pcm := make([]int16, len(packet.Payload))
+		for i, b := range packet.Payload {
+			pcm[i] = g711.DecodeUlawFrame(b)
+		}
+		p.heard = append(p.heard, pcm...)
+		if p.loudAt.IsZero() && audio.Level(pcm) > -40 {
+			p.loudAt = time.Now()
+		}
+	case EventType:
+		for _, k := range p.keys.Packet(nil, packet.Timestamp, packet.Payload, time.Now()) {
+			if k.Ended {
+				p.pressed += string(rune(k.Digit))
+			}
+		}
+	}
+}
+
+// Forget throws away what was heard.
+func (p *HandPhone) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard, p.loudAt = nil, time.Time{}
+}
+
+// Heard is what came since Forget, at Rate, packets end to end, and when the first of it with sound did.
+func (p *HandPhone) Heard() (samples []int16, loudAt time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.heard), p.loudAt
+}
+
+// WaitHeard waits until this long a piece was heard, and returns what was.
+func (p *HandPhone) WaitHeard(length time.Duration) []int16 {
+	p.tb.Helper()
+	want := int(length.Seconds() * Rate)
+	require.Eventually(p.tb, func() bool {
+		heard, _ := p.Heard()
+		return len(heard) >= want
+	}, Patience, 20*time.Millisecond, "the phone hears too little; %d packets could not be opened", p.Refused())
+	heard, _ := p.Heard()
+	return heard
+}
+
+// WaitLoud waits for the first sound since Forget.
+func (p *HandPhone) WaitLoud() time.Time {
+	p.tb.Helper()
+	require.Eventually(p.tb, func() bool {
+		_, at := p.Heard()
+		return !at.IsZero()
+	}, Patience, time.Millisecond, "the phone hears nothing")
+	_, at := p.Heard()
+	return at
+}
+
+// Refused counts the packets that no key opened.
+func (p *HandPhone) Refused() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refused
+}
+
+// Pressed are the keys that came as events.
+func (p *HandPhone) Pressed() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pressed
+}
+
+// SIPHeader is the first value of a header.
+func SIPHeader(message, name string) string {
+	for line := range strings.SplitSeq(message, "\r\n") {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.EqualFold(strings.TrimSpace(key), name) {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
