@@ -74,6 +74,8 @@ type description struct {
 	sent    string // the last description, taken or refused, without its o= line
 	local   netip.AddrPort
 
+	insisted bool // the first offer says RTP/SAVP though the trunk takes plain RTP too
+
 	state  offerState
 	before *standing // what a refused offer falls back to
 	standing
@@ -151,7 +153,7 @@ func (d *description) offer() ([]byte, error) {
 		if next.cryptos, err = newCryptos(); err != nil {
 			return nil, err
 		}
-		if !d.up && d.terms.srtp == trunks.SRTPOptional {
+		if !d.up && d.terms.srtp == trunks.SRTPOptional && !d.insisted {
 			next.profile = plainProfile // whoever knows no SDES passes a=crypto over (RFC 4568 §5.1.2)
 		}
 	}
@@ -224,6 +226,18 @@ func (d *description) refused() {
 	if d.state == offered && d.before != nil {
 		d.standing, d.state = *d.before, stable
 	}
+}
+
+// insist makes the first offer anew, as RTP/SAVP: a far end that takes nothing else has refused the one with the keys in
+// RTP/AVP. False: there is nothing to insist on, or that was done before.
+func (d *description) insist() ([]byte, bool, error) {
+	if d.up || d.insisted || d.terms.srtp != trunks.SRTPOptional || d.state != offered {
+		return nil, false, nil
+	}
+	d.refused()
+	d.insisted, d.profile = true, secureProfile
+	offer, err := d.offer()
+	return offer, err == nil, err
 }
 
 // lawsFirst lists the laws of an offer, the one in use first.

@@ -185,6 +185,16 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 			}
 			c.realm = creds.realm
 			invite = c.authorize(invite, authorization, network, hop)
+		case sip.StatusNotAcceptableHere:
+			again, err := c.insist(invite, network, hop)
+			if err != nil {
+				return *failed(err.Error()), false
+			}
+			if again == nil {
+				return cause, false
+			}
+			c.log.Info("sip: the offer of RTP/AVP was refused; RTP/SAVP is tried", "trunk", t.Name)
+			invite = again
 		default:
 			return cause, false
 		}
@@ -306,6 +316,27 @@ func (c *call) slower(invite *sip.Request, network, hop string) *sip.Request {
 	c.timer.ask(again)
 	c.agent.direct(again, network, hop)
 	return again
+}
+
+// insist repeats an INVITE whose offer was refused with one of RTP/SAVP, in another transaction of the same call; nil: it
+// would say nothing new, or the callee rang and so refused something else.
+func (c *call) insist(invite *sip.Request, network, hop string) (*sip.Request, error) {
+	if c.rang || c.offerless {
+		return nil, nil //nolint:nilnil // nothing to send is no error
+	}
+	offer, ok, err := c.sdp.insist()
+	if err != nil || !ok {
+		return nil, err
+	}
+	again := invite.Clone()
+	for _, name := range []string{"Via", "Content-Type", "Content-Length"} {
+		for again.RemoveHeader(name) {
+		}
+	}
+	again.CSeq().SeqNo++
+	setSDP(again, offer)
+	c.agent.direct(again, network, hop)
+	return again, nil
 }
 
 // authorize repeats an INVITE with credentials: another transaction of the same call (RFC 3261 §22.2).
