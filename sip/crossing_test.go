@@ -2,6 +2,7 @@ package sip
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"runtime/pprof"
 	"strconv"
@@ -228,4 +229,94 @@ func TestOurTagIsAsked(t *testing.T) {
 	leg.Hangup(0)
 	require.Equal(t, byThisEnd, end(t, leg).Details)
 	g.idle(t)
+}
+
+// TestGlareWithSIPp is TestGlare with either end as the one that placed the call, over each transport.
+func TestGlareWithSIPp(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		scenario string
+		port     uint16 // of the far end's own change
+	}{{"uas_glare", 40510}, {"uac_glare", 40512}} {
+		t.Run(c.scenario, func(t *testing.T) {
+			t.Parallel()
+			eachTransport(t, func(t *testing.T, o over) {
+				g, phone, leg := upWith(o, Config{}, c.scenario)
+				leg.Hold(true)
+				require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}, await(t, leg, dialogs.LegHold))
+				moved := c.scenario == "uas_glare" // before our hold
+				for !moved {
+					moved = await(t, leg, dialogs.LegMedia).Media.Remote.Port() == c.port
+				}
+				phone.sees(1, fmt.Sprintf("m=audio %d ", c.port))
+				wind(t, g, phone, leg)
+			})
+		})
+	}
+}
+
+// TestHoldWaitsAfterA491: the far end has something under way that we do not see.
+func TestHoldWaitsAfterA491(t *testing.T) {
+	t.Parallel()
+	for _, scenario := range []string{"uas_hold_pending", "uac_hold_pending"} {
+		t.Run(scenario, func(t *testing.T) {
+			t.Parallel()
+			eachTransport(t, func(t *testing.T, o over) {
+				g, phone, leg := upWith(o, Config{}, scenario)
+				leg.Hold(true)
+				require.Equal(t, dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}, await(t, leg, dialogs.LegHold), "nobody hears of the 491")
+				wind(t, g, phone, leg)
+			})
+		})
+	}
+}
+
+// TestByeAndReinviteCross: of a BYE and a re-INVITE that are under way at once, whoever sent which, none is left without
+// its answer, and the call is over.
+func TestByeAndReinviteCross(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		scenario   string
+		hold, ours bool // we change the session, we hang up
+	}{
+		{"uas_bye_cross", true, false},
+		{"uac_bye_cross", true, false},
+		{"uas_bye_unacked", false, false},
+		{"uac_bye_unacked", false, false},
+		{"uas_reinvite_cross", false, true},
+	} {
+		t.Run(c.scenario, func(t *testing.T) {
+			t.Parallel()
+			eachTransport(t, func(t *testing.T, o over) {
+				g, phone, leg := upWith(o, Config{}, c.scenario)
+				want := dialogs.Cause{Details: byFarEnd}
+				if c.hold {
+					leg.Hold(true)
+				}
+				if c.ours {
+					leg.Hangup(0)
+					want.Details = byThisEnd
+				}
+				require.Equal(t, want, end(t, leg))
+				phone.passed()
+				g.idle(t)
+			})
+		})
+	}
+}
+
+func TestRequestsWithAnotherTag(t *testing.T) {
+	t.Parallel()
+	for _, scenario := range []string{"uas_wrong_tag", "uac_wrong_tag"} {
+		t.Run(scenario, func(t *testing.T) {
+			t.Parallel()
+			eachTransport(t, func(t *testing.T, o over) {
+				g, phone, leg := upWith(o, Config{}, scenario)
+				require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+				phone.passed()
+				require.Equal(t, scenario == "uac_wrong_tag", strings.Contains(phone.messages(), "CSeq: 8 BYE"), "the call went on until its own BYE")
+				g.idle(t)
+			})
+		})
+	}
 }

@@ -40,6 +40,17 @@ func placed(o over, cfg Config, change func(*Trunk), scenario string, args ...st
 	return g, phone, leg
 }
 
+// upWith runs a scenario of a phone that is called (uas_) or that calls (uac_), until the call is up.
+func upWith(o over, cfg Config, scenario string, args ...string) (*gateway, *sipp, dialogs.Leg) {
+	o.t.Helper()
+	if strings.HasPrefix(scenario, "uas_") {
+		return placed(o, cfg, nil, scenario, args...)
+	}
+	g, phone, leg := answered(o, cfg, scenario, args...)
+	await(o.t, leg, dialogs.LegAnswered)
+	return g, phone, leg
+}
+
 // wind hangs up and checks that both ends are done.
 func wind(t *testing.T, g *gateway, phone *sipp, leg dialogs.Leg) {
 	t.Helper()
@@ -106,6 +117,32 @@ func TestCallerUpdatesTheSession(t *testing.T) {
 		phone.passed()
 		g.idle(t)
 	})
+}
+
+func TestUpdateChangesTheCodec(t *testing.T) {
+	t.Parallel()
+	for _, scenario := range []string{"uas_update_codec", "uac_update_codec"} {
+		t.Run(scenario, func(t *testing.T) {
+			t.Parallel()
+			eachTransport(t, func(t *testing.T, o over) {
+				g, phone, leg := upWith(o, Config{}, scenario)
+				var all []media.PortMedia
+				for e := next(t, leg); e.Kind != dialogs.LegEnded; e = next(t, leg) {
+					if e.Kind == dialogs.LegMedia {
+						all = append(all, e.Media)
+					}
+				}
+				require.Len(t, all, 3, "what was refused changed nothing")
+				require.Equal(t, media.PCMA, all[0].Law)
+				require.Equal(t, 30*time.Millisecond, all[1].PacketTime)
+				require.Equal(t, media.PCMU, all[2].Law)
+				require.Equal(t, uint8(97), all[2].Audio())
+				require.Equal(t, uint16(40530), all[2].Remote.Port())
+				phone.passed()
+				g.idle(t)
+			})
+		})
+	}
 }
 
 func TestHoldByUs(t *testing.T) {
