@@ -223,11 +223,16 @@ func startSIPp(t *testing.T, scenario, transport string, args ...string) *sipp {
 // startSIPpOn is startSIPp on another address of this machine.
 func startSIPpOn(t *testing.T, host, scenario, transport string, args ...string) *sipp {
 	t.Helper()
+	return startSIPpAt(t, host, freePort(t), scenario, transport, args...)
+}
+
+// startSIPpAt is startSIPpOn with a port: one run for UDP and one for TCP may have the same.
+func startSIPpAt(t *testing.T, host, port, scenario, transport string, args ...string) *sipp {
+	t.Helper()
 	path, err := exec.LookPath("sipp")
 	require.NoError(t, err, "install the package sip-tester (make test-deps)")
 	file, err := filepath.Abs(filepath.Join("..", "test", "sipp", scenario+".xml"))
 	require.NoError(t, err)
-	port := freePort(t)
 	s := &sipp{t: t, addr: net.JoinHostPort(host, port), out: &strings.Builder{}, done: make(chan struct{}), dir: t.TempDir()}
 	mode := "u1"
 	if transport != "udp" {

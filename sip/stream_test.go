@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -396,4 +398,59 @@ func TestLongRequestGoesOverTCP(t *testing.T) {
 			require.Contains(t, headerOf(invite, "Contact"), "@"+g.at(transport))
 		})
 	}
+}
+
+// TestLongMessagesArriveWhole: a request of ours that does not fit into a datagram goes to where the phone takes TCP too,
+// though its trunk says UDP, and everything within the call likewise. A long answer goes the way that its request came.
+func TestLongMessagesArriveWhole(t *testing.T) {
+	t.Parallel()
+	t.Run("a phone with UDP and TCP", func(t *testing.T) {
+		t.Parallel()
+		port := freePort(t)
+		phone, datagrams := startSIPpAt(t, "127.0.0.1", port, "uas_long", "tcp"), startSIPpAt(t, "127.0.0.1", port, "uas_long", "udp")
+		awaitTCP(t, phone.addr)
+		g := startAgent(t, Config{Trunks: []Trunk{withHeaders(carrier(phone, "udp"))}}, newCallers(nil))
+		leg := dialLong(t, g)
+		wind(t, g, phone, leg)
+		require.Contains(t, headerOf(phone.messages(), "Via"), "SIP/2.0/TCP ")
+		require.Empty(t, datagrams.messages(), "nothing came over UDP")
+	})
+	eachTransport(t, func(t *testing.T, o over) { // the trunk says so
+		phone, g := o.callee(Config{}, newCallers(nil), func(t *Trunk) { *t = withHeaders(*t) }, "uas_long")
+		wind(t, g, phone, dialLong(t, g))
+		require.Contains(t, headerOf(phone.messages(), "Via"), "SIP/2.0/"+strings.ToUpper(o.transport)+" ")
+	})
+	t.Run("to a caller", func(t *testing.T) {
+		t.Parallel()
+		eachTransport(t, func(t *testing.T, o over) {
+			g, phone, leg := answered(o, Config{}, "uac_long")
+			await(t, leg, dialogs.LegAnswered)
+			wind(t, g, phone, leg)
+			lengths := regexp.MustCompile(`message received \[(\d+)\] bytes :\s+(\S+ \S+)`).FindAllStringSubmatch(phone.messages(), -1)
+			long := 0
+			for _, m := range lengths {
+				if n, _ := strconv.Atoi(m[1]); n > maxUDPRequest {
+					long++
+				}
+			}
+			require.GreaterOrEqual(t, long, 3, "180, 200 and BYE: %v", lengths)
+		}, "udp", "tcp") // the proxies that SIPp names speak no TLS
+	})
+}
+
+func withHeaders(t Trunk) Trunk {
+	t.Headers = []string{"X-*"}
+	return t
+}
+
+// dialLong places a call with a User-to-User and headers of the application's that are long, until it is answered.
+func dialLong(t *testing.T, g *gateway) dialogs.Leg {
+	t.Helper()
+	leg, err := g.Dial(t.Context(), dialogs.Dial{
+		Dialog: "d", Account: "1", To: "+15550100", From: "+15550199", UserToUser: strings.Repeat("y", 500),
+		Headers: map[string]string{"X-Case": strings.Repeat("x", 500), "X-Queue": strings.Repeat("x", 500)},
+	})
+	require.NoError(t, err)
+	await(t, leg, dialogs.LegAnswered)
+	return leg
 }
