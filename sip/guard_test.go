@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -205,4 +207,45 @@ func TestPasswordGuessersAreBanned(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return len(g.Bans()) == 1 }, patience, time.Millisecond)
 	require.Equal(t, "wrong password", g.Bans()[0].Reason)
+}
+
+// TestScannersHearNothing: SIPp in the name of scanners, on each transport, waits in vain.
+func TestScannersHearNothing(t *testing.T) {
+	t.Parallel()
+	for _, agent := range []string{"friendly-scanner", "sipvicious/0.3", "VaxSIPUserAgent/3.1"} {
+		t.Run(agent, func(t *testing.T) {
+			t.Parallel()
+			eachTransport(t, func(t *testing.T, o over) {
+				in := newCallers(nil)
+				g := startAgent(t, o.config(Config{Guard: GuardConfig{BanAfter: 3}}), in)
+				o.caller(g, "uac_scanner", "-key", "agent", agent).passed()
+				require.EqualValues(t, 3, g.GuardStats().Scanners)
+				require.Len(t, g.Bans(), 1)
+				require.Empty(t, in.calls())
+				g.idle(t)
+			})
+		})
+	}
+}
+
+// TestStrangerGetsNoMoreThanItSends counts what SIPp sends and gets over UDP, where its address may be forged.
+func TestStrangerGetsNoMoreThanItSends(t *testing.T) {
+	t.Parallel()
+	in := newCallers(func(dialogs.Incoming) error { return errs.New(errs.Forbidden, "%s", strings.Repeat("no, ", 60)) })
+	g := startAgent(t, Config{Guard: GuardConfig{BanAfter: -1}}, in)
+	phone := callIn(t, g, "uac_unknown", "udp", "-d", "1500") // a refusal is repeated until it is acknowledged
+	phone.passed()
+	sent, got := 0, 0
+	for _, m := range regexp.MustCompile(`UDP message (sent|received) [(\[](\d+)`).FindAllStringSubmatch(phone.messages(), -1) {
+		n, err := strconv.Atoi(m[2])
+		require.NoError(t, err)
+		if m[1] == "sent" {
+			sent += n
+		} else {
+			got += n
+		}
+	}
+	require.Positive(t, got)
+	require.LessOrEqual(t, got, sent)
+	require.Positive(t, g.GuardStats().Amplifying, "repeats were held back")
 }

@@ -16,6 +16,9 @@ import (
 // office is a trunk from which this machine may call in.
 var office = Trunk{Name: "office", Account: "1", Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 
+// elsewhere is a trunk from which others may call in.
+var elsewhere = Trunk{Name: "elsewhere", Account: "1", Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("127.0.0.9/32")}}
+
 // callIn starts a scenario of a caller towards g.
 func callIn(t *testing.T, g *gateway, scenario, transport string, args ...string) *sipp {
 	t.Helper()
@@ -136,6 +139,23 @@ func TestIncomingCallVariants(t *testing.T) {
 	}
 }
 
+func TestMergedInviteIsRefused(t *testing.T) {
+	t.Parallel()
+	eachTransport(t, func(t *testing.T, o over) {
+		in := newCallers(nil)
+		g := o.agent(in, office)
+		phone := o.caller(g, "uac_merged")
+		leg := in.leg(t)
+		phone.sees(1, "SIP/2.0 482 ")
+		leg.Answer()
+		await(t, leg, dialogs.LegAnswered)
+		require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
+		phone.passed()
+		require.Len(t, in.calls(), 1, "the application was asked once")
+		g.idle(t)
+	})
+}
+
 func TestIncomingCallIsRefused(t *testing.T) {
 	t.Parallel()
 	refusing := func(code errs.Code) func(dialogs.Incoming) error {
@@ -158,6 +178,7 @@ func TestIncomingCallIsRefused(t *testing.T) {
 		{"malformed token", "uac_refused", "400", refusing(errs.Invalid), []Trunk{office}, "", 1, ""},
 		{"our fault", "uac_refused", "500", refusing(errs.Internal), []Trunk{office}, "", 1, "internal error"},
 		{"outside every trunk", "uac_refused", "403", nil, nil, TokenCallsTrunks, 0, ""},
+		{"outside the allow list", "uac_refused", "403", nil, []Trunk{elsewhere}, TokenCallsTrunks, 0, `Warning: 399 127.0.0.1 "the sender belongs to no trunk"`},
 		{"no codec in common", "uac_no_codec", "488", nil, []Trunk{office}, "", 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

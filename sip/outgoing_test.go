@@ -2,11 +2,14 @@ package sip
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/icholy/digest"
 	"github.com/stretchr/testify/require"
 
 	"tandem/dialogs"
@@ -163,6 +166,33 @@ func TestChallengeIsAnswered(t *testing.T) {
 		})
 	}
 }
+
+// TestBestChallengeIsAnswered computes what a carrier that asks for SHA-256 wants to see (RFC 7616 §3.4).
+func TestBestChallengeIsAnswered(t *testing.T) {
+	t.Parallel()
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, knowsPassword, "uas_challenge_sha256")
+		wind(t, g, phone, leg)
+		given, err := digest.ParseCredentials(headerOf(phone.messages(), "Authorization"))
+		require.NoError(t, err)
+		sum := func(parts ...string) string {
+			raw := sha256.Sum256([]byte(strings.Join(parts, ":")))
+			return hex.EncodeToString(raw[:])
+		}
+		want := sum(sum("user", "carrier", "secret"), "sha256nonce", "00000001", given.Cnonce, "auth", sum("INVITE", given.URI))
+		require.Equal(t, want, given.Response)
+	})
+}
+
+func TestStaleNonceIsAnsweredAgain(t *testing.T) {
+	t.Parallel()
+	eachTransport(t, func(t *testing.T, o over) {
+		g, phone, leg := placed(o, Config{}, knowsPassword, "uas_challenge_stale")
+		wind(t, g, phone, leg)
+	})
+}
+
+func knowsPassword(t *Trunk) { t.Username, t.Password, t.Realm = "user", "secret", "carrier" }
 
 func TestFarEndHoldsAndResumes(t *testing.T) {
 	t.Parallel()

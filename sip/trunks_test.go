@@ -181,29 +181,47 @@ func TestCallerOfATrunkIsNormalized(t *testing.T) {
 
 func TestFullTrunkRefusesCallers(t *testing.T) {
 	t.Parallel()
-	full := office
-	full.MaxCalls = 1
-	book := trunks.BookOf(full)
-	in := newCallers(nil)
-	g := startAgent(t, Config{Book: book}, in)
-	other, err := book.Admit(book.Trunk(full.Key()))
-	require.NoError(t, err)
-	phone := callIn(t, g, "uac_refused", "udp", "-key", "status", "503")
-	phone.passed()
-	require.Contains(t, phone.messages(), "Retry-After: 2")
-	require.Contains(t, phone.messages(), "which is its maxCalls")
-	require.Empty(t, in.calls())
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		full := office
+		full.MaxCalls = 1
+		book := trunks.BookOf(full)
+		in := newCallers(nil)
+		g := startAgent(t, o.config(Config{Book: book}), in)
+		other, err := book.Admit(book.Trunk(full.Key()))
+		require.NoError(t, err)
+		phone := o.caller(g, "uac_full")
+		phone.passed()
+		require.Contains(t, phone.messages(), "Retry-After: 2")
+		require.Contains(t, phone.messages(), "which is its maxCalls\"")
+		require.Empty(t, in.calls())
+		g.idle(t)
 
-	other.Release()
-	again := callIn(t, g, "uac_token", "udp")
-	leg := in.leg(t)
-	require.Equal(t, 1, book.State(full.Key()).Calls)
-	leg.Answer()
-	end(t, leg)
-	again.passed()
-	g.idle(t)
-	require.Zero(t, book.State(full.Key()).Calls)
+		other.Release()
+		again := o.caller(g, "uac_token")
+		leg := in.leg(t)
+		require.Equal(t, 1, book.State(full.Key()).Calls)
+		leg.Answer()
+		end(t, leg)
+		again.passed()
+		g.idle(t)
+		require.Zero(t, book.State(full.Key()).Calls)
+	})
+}
+
+// TestHastyTrunkIsRefused: as many calls in a second as the trunk may have come to the application, busy as it is.
+func TestHastyTrunkIsRefused(t *testing.T) {
+	t.Parallel()
+	eachTransport(t, func(t *testing.T, o over) {
+		hasty := office
+		hasty.MaxCallsPerSecond = 1
+		in := newCallers(func(dialogs.Incoming) error { return errs.New(errs.Conflict, "busy") })
+		g := startAgent(t, o.config(Config{Book: trunks.BookOf(hasty)}), in)
+		phone := o.caller(g, "uac_full")
+		phone.passed()
+		require.Contains(t, phone.messages(), "which is its maxCallsPerSecond\"")
+		require.Equal(t, strings.Count(phone.messages(), "\nINVITE "), len(in.calls())+1, "the last one was not asked about")
+		g.idle(t)
+	})
 }
 
 // TestTrunksChangeWhileCallsAreUp: a call on a trunk that is taken away goes on, a new one does not find it.
