@@ -39,11 +39,23 @@ func (c *call) send(q *asked) {
 	if q.fill != nil {
 		q.fill(req)
 	}
+	progress, forget, err := c.agent.invites.expect(req)
+	if err != nil {
+		c.log.Error("sip: request not sent", "method", q.method.String(), "error", err)
+		c.inbox.post(func() { q.then(nil) })
+		return
+	}
+	told := make(chan struct{})
+	if q.method == sip.INVITE || q.method == sip.UPDATE {
+		c.change.exchange = exchange{final: progress.final, told: told}
+	}
 	at := c.peer // the dialog as it is now; the call's goroutine goes on with its own
 	before, left := c.left, make(chan struct{})
 	c.left = left
 	started := c.agent.spawn(func(ctx context.Context) {
-		c.transact(ctx, &at, req, before, left, func(o conclusion) {
+		defer forget()
+		c.transact(ctx, &at, req, progress, before, left, func(o conclusion) {
+			defer close(told)
 			c.inbox.post(func() {
 				if o.acked != nil {
 					c.left = o.acked // nothing overtakes the ACK
@@ -58,6 +70,7 @@ func (c *call) send(q *asked) {
 		})
 	})
 	if !started {
+		forget()
 		close(left)
 		c.inbox.post(func() { q.then(nil) })
 	}
@@ -87,14 +100,7 @@ type conclusion struct {
 // transact runs one transaction within the dialog in a goroutine of its own and tells what became of it. A 2xx to an
 // INVITE is acknowledged here, at once and as often as it comes. It is told before the ACK leaves, so that what the far
 // end sends behind that finds the call ready.
-func (c *call) transact(ctx context.Context, at *peer, req *sip.Request, before <-chan struct{}, left chan<- struct{}, tell func(conclusion)) {
-	progress, forget, err := c.agent.invites.expect(req)
-	if err != nil {
-		close(left)
-		tell(conclusion{})
-		return
-	}
-	defer forget()
+func (c *call) transact(ctx context.Context, at *peer, req *sip.Request, progress *progress, before <-chan struct{}, left chan<- struct{}, tell func(conclusion)) {
 	tx, err := c.startInCall(ctx, req, before, left)
 	if err != nil {
 		c.log.Info("sip: request not sent", "method", req.Method.String(), "error", err)

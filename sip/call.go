@@ -254,7 +254,7 @@ func (c *call) handle(r request) (over bool) {
 		return true
 	}
 	if c.up && (r.Method == sip.INVITE || r.Method == sip.UPDATE) {
-		c.inbox.run() // it may come right behind the ACK to a re-INVITE of ours, whose answer waits there
+		c.settle() // it may come right behind the ACK to a re-INVITE of ours
 	}
 	c.serve(r)
 	if c.up && (r.Method == sip.INVITE || r.Method == sip.UPDATE) { // its Contact may have changed

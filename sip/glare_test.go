@@ -152,36 +152,41 @@ func (p *talker) bye(leg dialogs.Leg) {
 	require.Equal(p.t, dialogs.Cause{Details: byFarEnd}, end(p.t, leg))
 }
 
-// Who has our ACK may change the session at once: what this end asked for is over.
+// Who has our ACK may change the session at once: what this end asked for is over, whether it was granted or refused.
 func TestReinviteRightBehindOurAck(t *testing.T) {
 	t.Parallel()
-	in := newCallers(nil)
-	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
-	p, leg := talk(t, g, in)
-	last := ""
-	for round := range 20 {
-		leg.Hold(round%2 == 0)
-		ours := p.await("INVITE ")
-		for headerOf(ours, "CSeq") == last { // it is repeated when this machine is slow
-			ours = p.await("INVITE ")
-		}
-		last = headerOf(ours, "CSeq")
-		p.respond(ours, "200 OK", talkerSDP)
-		for seq := strings.TrimSuffix(last, "INVITE") + "ACK"; headerOf(p.await("ACK "), "CSeq") != seq; {
-			continue
-		}
-		p.send("INVITE", talkerSDP)
-		theirs := fmt.Sprintf("%d INVITE", p.seq)
-		answer := p.await("SIP/2.0 ")
-		for headerOf(answer, "CSeq") != theirs || strings.HasPrefix(answer, "SIP/2.0 1") {
-			answer = p.await("SIP/2.0 ")
-		}
-		require.Contains(t, answer, "SIP/2.0 200 ")
-		p.send("ACK", "")
-		await(t, leg, dialogs.LegHold)
+	for status, sdp := range map[string]string{"200 OK": talkerSDP, "488 Not Acceptable Here": ""} {
+		t.Run(status, func(t *testing.T) {
+			t.Parallel()
+			in := newCallers(nil)
+			g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+			p, leg := talk(t, g, in)
+			last := ""
+			for round := range 20 {
+				leg.Hold(round%2 == 0 || sdp == "")
+				ours := p.await("INVITE ")
+				for headerOf(ours, "CSeq") == last { // it is repeated when this machine is slow
+					ours = p.await("INVITE ")
+				}
+				last = headerOf(ours, "CSeq")
+				p.respond(ours, status, sdp)
+				for seq := strings.TrimSuffix(last, "INVITE") + "ACK"; headerOf(p.await("ACK "), "CSeq") != seq; {
+					continue
+				}
+				p.send("INVITE", talkerSDP)
+				theirs := fmt.Sprintf("%d INVITE", p.seq)
+				answer := p.await("SIP/2.0 ")
+				for headerOf(answer, "CSeq") != theirs || strings.HasPrefix(answer, "SIP/2.0 1") {
+					answer = p.await("SIP/2.0 ")
+				}
+				require.Contains(t, answer, "SIP/2.0 200 ")
+				p.send("ACK", "")
+				await(t, leg, dialogs.LegHold)
+			}
+			p.bye(leg)
+			g.idle(t)
+		})
 	}
-	p.bye(leg)
-	g.idle(t)
 }
 
 // Both ends change the session at once: both are told to wait, the far end is quicker, then the gateway's wish is

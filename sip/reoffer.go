@@ -29,7 +29,24 @@ type change struct {
 	glares  int   // how often the wish met a 491
 	wait    alarm // after one
 
+	exchange exchange // the last re-INVITE or UPDATE of ours
+
 	pace *rate.Limiter // of the far end's changes; nil: there was none
+}
+
+// exchange is how far a request of ours has come. The zero value is none.
+type exchange struct {
+	final *latch        // its final answer has arrived
+	told  chan struct{} // closed when the outcome is in the inbox
+}
+
+// settle takes the outcome of a change of ours whose final answer has arrived, though the transaction layer, which has
+// acknowledged it if it was a refusal, may not have passed it on: what the far end sends behind the ACK meets no glare.
+func (c *call) settle() {
+	if x := c.change.exchange; x.final != nil && x.final.isSet() {
+		<-x.told
+	}
+	c.inbox.run()
 }
 
 // hurried says whether the far end changes the session faster than anybody has a reason to.
