@@ -131,8 +131,14 @@ func TestIntervalThatNeverSuits(t *testing.T) {
 	t.Parallel()
 	p, g := called(t, nil)
 	leg := dial(t, g)
+	last := ""
 	for i := range maxIntervals + 1 {
-		p.write(p.response(p.await("INVITE "), "422 Session Interval Too Small", "", "Min-SE: "+strconv.Itoa(5000+i)))
+		invite := p.await("INVITE ")
+		for headerOf(invite, "CSeq") == last { // it is repeated when this machine is slow
+			invite = p.await("INVITE ")
+		}
+		last = headerOf(invite, "CSeq")
+		p.write(p.response(invite, "422 Session Interval Too Small", "", "Min-SE: "+strconv.Itoa(5000+i)))
 	}
 	require.Equal(t, statusIntervalTooSmall, end(t, leg).SIPCode)
 	g.idle(t)

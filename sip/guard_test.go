@@ -217,7 +217,7 @@ func TestScannersHearNothing(t *testing.T) {
 			t.Parallel()
 			eachTransport(t, func(t *testing.T, o over) {
 				in := newCallers(nil)
-				g := startAgent(t, o.config(Config{Guard: GuardConfig{BanAfter: 3}}), in)
+				g := o.start(Config{Guard: GuardConfig{BanAfter: 3}}, in)
 				o.caller(g, "uac_scanner", "-key", "agent", agent).passed()
 				require.EqualValues(t, 3, g.GuardStats().Scanners)
 				require.Len(t, g.Bans(), 1)

@@ -72,7 +72,7 @@ func TestIncomingCallIsHungUpHere(t *testing.T) {
 			t.Parallel()
 			overAll(t, func(t *testing.T, transport string) {
 				in := newCallers(nil)
-				g := over{t, transport}.agent(in, office)
+				g := newOver(t, transport).agent(in, office)
 				phone := callIn(t, g, scenario, transport, "-nr")
 				leg := in.leg(t)
 				leg.Answer()
@@ -118,7 +118,7 @@ func TestIncomingCallVariants(t *testing.T) {
 			}
 			overEach(t, transports, func(t *testing.T, transport string) {
 				in := newCallers(nil)
-				g := over{t, transport}.agent(in, office)
+				g := newOver(t, transport).agent(in, office)
 				phone := callIn(t, g, c.scenario, transport, c.args...)
 				leg := in.leg(t)
 				leg.Answer()
@@ -185,7 +185,7 @@ func TestIncomingCallIsRefused(t *testing.T) {
 			t.Parallel()
 			overAll(t, func(t *testing.T, transport string) {
 				in := newCallers(c.decide)
-				g := startAgent(t, over{t, transport}.config(Config{Trunks: c.trunks, TokenCalls: c.tokenCalls}), in)
+				g := newOver(t, transport).start(Config{Trunks: c.trunks, TokenCalls: c.tokenCalls}, in)
 				phone := callIn(t, g, c.scenario, transport, "-key", "status", c.status)
 				phone.passed()
 				require.Len(t, in.calls(), c.asked)
@@ -232,7 +232,7 @@ func TestRingingCallEnds(t *testing.T) {
 			}
 			overEach(t, transports, func(t *testing.T, transport string) {
 				in := newCallers(nil)
-				g := over{t, transport}.agent(in, office)
+				g := newOver(t, transport).agent(in, office)
 				phone := callIn(t, g, c.scenario, transport, c.args...)
 				leg := in.leg(t)
 				c.act(g, leg)
@@ -280,7 +280,7 @@ func TestCallerIsAskedForAPassword(t *testing.T) {
 				trunk := office
 				trunk.InboundUsername, trunk.InboundPassword = "pbx", "secret"
 				in := newCallers(nil)
-				g := over{t, transport}.agent(in, trunk)
+				g := newOver(t, transport).agent(in, trunk)
 				phone := callIn(t, g, c.scenario, transport, "-au", "pbx", "-ap", c.password)
 				calls := 0
 				if c.known {

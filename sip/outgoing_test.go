@@ -239,19 +239,20 @@ func TestRepeatedAnswerIsAcknowledgedAgain(t *testing.T) {
 
 func TestSecondTrunkTakesOver(t *testing.T) {
 	t.Parallel()
-	full := startSIPp(t, "uas_overload", "udp")
-	phone := startSIPp(t, "uas_answer", "udp")
-	dead := Trunk{Name: "dead", Account: "1", URI: "sip:127.0.0.1:" + freePort(t) + ";transport=tcp", Prefixes: []string{"+1555"}}
-	first, second := carrier(full, "udp"), carrier(phone, "udp")
-	first.Name, second.Priority = "full", 2
-	g := startAgent(t, Config{Trunks: []Trunk{second, first, dead}}, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	leg.Hangup(0)
-	end(t, leg)
-	full.passed()
-	phone.passed()
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		full, first := o.trunk("uas_overload")
+		phone, second := o.trunk("uas_answer")
+		dead := Trunk{Name: "dead", Account: "1", URI: "sip:127.0.0.1:" + freePort(t) + ";transport=tcp", Prefixes: []string{"+1555"}}
+		first.Name, second.Priority = "full", 2
+		g := o.agent(newCallers(nil), second, first, dead)
+		leg := dial(t, g)
+		await(t, leg, dialogs.LegAnswered)
+		leg.Hangup(0)
+		end(t, leg)
+		full.passed()
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestSilentTrunkTimesOut(t *testing.T) {
@@ -322,7 +323,7 @@ func TestByeWithoutAnswerEndsTheLeg(t *testing.T) {
 
 func TestRouteSetIsFollowed(t *testing.T) {
 	t.Parallel()
-	overAll(t, func(t *testing.T, transport string) {
+	overEach(t, plain, func(t *testing.T, transport string) {
 		_, phone, leg := callOut(t, "uas_route", transport, nil)
 		await(t, leg, dialogs.LegAnswered)
 		leg.Hangup(0)

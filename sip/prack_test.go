@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,11 +12,14 @@ import (
 	"tandem/media"
 )
 
-// overBoth runs a test over UDP and over TCP.
+// overAll runs a test over UDP, TCP and TLS.
 func overAll(t *testing.T, test func(t *testing.T, transport string)) {
 	t.Helper()
-	overEach(t, []string{"udp", "tcp"}, test)
+	overEach(t, []string{"udp", "tcp", "tls"}, test)
 }
+
+// plain are the transports that the proxies of a route set speak: SIPp names itself in it, which has no TLS.
+var plain = []string{"udp", "tcp"}
 
 func overEach(t *testing.T, transports []string, test func(t *testing.T, transport string)) {
 	t.Helper()
@@ -30,7 +34,7 @@ func overEach(t *testing.T, transports []string, test func(t *testing.T, transpo
 // callOut starts a scenario of a phone, and a call to it.
 func callOut(t *testing.T, scenario, transport string, edit func(*Trunk), args ...string) (*gateway, *sipp, dialogs.Leg) {
 	t.Helper()
-	phone, g := over{t, transport}.callee(Config{}, newCallers(nil), edit, scenario, args...)
+	phone, g := newOver(t, transport).callee(Config{}, newCallers(nil), edit, scenario, args...)
 	return g, phone, dial(t, g)
 }
 
@@ -73,7 +77,11 @@ func TestOutgoingCallBeforeTheAnswer(t *testing.T) {
 	} {
 		t.Run(c.scenario, func(t *testing.T) {
 			t.Parallel()
-			overAll(t, func(t *testing.T, transport string) {
+			transports := []string{"udp", "tcp", "tls"}
+			if slices.Contains([]string{"uas_loose", "uas_strict_first", "uas_strict_last", "uas_route_changes"}, c.scenario) {
+				transports = plain
+			}
+			overEach(t, transports, func(t *testing.T, transport string) {
 				g, phone, leg := callOut(t, c.scenario, transport, c.trunk, c.args...)
 				var got []dialogs.LegEventKind
 				var agreed media.PortMedia
@@ -229,7 +237,7 @@ func TestIncomingCallBeforeTheAnswer(t *testing.T) {
 			t.Parallel()
 			overAll(t, func(t *testing.T, transport string) {
 				in := newCallers(nil)
-				g := over{t, transport}.agent(in, office)
+				g := newOver(t, transport).agent(in, office)
 				phone := callIn(t, g, c.scenario, transport, "-nr")
 				leg := in.leg(t)
 				c.act(t, phone, leg)
@@ -262,9 +270,9 @@ func TestOurByeTakesTheCallersPath(t *testing.T) {
 	for _, scenario := range []string{"uac_loose", "uac_strict_first", "uac_strict_last"} {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
-			overAll(t, func(t *testing.T, transport string) {
+			overEach(t, plain, func(t *testing.T, transport string) {
 				in := newCallers(nil)
-				g := over{t, transport}.agent(in, office)
+				g := newOver(t, transport).agent(in, office)
 				phone := callIn(t, g, scenario, transport)
 				leg := in.leg(t)
 				leg.Answer()

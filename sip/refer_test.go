@@ -95,37 +95,37 @@ func TestByeBehindTheAcceptedRefer(t *testing.T) {
 
 func TestAttendedRefer(t *testing.T) {
 	t.Parallel()
-	consulted := startSIPp(t, "uas_answer", "udp")
-	phone := startSIPp(t, "uas_refer_attended", "udp")
-	second := carrier(consulted, "udp")
-	second.Name, second.Prefixes = "second", []string{"+1555"}
-	first := carrier(phone, "udp")
-	first.Prefixes = []string{"+1666"}
-	g := startAgent(t, Config{Trunks: []Trunk{first, second}}, newCallers(nil))
-	other := dial(t, g)
-	await(t, other, dialogs.LegAnswered)
-	leg, err := g.Dial(context.Background(), dialogs.Dial{Dialog: "e", Account: "1", To: "+16660100", From: "+15550199"})
-	require.NoError(t, err)
-	await(t, leg, dialogs.LegAnswered)
-	leg.Refer(dialogs.Refer{Other: other})
-	got, _ := outcome(t, leg)
-	require.Equal(t, 200, got.SIPCode)
-	leg.Hangup(0)
-	end(t, leg)
-	phone.passed()
+	eachTransport(t, func(t *testing.T, o over) {
+		consulted, second := o.trunk("uas_answer")
+		phone, first := o.trunk("uas_refer_attended")
+		second.Name, second.Prefixes = "second", []string{"+1555"}
+		first.Prefixes = []string{"+1666"}
+		g := o.agent(newCallers(nil), first, second)
+		other := dial(t, g)
+		await(t, other, dialogs.LegAnswered)
+		leg, err := g.Dial(context.Background(), dialogs.Dial{Dialog: "e", Account: "1", To: "+16660100", From: "+15550199"})
+		require.NoError(t, err)
+		await(t, leg, dialogs.LegAnswered)
+		leg.Refer(dialogs.Refer{Other: other})
+		got, _ := outcome(t, leg)
+		require.Equal(t, 200, got.SIPCode)
+		leg.Hangup(0)
+		end(t, leg)
+		phone.passed()
 
-	// Who receives the INVITE with this Replaces finds its own call by it.
-	id := other.(*call).known.Load()
-	found := regexp.MustCompile(`Refer-To: <(sip:phone@[^?]*)\?Replaces=([^>]*)>`).FindStringSubmatch(phone.messages())
-	require.Len(t, found, 3)
-	require.Equal(t, id.target.String(), found[1], "the Contact of the other far end")
-	require.Equal(t, replaces{callID: id.callID, toTag: id.theirs, fromTag: id.ours}.escaped(), found[2])
+		// Who receives the INVITE with this Replaces finds its own call by it.
+		id := other.(*call).known.Load()
+		found := regexp.MustCompile(`Refer-To: <(sip:phone@[^?]*)\?Replaces=([^>]*)>`).FindStringSubmatch(phone.messages())
+		require.Len(t, found, 3)
+		require.Equal(t, id.target.String(), found[1], "the Contact of the other far end")
+		require.Equal(t, replaces{callID: id.callID, toTag: id.theirs, fromTag: id.ours}.escaped(), found[2])
 
-	other.Hangup(0)
-	end(t, other)
-	consulted.passed()
-	leg.Refer(dialogs.Refer{Other: other}) // to a leg that is over
-	g.idle(t)
+		other.Hangup(0)
+		end(t, other)
+		consulted.passed()
+		leg.Refer(dialogs.Refer{Other: other}) // to a leg that is over
+		g.idle(t)
+	})
 }
 
 func TestReferNeedsATarget(t *testing.T) {
@@ -187,7 +187,7 @@ func TestReferOfTheFarEnd(t *testing.T) {
 			t.Parallel()
 			eachTransport(t, func(t *testing.T, o over) {
 				in := newCallers(nil)
-				g := startAgent(t, o.config(Config{Trunks: []Trunk{pbx("sip:pbx.example")}}), in)
+				g := o.start(Config{Trunks: []Trunk{pbx("sip:pbx.example")}}, in)
 				phone := o.caller(g, c.scenario, "-key", "refer_to", c.referTo)
 				leg := in.leg(t)
 				leg.Answer()
@@ -221,7 +221,7 @@ func TestReferIsRefused(t *testing.T) {
 			t.Parallel()
 			eachTransport(t, func(t *testing.T, o over) {
 				in := newCallers(nil)
-				g := startAgent(t, o.config(Config{Trunks: []Trunk{office}}), in)
+				g := o.start(Config{Trunks: []Trunk{office}}, in)
 				phone := o.caller(g, "uac_refer_refused", "-key", "refer_to", referTo)
 				leg := in.leg(t)
 				leg.Answer()
@@ -238,7 +238,7 @@ func TestReferOfAStranger(t *testing.T) {
 	t.Parallel()
 	eachTransport(t, func(t *testing.T, o over) {
 		in := newCallers(nil)
-		g := startAgent(t, o.config(Config{}), in)
+		g := o.start(Config{}, in)
 		phone := o.caller(g, "uac_refer_forbidden", "-key", "refer_to", "<sip:+15550105@pbx.example>")
 		leg := in.leg(t)
 		leg.Answer()
@@ -285,19 +285,20 @@ func TestInviteWithReplaces(t *testing.T) {
 
 func TestReplacesOfSomebodyElse(t *testing.T) {
 	t.Parallel()
-	phone := startSIPp(t, "uas_answer", "udp")
-	other := office
-	other.Account = "2"
-	g := startAgent(t, Config{Trunks: []Trunk{carrier(phone, "udp"), other}}, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	id := leg.(*call).known.Load()
-	value := replaces{callID: id.callID, toTag: id.ours, fromTag: id.theirs}.String()
-	callIn(t, g, "uac_replaces_403", "udp", "-key", "replaces", value).passed()
-	leg.Hangup(0)
-	end(t, leg)
-	phone.passed()
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		other := office
+		other.Account = "2"
+		phone, g := o.callee(Config{Trunks: []Trunk{other}}, newCallers(nil), nil, "uas_answer")
+		leg := dial(t, g)
+		await(t, leg, dialogs.LegAnswered)
+		id := leg.(*call).known.Load()
+		value := replaces{callID: id.callID, toTag: id.ours, fromTag: id.theirs}.String()
+		o.caller(g, "uac_replaces_403", "-key", "replaces", value).passed()
+		leg.Hangup(0)
+		end(t, leg)
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestParseReplaces(t *testing.T) {

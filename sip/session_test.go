@@ -24,7 +24,7 @@ func answered(o over, cfg Config, scenario string, args ...string) (*gateway, *s
 	if cfg.Trunks == nil {
 		cfg.Trunks = []Trunk{office}
 	}
-	g := startAgent(o.t, o.config(cfg), in)
+	g := o.start(cfg, in)
 	phone := o.caller(g, scenario, args...)
 	leg := in.leg(o.t)
 	leg.Answer()
@@ -249,7 +249,7 @@ func TestSessionTimerOfAPhone(t *testing.T) {
 					require.Len(t, versions, 3)
 					require.Equal(t, versions[1], versions[2], "a refresh is no change")
 				}
-			}, "udp", "tcp")
+			})
 		})
 	}
 }
@@ -286,7 +286,7 @@ func TestSessionTimerHangsUpADeadPhone(t *testing.T) {
 				require.Equal(t, dialogs.Cause{Reason: dialogs.Error, Details: want}, end(t, leg))
 				phone.passed()
 				g.idle(t)
-			}, "udp", "tcp")
+			})
 		})
 	}
 }
@@ -301,7 +301,7 @@ func TestSessionTimerOfACaller(t *testing.T) {
 				require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
 				phone.passed()
 				g.idle(t)
-			}, "udp", "tcp")
+			})
 		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 type over struct {
 	t         *testing.T
 	transport string
+	ca        *authority // over TLS: of the agent and of all its trunks
 }
 
 // eachTransport runs a test over UDP, TCP and TLS, or over those that are given.
@@ -23,22 +24,40 @@ func eachTransport(t *testing.T, test func(t *testing.T, o over), transports ...
 	for _, transport := range transports {
 		t.Run(transport, func(t *testing.T) {
 			t.Parallel()
-			test(t, over{t, transport})
+			test(t, newOver(t, transport))
 		})
 	}
+}
+
+func newOver(t *testing.T, transport string) over {
+	t.Helper()
+	o := over{t: t, transport: transport}
+	if transport == "tls" {
+		o.ca = newAuthority(t)
+	}
+	return o
 }
 
 // config is cfg with the listener that is needed.
 func (o over) config(cfg Config) Config {
 	if o.transport == "tls" {
 		cfg.Listen = []string{"udp://127.0.0.1:0", "tcp://127.0.0.1:0", "tls://127.0.0.1:0"}
+		cfg = o.ca.secured(cfg)
 	}
 	return cfg
 }
 
 func (o over) agent(in dialogs.Callers, trunks ...Trunk) *gateway {
 	o.t.Helper()
-	return startAgent(o.t, o.config(Config{Trunks: trunks}), in)
+	return o.start(Config{Trunks: trunks}, in)
+}
+
+// start runs an agent with cfg.
+func (o over) start(cfg Config, in dialogs.Callers) *gateway {
+	o.t.Helper()
+	g := startAgent(o.t, o.config(cfg), in)
+	g.ca = o.ca
+	return g
 }
 
 // caller is a SIPp that calls g.
@@ -47,27 +66,29 @@ func (o over) caller(g *gateway, scenario string, args ...string) *sipp {
 	return callIn(o.t, g, scenario, o.transport, args...)
 }
 
-// callee is a SIPp that is called, and an agent that has it as its trunk.
-func (o over) callee(cfg Config, in dialogs.Callers, change func(*Trunk), scenario string, args ...string) (*sipp, *gateway) {
+// trunk is a SIPp that is called, and the trunk that leads to it.
+func (o over) trunk(scenario string, args ...string) (*sipp, Trunk) {
 	o.t.Helper()
 	phone := startSIPp(o.t, scenario, o.transport, args...)
 	trunk := carrier(phone, o.transport)
 	if o.transport != "udp" {
 		awaitTCP(o.t, phone.addr)
 	}
-	var ca *authority
 	if o.transport == "tls" {
-		ca = newAuthority(o.t)
-		cfg = ca.secured(o.config(cfg))
-		trunk.URI = "sip:" + relayToSIPp(o.t, phone.addr, ca.config("callee", "127.0.0.1")).addr + ";transport=tls"
+		trunk.URI = "sip:" + relayToSIPp(o.t, phone.addr, o.ca.config("callee", "127.0.0.1")).addr + ";transport=tls"
 	}
+	return phone, trunk
+}
+
+// callee is a SIPp that is called, and an agent that has it as its trunk.
+func (o over) callee(cfg Config, in dialogs.Callers, change func(*Trunk), scenario string, args ...string) (*sipp, *gateway) {
+	o.t.Helper()
+	phone, trunk := o.trunk(scenario, args...)
 	if change != nil {
 		change(&trunk)
 	}
 	cfg.Trunks = append([]Trunk{trunk}, cfg.Trunks...)
-	g := startAgent(o.t, cfg, in)
-	g.ca = ca
-	return phone, g
+	return phone, o.start(cfg, in)
 }
 
 func TestCallerIsAnsweredOverEachTransport(t *testing.T) {

@@ -38,51 +38,57 @@ func TestSilentTrunkIsLeftForTheNext(t *testing.T) {
 // TestLateAnswerIsHungUp: who answers when the call has gone another way is not left with a call that nobody hears.
 func TestLateAnswerIsHungUp(t *testing.T) {
 	t.Parallel()
-	late, phone := startSIPp(t, "uas_late", "udp"), startSIPp(t, "uas_answer", "udp")
-	slow := carrier(late, "udp")
-	slow.Name, slow.Prefixes, slow.AnswerTimeout = "slow", []string{"+1555"}, 50*time.Millisecond
-	g := startAgent(t, Config{Trunks: []Trunk{slow, carrier(phone, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	await(t, leg, dialogs.LegAnswered)
-	late.passed()
-	leg.Hangup(0)
-	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
-	phone.passed()
-	g.idle(t)
+	eachTransport(t, func(t *testing.T, o over) {
+		late, slow := o.trunk("uas_late")
+		phone, rest := o.trunk("uas_answer")
+		slow.Name, slow.Prefixes, slow.AnswerTimeout = "slow", []string{"+1555"}, 50*time.Millisecond
+		g := o.agent(newCallers(nil), slow, rest)
+		leg := dial(t, g)
+		await(t, leg, dialogs.LegAnswered)
+		late.passed()
+		leg.Hangup(0)
+		require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+		phone.passed()
+		g.idle(t)
+	})
 }
 
 func TestTrunkThatAsksForRestGetsIt(t *testing.T) {
 	t.Parallel()
-	full, phone := startSIPp(t, "uas_overload_wait", "udp"), startSIPp(t, "uas_answer", "udp", "-m", "2")
-	first := carrier(full, "udp")
-	first.Name, first.Prefixes = "full", []string{"+1555"}
-	book := trunks.BookOf(first, carrier(phone, "udp"))
-	g := startAgent(t, Config{Book: book}, newCallers(nil))
-	for range 2 { // the second call does not try it
-		leg := dial(t, g)
-		await(t, leg, dialogs.LegAnswered)
-		leg.Hangup(0)
-		end(t, leg)
-	}
-	full.passed()
-	phone.passed()
-	state := book.State(first.Key())
-	require.Equal(t, 1, state.Failures)
-	require.WithinRange(t, state.OpenTill, time.Now().Add(30*time.Second), time.Now().Add(60*time.Second))
+	eachTransport(t, func(t *testing.T, o over) {
+		full, first := o.trunk("uas_overload_wait")
+		phone, rest := o.trunk("uas_answer", "-m", "2")
+		first.Name, first.Prefixes = "full", []string{"+1555"}
+		book := trunks.BookOf(first, rest)
+		g := o.start(Config{Book: book}, newCallers(nil))
+		for range 2 { // the second call does not try it
+			leg := dial(t, g)
+			await(t, leg, dialogs.LegAnswered)
+			leg.Hangup(0)
+			end(t, leg)
+		}
+		full.passed()
+		phone.passed()
+		state := book.State(first.Key())
+		require.Equal(t, 1, state.Failures)
+		require.WithinRange(t, state.OpenTill, time.Now().Add(30*time.Second), time.Now().Add(60*time.Second))
+	})
 }
 
 // TestFinalAnswerOfTheCalleeStands: whoever is busy is not called again by another trunk.
 func TestFinalAnswerOfTheCalleeStands(t *testing.T) {
 	t.Parallel()
-	busy, other := startSIPp(t, "uas_busy", "udp"), startSIPp(t, "uas_answer", "udp")
-	first := carrier(busy, "udp")
-	first.Name, first.Prefixes = "first", []string{"+1555"}
-	g := startAgent(t, Config{Trunks: []Trunk{first, carrier(other, "udp")}}, newCallers(nil))
-	leg := dial(t, g)
-	require.Equal(t, dialogs.FarEndBusy, end(t, leg).Reason)
-	busy.passed()
-	g.idle(t)
-	require.Empty(t, other.messages(), "the other one heard nothing")
+	eachTransport(t, func(t *testing.T, o over) {
+		busy, first := o.trunk("uas_busy")
+		other, rest := o.trunk("uas_answer")
+		first.Name, first.Prefixes = "first", []string{"+1555"}
+		g := o.agent(newCallers(nil), first, rest)
+		leg := dial(t, g)
+		require.Equal(t, dialogs.FarEndBusy, end(t, leg).Reason)
+		busy.passed()
+		g.idle(t)
+		require.NotContains(t, other.messages(), "INVITE ", "the other one heard nothing")
+	})
 }
 
 func TestNumbersIdentityAndHeadersAsTheTrunkWants(t *testing.T) {
@@ -118,25 +124,26 @@ func TestNumbersIdentityAndHeadersAsTheTrunkWants(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			phone := startSIPp(t, "uas_answer", "udp")
-			trunk := carrier(phone, "udp")
-			trunk.CountryCode, trunk.NumberFormat, trunk.Identity, trunk.Headers = c.trunk.CountryCode, c.trunk.NumberFormat, c.trunk.Identity, c.trunk.Headers
-			g := startAgent(t, Config{Trunks: []Trunk{trunk}}, newCallers(nil))
-			leg, err := g.Dial(context.Background(), dialogs.Dial{
-				Account: "1", To: "+15550100", From: c.from, UserToUser: "68656c6c6f;encoding=hex", Headers: map[string]string{"X-Case": "4711"},
+			eachTransport(t, func(t *testing.T, o over) {
+				phone, trunk := o.trunk("uas_answer")
+				trunk.CountryCode, trunk.NumberFormat, trunk.Identity, trunk.Headers = c.trunk.CountryCode, c.trunk.NumberFormat, c.trunk.Identity, c.trunk.Headers
+				g := o.agent(newCallers(nil), trunk)
+				leg, err := g.Dial(context.Background(), dialogs.Dial{
+					Account: "1", To: "+15550100", From: c.from, UserToUser: "68656c6c6f;encoding=hex", Headers: map[string]string{"X-Case": "4711"},
+				})
+				require.NoError(t, err)
+				await(t, leg, dialogs.LegAnswered)
+				leg.Hangup(0)
+				end(t, leg)
+				phone.passed()
+				seen := strings.ReplaceAll(phone.messages(), "\r", "")
+				for _, text := range c.has {
+					require.Contains(t, seen, text)
+				}
+				for _, text := range c.hasnt {
+					require.NotContains(t, seen, text)
+				}
 			})
-			require.NoError(t, err)
-			await(t, leg, dialogs.LegAnswered)
-			leg.Hangup(0)
-			end(t, leg)
-			phone.passed()
-			seen := strings.ReplaceAll(phone.messages(), "\r", "")
-			for _, text := range c.has {
-				require.Contains(t, seen, text)
-			}
-			for _, text := range c.hasnt {
-				require.NotContains(t, seen, text)
-			}
 		})
 	}
 }
@@ -163,18 +170,20 @@ func TestCallerOfATrunkIsNormalized(t *testing.T) {
 	} {
 		t.Run(c.asserted+" "+c.privacy, func(t *testing.T) {
 			t.Parallel()
-			in := newCallers(nil)
-			g := startAgent(t, Config{Trunks: []Trunk{pbx}}, in)
-			phone := callIn(t, g, "uac_identity", "udp", "-s", "03012345", "-key", "asserted", c.asserted, "-key", "privacy", c.privacy)
-			leg := in.leg(t)
-			leg.Answer()
-			end(t, leg)
-			phone.passed()
-			require.Len(t, in.calls(), 1)
-			seen := in.calls()[0]
-			require.Equal(t, "+493012345", seen.To)
-			require.Equal(t, c.want, seen.From)
-			require.Equal(t, map[string]string{"X-Case": "4711, 4712"}, seen.Headers)
+			eachTransport(t, func(t *testing.T, o over) {
+				in := newCallers(nil)
+				g := o.agent(in, pbx)
+				phone := o.caller(g, "uac_identity", "-s", "03012345", "-key", "asserted", c.asserted, "-key", "privacy", c.privacy)
+				leg := in.leg(t)
+				leg.Answer()
+				end(t, leg)
+				phone.passed()
+				require.Len(t, in.calls(), 1)
+				seen := in.calls()[0]
+				require.Equal(t, "+493012345", seen.To)
+				require.Equal(t, c.want, seen.From)
+				require.Equal(t, map[string]string{"X-Case": "4711, 4712"}, seen.Headers)
+			})
 		})
 	}
 }
@@ -186,7 +195,7 @@ func TestFullTrunkRefusesCallers(t *testing.T) {
 		full.MaxCalls = 1
 		book := trunks.BookOf(full)
 		in := newCallers(nil)
-		g := startAgent(t, o.config(Config{Book: book}), in)
+		g := o.start(Config{Book: book}, in)
 		other, err := book.Admit(book.Trunk(full.Key()))
 		require.NoError(t, err)
 		phone := o.caller(g, "uac_full")
@@ -215,7 +224,7 @@ func TestHastyTrunkIsRefused(t *testing.T) {
 		hasty := office
 		hasty.MaxCallsPerSecond = 1
 		in := newCallers(func(dialogs.Incoming) error { return errs.New(errs.Conflict, "busy") })
-		g := startAgent(t, o.config(Config{Book: trunks.BookOf(hasty)}), in)
+		g := o.start(Config{Book: trunks.BookOf(hasty)}, in)
 		phone := o.caller(g, "uac_full")
 		phone.passed()
 		require.Contains(t, phone.messages(), "which is its maxCallsPerSecond\"")
