@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -464,7 +463,7 @@ func TestSlowApplication(t *testing.T) {
 	require.NoError(t, call.Hangup())
 }
 
-// TestNumbersBySIPp calls the number as a carrier does, over UDP and TCP: it rings at once, while the application has not
+// TestNumbersBySIPp calls the number as a carrier does, over UDP, TCP and TLS: it rings at once, while the application has not
 // even been asked, and ends as the application says.
 func TestNumbersBySIPp(t *testing.T) {
 	for _, c := range []struct {
@@ -475,10 +474,10 @@ func TestNumbersBySIPp(t *testing.T) {
 		{"uac_announcement", nil},
 		{"uac_declined", harness.Object{"state": "TERMINATED", "reason": "FAR END BUSY"}},
 	} {
-		for _, transport := range []string{"udp", "tcp"} {
+		for _, transport := range []string{"udp", "tcp", "tls"} {
 			t.Run(c.scenario+" "+transport, func(t *testing.T) {
 				t.Parallel()
-				rung := make(chan struct{})
+				way, rung := harness.NewWay(t, transport), make(chan struct{})
 				app := newPhoneApp(t, func(e harness.Object) any {
 					if e.Text("event") != "onIncomingCall" || c.answer == nil {
 						return nil
@@ -488,65 +487,19 @@ func TestNumbersBySIPp(t *testing.T) {
 				})
 				g, _ := withHotline(t, gateway.NumberConfig{
 					CallbackURL: app.URL, AnswerTimeout: "2s", OnNoAnswer: "announcement", Announcement: "tone:busy",
-				}, func(cfg *gateway.Config) { cfg.Sounds.Folder = "" })
-				sipp := startSIPp(t, c.scenario, transport, g.SIPAddr(t, transport))
+				}, func(cfg *gateway.Config) { cfg.Sounds.Folder = ""; way.Prepare(t, cfg) })
+				sipp := way.Caller(t, g, c.scenario, "-s", hotline, "-key", "caller", caller)
 				app.waitEvent(t, "onIncomingCall")
-				sipp.waitFor(t, "SIP/2.0 180")
+				require.Eventually(t, func() bool { return strings.Contains(sipp.Messages(), "SIP/2.0 180") }, harness.Patience, 5*time.Millisecond)
 				close(rung)
 				if c.scenario == "uac_number" {
 					e := app.waitState(t, "ANSWERED")
 					g.HangUp(t, e.Text("participantId"), e.Text("dialogId"))
 				}
-				sipp.passed(t)
+				sipp.Passed()
 				app.waitState(t, "TERMINATED")
 			})
 		}
-	}
-}
-
-// sipp is a scenario of test/sipp that runs.
-type sipp struct {
-	messages string // its log of messages
-	out      *strings.Builder
-	done     chan error
-}
-
-func startSIPp(t *testing.T, scenario, transport, to string) *sipp {
-	t.Helper()
-	path, err := exec.LookPath("sipp")
-	require.NoError(t, err, "install the package sip-tester (make test-deps)")
-	file, err := filepath.Abs(filepath.Join("sipp", scenario+".xml"))
-	require.NoError(t, err)
-	mode := map[string]string{"udp": "u1", "tcp": "t1"}[transport]
-	s := &sipp{out: &strings.Builder{}, done: make(chan error, 1)}
-	dir := t.TempDir()
-	s.messages = filepath.Join(dir, "messages.log")
-	cmd := exec.Command(path, "-sf", file, "-i", "127.0.0.1", "-t", mode, "-m", "1", "-timeout", "20", "-timeout_error", "-nostdin",
-		"-trace_err", "-error_file", "errors.log", "-trace_msg", "-message_file", s.messages,
-		"-s", hotline, "-key", "caller", caller, to)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, s.out, s.out
-	require.NoError(t, cmd.Start())
-	go func() { s.done <- cmd.Wait() }()
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	return s
-}
-
-// waitFor waits until sipp has received a message that has text.
-func (s *sipp) waitFor(t *testing.T, text string) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		b, err := os.ReadFile(s.messages)
-		return err == nil && strings.Contains(string(b), text)
-	}, harness.Patience, 5*time.Millisecond)
-}
-
-func (s *sipp) passed(t *testing.T) {
-	t.Helper()
-	select {
-	case err := <-s.done:
-		require.NoError(t, err, s.out.String())
-	case <-time.After(harness.Patience + 5*time.Second):
-		require.FailNow(t, "sipp does not end")
 	}
 }
 

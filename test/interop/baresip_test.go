@@ -37,7 +37,7 @@ type softphone struct {
 	transport string  // udp, tcp or tls
 	srtp      string  // what it does about SRTP: empty, srtp (optional) or srtp-mand
 	hz        float64 // the tone that it says
-	ca        authority
+	ca        harness.Authority
 	account   string // more of its account line
 	registrar string // where it registers; empty: nowhere
 	number    string // under which it is called; empty: deskNumber
@@ -76,7 +76,7 @@ func startBaresip(t *testing.T, want softphone) *baresip {
 	b := &baresip{number: cmp.Or(want.number, deskNumber), port: portPair(t), dir: t.TempDir(), changed: make(chan struct{})}
 	controlPort := harness.Port(t)
 	rtp := rtpRange(t)
-	cert := want.ca.issue(t, b.dir, "127.0.0.1")
+	cert := want.ca.Issue(t, b.dir, "127.0.0.1")
 	say := filepath.Join(b.dir, "say.wav") // longer than any test: it is not repeated
 	require.NoError(t, audio.WriteWAV(say, audio.Tone(want.hz, -12, phoneRate, 2*time.Minute), phoneRate))
 	config := fmt.Sprintf(`poll_method epoll
@@ -106,7 +106,7 @@ module_app menu.so
 module ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:%d
 snd_path %s
-`, b.port, cert, want.ca.file, say, phoneRate, phoneRate, rtp, rtp+18, modules(t, program), controlPort, b.dir)
+`, b.port, cert, want.ca.File, say, phoneRate, phoneRate, rtp, rtp+18, modules(t, program), controlPort, b.dir)
 	transport := want.transport
 	if transport == "" {
 		transport = "udp"

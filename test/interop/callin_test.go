@@ -16,7 +16,7 @@ const hotline = "+15550199"
 
 // TestBaresipCallsIn dials a number of the gateway; the application puts the caller into a session by REST.
 func TestBaresipCallsIn(t *testing.T) {
-	ca := newAuthority(t)
+	ca := harness.NewAuthority(t)
 	for _, w := range ways() {
 		t.Run(w.name, func(t *testing.T) {
 			callbacks := harness.NewCallbacks(t)
@@ -38,7 +38,7 @@ func TestBaresipCallsIn(t *testing.T) {
 
 // TestBaresipCallsInThroughKamailio dials a number that a carrier's proxy hands to the trunk that registered with it.
 func TestBaresipCallsInThroughKamailio(t *testing.T) {
-	ca := newAuthority(t)
+	ca := harness.NewAuthority(t)
 	proxy := startKamailio(t, ca)
 	callbacks := harness.NewCallbacks(t)
 	phone := startBaresip(t, softphone{hz: phoneHz, ca: ca, registrar: proxy.uri("udp")})

@@ -58,13 +58,13 @@ func ways() []way {
 }
 
 // config is a gateway's configuration with one trunk to the softphone, which may call in over it.
-func (w way) config(t *testing.T, ca authority, phone *baresip) gateway.Config {
+func (w way) config(t *testing.T, ca harness.Authority, phone *baresip) gateway.Config {
 	t.Helper()
 	cfg := harness.Config(t)
 	cfg.SIP.Listen = append(cfg.SIP.Listen, "tls://127.0.0.1:0")
-	cfg.SIP.TLSCert = ca.issue(t, t.TempDir(), "127.0.0.1")
+	cfg.SIP.TLSCert = ca.Issue(t, t.TempDir(), "127.0.0.1")
 	cfg.SIP.TLSKey = cfg.SIP.TLSCert
-	cfg.SIP.TLSCA = ca.file
+	cfg.SIP.TLSCA = ca.File
 	trunk := harness.Trunk("desk", phone.uri(w.transport))
 	if w.srtp != "" {
 		trunk.SRTP = "required"
@@ -75,7 +75,7 @@ func (w way) config(t *testing.T, ca authority, phone *baresip) gateway.Config {
 
 // TestBaresipIsCalled calls the softphone and measures both directions.
 func TestBaresipIsCalled(t *testing.T) {
-	ca := newAuthority(t)
+	ca := harness.NewAuthority(t)
 	for _, w := range ways() {
 		t.Run(w.name, func(t *testing.T) {
 			phone := startBaresip(t, softphone{transport: w.transport, srtp: w.srtp, hz: phoneHz, ca: ca})
@@ -111,7 +111,7 @@ func (r *room) words(t *testing.T) []string {
 // TestBaresipBehindKamailio calls a softphone that registered with a proxy, through that proxy, which stays in the
 // route of the dialog.
 func TestBaresipBehindKamailio(t *testing.T) {
-	ca := newAuthority(t)
+	ca := harness.NewAuthority(t)
 	proxy := startKamailio(t, ca)
 	phone := startBaresip(t, softphone{hz: phoneHz, ca: ca, registrar: proxy.uri("udp")})
 	phone.waitRegistered(t)

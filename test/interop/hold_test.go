@@ -19,7 +19,7 @@ func (r *room) details(t *testing.T, words string) harness.Callback {
 
 // TestBaresipHolds puts the call on hold from both ends, one after the other.
 func TestBaresipHolds(t *testing.T) {
-	ca := newAuthority(t)
+	ca := harness.NewAuthority(t)
 	for _, w := range ways() {
 		t.Run(w.name, func(t *testing.T) {
 			phone := startBaresip(t, softphone{transport: w.transport, srtp: w.srtp, hz: phoneHz, ca: ca})
@@ -54,7 +54,7 @@ func TestBaresipHolds(t *testing.T) {
 // colleagues are two softphones on two trunks of one gateway; the desk's is called.
 func colleagues(t *testing.T) (r *room, desk, colleague *baresip, dialog string) {
 	t.Helper()
-	ca := newAuthority(t)
+	ca := harness.NewAuthority(t)
 	w := ways()[0]
 	desk = startBaresip(t, softphone{transport: w.transport, hz: phoneHz, ca: ca})
 	colleague = startBaresip(t, softphone{transport: w.transport, hz: colleagueHz, ca: ca, number: colleagueNumber})

@@ -28,7 +28,7 @@ type kamailio struct {
 }
 
 // startKamailio runs a proxy until the test ends.
-func startKamailio(t *testing.T, ca authority) kamailio {
+func startKamailio(t *testing.T, ca harness.Authority) kamailio {
 	t.Helper()
 	program, err := exec.LookPath("kamailio")
 	if err != nil {
@@ -36,7 +36,7 @@ func startKamailio(t *testing.T, ca authority) kamailio {
 	}
 	k := kamailio{port: harness.Port(t), tls: harness.Port(t)}
 	dir := t.TempDir()
-	cert := ca.issue(t, dir, "127.0.0.1")
+	cert := ca.Issue(t, dir, "127.0.0.1")
 	tlsConfig := filepath.Join(dir, "tls.cfg")
 	require.NoError(t, os.WriteFile(tlsConfig, fmt.Appendf(nil, `[server:default]
 method = TLSv1.2+
@@ -46,7 +46,7 @@ private_key = %s
 method = TLSv1.2+
 ca_list = %s
 verify_certificate = yes
-`, cert, cert, ca.file), 0o600))
+`, cert, cert, ca.File), 0o600))
 	script := filepath.Join(dir, "kamailio.cfg")
 	require.NoError(t, os.WriteFile(script, fmt.Appendf(nil, `#!KAMAILIO
 debug=2

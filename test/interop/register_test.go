@@ -12,12 +12,12 @@ import (
 
 // TestTrunkRegistersWithKamailio has a trunk register with a real registrar over each transport, and renews it by REST.
 func TestTrunkRegistersWithKamailio(t *testing.T) {
-	ca := newAuthority(t)
+	ca := harness.NewAuthority(t)
 	registrar := startKamailio(t, ca)
 	for _, transport := range []string{"udp", "tcp", "tls"} {
 		t.Run(transport, func(t *testing.T) {
 			cfg := harness.Config(t)
-			cfg.SIP.TLSCA = ca.file
+			cfg.SIP.TLSCA = ca.File
 			trunk := harness.Trunk("carrier", registrar.uri(transport))
 			trunk.Register, trunk.Username, trunk.Password = true, registrarUser, registrarPassword
 			wrong := harness.Trunk("wrong", registrar.uri(transport))
