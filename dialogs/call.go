@@ -22,6 +22,7 @@ type call struct {
 	asks       chan ask
 	keys       chan media.Key
 	answerers  chan media.Answerer // who answered, and the beep
+	quiets     chan quiet          // that the far end sends nothing
 	detect     bool                // owned by run: the application wants to know who answers
 	inbox      chan func()         // what others found out for the call; its goroutine does it
 	nudged     chan struct{}       // has a value when played or room may have changed
@@ -100,6 +101,7 @@ func (s *Service) newCall(p sessions.Participant, d Dialog) *call {
 		asks:      make(chan ask),
 		keys:      make(chan media.Key, keysWaiting),
 		answerers: make(chan media.Answerer, 2),
+		quiets:    make(chan quiet, 2),
 		closing:   make(chan struct{}),
 		stops:     make(chan struct{}),
 		done:      make(chan struct{}),

@@ -40,7 +40,7 @@ func (h *handset) speaks() (stop func()) {
 				return
 			case <-ticker.C:
 				h.rtp.Timestamp += 160
-				h.rtp.PayloadType, h.rtp.Payload = 0, bytes.Repeat([]byte{0x80, 0x80, 0x00, 0x00}, 40)
+				h.rtp.PayloadType, h.rtp.Payload = h.payloadType, bytes.Repeat([]byte{0x80, 0x80, 0x00, 0x00}, 40)
 				h.rtp.SequenceNumber++
 				if b, err := h.rtp.Marshal(); err == nil {
 					_, _ = h.conn.WriteToUDPAddrPort(b, h.port.Local())

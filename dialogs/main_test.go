@@ -46,7 +46,7 @@ type house struct {
 }
 
 // open makes a house whose Run has begun. The test must call close.
-func open(t *testing.T) *house {
+func open(t *testing.T, more ...func(*dialogs.Config)) *house {
 	t.Helper()
 	book := &logbook{}
 	log := slog.New(slog.NewTextHandler(book, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -59,7 +59,14 @@ func open(t *testing.T) *house {
 	}
 	key := []byte(strings.Repeat("k", 32))
 	h.people = sessions.New(sessions.Config{}, db, sessions.NewSigner(key, time.Hour), log)
-	h.Service = dialogs.New(dialogs.Config{Directory: h.dir, Sounds: h.sounds, Routes: h.routes}, h.people, h.phone, h.engine, h.db, log)
+	cfg := dialogs.Config{
+		Directory: h.dir, Sounds: h.sounds, Routes: h.routes,
+		NoMediaAfter: time.Hour, // most phones here have nothing to say
+	}
+	for _, change := range more {
+		change(&cfg)
+	}
+	h.Service = dialogs.New(cfg, h.people, h.phone, h.engine, h.db, log)
 	ctx, cancel := context.WithCancel(t.Context())
 	h.stop = cancel
 	go func() { h.done <- h.Run(ctx) }()
@@ -148,6 +155,7 @@ type event struct {
 
 	Duration              int64
 	To, Mode, By, Details string
+	Expected, Seen        string
 	SIPCode               int `json:"sipCode"`
 
 	EventData struct {

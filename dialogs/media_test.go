@@ -26,6 +26,8 @@ type handset struct {
 	media media.PortMedia
 	rtp   rtp.Packet
 	keys  media.KeyReader // of readKeys
+
+	payloadType uint8 // of what it speaks
 }
 
 func newHandset(t *testing.T) *handset {
@@ -109,9 +111,9 @@ func (h *house) eventually(t *testing.T, participant, words string) {
 }
 
 // conversation is an agent's browser and a phone in one session, over real sockets.
-func conversation(t *testing.T) (h *house, phone *handset, browser *ear, voice *media.Source, ref dialogs.Ref, l *leg) {
+func conversation(t *testing.T, more ...func(*dialogs.Config)) (h *house, phone *handset, browser *ear, voice *media.Source, ref dialogs.Ref, l *leg) {
 	t.Helper()
-	h = open(t)
+	h = open(t, more...)
 	t.Cleanup(func() { h.close(t) })
 	ctx, cancel := context.WithCancel(t.Context())
 	clock := make(chan error, 1)

@@ -72,6 +72,8 @@ func (c *call) run() {
 			c.onKey(k)
 		case found := <-c.answerers:
 			c.onAnswerer(found)
+		case q := <-c.quiets:
+			c.onQuiet(q)
 		case <-c.ring.C:
 			c.step(ringTimeout, Cause{Reason: Error, Details: fmt.Sprintf("no answer within %s", c.d.RingTimeout)})
 		case <-c.talk.C:
@@ -243,6 +245,7 @@ func (c *call) onMedia(port *media.Port, agreed media.PortMedia) {
 	c.setBridge(bridge)
 	c.attachment.Publish(bridge.Source())
 	c.listenForMachine()
+	c.watchMedia()
 }
 
 // update takes the dialog to the state that the application wants.
@@ -293,6 +296,7 @@ func (c *call) perform(effects []effect, up bool) {
 				c.talk.Reset(c.d.MaxDuration)
 			}
 			c.listenForMachine()
+			c.watchMedia()
 		case acceptLeg:
 			c.leg.Answer()
 		case endLeg:

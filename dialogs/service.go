@@ -24,6 +24,12 @@ type Config struct {
 	Routes Routes
 	// TransferTimeout is how long the far end may be silent about a transfer that it was asked for; 60 s.
 	TransferTimeout time.Duration
+	// SilenceTimeout is how long the far end of an answered call may send neither RTP nor RTCP; 0: for ever. A hold does
+	// not count.
+	SilenceTimeout time.Duration
+	// NoMediaAfter is how long after the answer the first RTP may take until that is told (onNoMedia); 3 s: a person has
+	// said "hello?" twice by then.
+	NoMediaAfter time.Duration
 
 	Directory Directory // nil: there are no numbers, and no hold music
 	Sounds    Sounds    // nil: nothing can be played
@@ -55,6 +61,9 @@ func New(cfg Config, people *sessions.Service, phone Phone, engine *transcode.En
 	}
 	if cfg.TransferTimeout == 0 {
 		cfg.TransferTimeout = time.Minute
+	}
+	if cfg.NoMediaAfter == 0 {
+		cfg.NoMediaAfter = 3 * time.Second
 	}
 	return &Service{
 		cfg: cfg, people: people, phone: phone, engine: engine, store: store, log: log,

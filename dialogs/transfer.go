@@ -560,6 +560,7 @@ func (c *call) join() {
 		return
 	}
 	c.guest = &guest{leg: a.leg, events: a.events, bridge: bridge}
+	c.watchGuest()
 	c.attachment.Unpublish(own.Source())
 	c.setApart(true)
 	own.Subscribe(bridge.Source())

@@ -98,7 +98,8 @@ func (a *App) open(ctx context.Context) error {
 		return err
 	}
 	a.calls = dialogs.New(dialogs.Config{
-		RingTimeout: a.cfg.SIP.RingTimeout, TransferTimeout: a.cfg.SIP.TransferTimeout, Routes: a.book,
+		RingTimeout: a.cfg.SIP.RingTimeout, TransferTimeout: a.cfg.SIP.TransferTimeout, SilenceTimeout: a.cfg.Media.SilenceTimeout,
+		Routes:    a.book,
 		Directory: numbers{a.book}, Sounds: a.sounds,
 	}, a.people, a.phone, a.engine, db, a.log)
 	if err := a.calls.Recover(ctx); err != nil {

@@ -75,12 +75,14 @@ type SIPConfig struct {
 
 // MediaConfig is where RTP and WebRTC flow.
 type MediaConfig struct {
-	Listen     string      `yaml:"listen" default:"127.0.0.1" placeholder:"ADDRESS" help:"Where RTP and WebRTC sockets are bound."`
-	PublicIP   string      `name:"public-ip" yaml:"publicIP" default:"" placeholder:"ADDRESS" help:"The address put in SDP behind NAT; empty: media.listen."`
-	RTPPorts   string      `name:"rtp-ports" yaml:"rtpPorts" default:"20000-29999" placeholder:"FIRST-LAST" help:"The UDP ports of phone legs, two for each."`
-	WebRTCUDP  int         `name:"webrtc-udp" yaml:"webrtcUDP" default:"7882" placeholder:"PORT" help:"The one UDP port of all browsers."`
-	WebRTCTCP  int         `name:"webrtc-tcp" yaml:"webrtcTCP" default:"7882" placeholder:"PORT" help:"The TCP port for browsers that can't use UDP."`
-	ICEServers []ICEServer `kong:"-" yaml:"iceServers"`
+	Listen    string `yaml:"listen" default:"127.0.0.1" placeholder:"ADDRESS" help:"Where RTP and WebRTC sockets are bound."`
+	PublicIP  string `name:"public-ip" yaml:"publicIP" default:"" placeholder:"ADDRESS" help:"The address put in SDP behind NAT; empty: media.listen."`
+	RTPPorts  string `name:"rtp-ports" yaml:"rtpPorts" default:"20000-29999" placeholder:"FIRST-LAST" help:"The UDP ports of phone legs, two for each."`
+	WebRTCUDP int    `name:"webrtc-udp" yaml:"webrtcUDP" default:"7882" placeholder:"PORT" help:"The one UDP port of all browsers."`
+	WebRTCTCP int    `name:"webrtc-tcp" yaml:"webrtcTCP" default:"7882" placeholder:"PORT" help:"The TCP port for browsers that can't use UDP."`
+	// SilenceTimeout does not run while a call is on hold.
+	SilenceTimeout time.Duration `name:"silence-timeout" yaml:"silenceTimeout" default:"5m" help:"How long the far end of an answered call may send neither RTP nor RTCP before the call ends; 0: for ever. A hold does not count."`
+	ICEServers     []ICEServer   `kong:"-" yaml:"iceServers"`
 }
 
 // ICEServer is a STUN or TURN server that createParticipant hands on to the application.

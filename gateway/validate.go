@@ -178,6 +178,9 @@ func (c *Config) validateMedia() error {
 			return fmt.Errorf("media.publicIP: %q should be an IP address, or empty", c.Media.PublicIP)
 		}
 	}
+	if t := c.Media.SilenceTimeout; t < 0 || t > 0 && t < 10*time.Second {
+		return fmt.Errorf("media.silenceTimeout: %s should be at least 10s, such as 5m, or 0 for no limit", t)
+	}
 	first, last, err := c.rtpPorts()
 	if err != nil {
 		return err

@@ -134,6 +134,7 @@ type Port struct {
 	media   PortMedia
 	source  sourceLock
 	opening *opening // nil: there never was a key
+	heard   Heard    // without Expected
 	quality reception
 	reports reports
 
@@ -309,6 +310,7 @@ func (p *Port) receive(packet *rtp.Packet, b []byte, from netip.AddrPort, at tim
 		return
 	}
 	p.mu.Lock()
+	p.heard.RTP = at
 	p.quality.packet(packet.SSRC, packet.SequenceNumber, packet.Timestamp, at)
 	p.mu.Unlock()
 	p.received.Add(1)
@@ -323,17 +325,22 @@ func (p *Port) admit(b []byte, from netip.AddrPort, at time.Time) ([]byte, *atom
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// While on hold a secured stream is not heard, but followed: its rollover counter would be lost otherwise.
-	if !p.agreed || !p.media.Receive && p.media.Inbound == nil || !p.media.expects(b[1]&0x7f) {
+	if !p.agreed || !p.media.Receive && p.media.Inbound == nil {
+		return nil, &p.ignored
+	}
+	if !p.media.expects(b[1] & 0x7f) {
+		p.heard.refuse(UnknownType, b, from)
 		return nil, &p.ignored
 	}
 	next := p.source
 	heard := next.admit(from, headerSSRC(b), headerSequence(b))
 	if !heard && next == p.source {
+		p.heard.refuse(WrongSource, b, from)
 		return nil, &p.ignored
 	}
 	if p.media.Inbound != nil {
 		if b = p.opening.rtp(b, at); b == nil {
-			return nil, &p.forged // and whoever sent it did not move the source
+			return nil, p.forgedBy(from) // and whoever sent it did not move the source
 		}
 	}
 	if !p.media.Receive {
@@ -342,9 +349,16 @@ func (p *Port) admit(b []byte, from netip.AddrPort, at time.Time) ([]byte, *atom
 	p.source = next
 	p.retarget()
 	if !heard {
+		p.heard.refuse(WrongSource, b, from)
 		return nil, &p.ignored
 	}
 	return b, nil
+}
+
+// forgedBy notes a packet that is not authentic, and returns what counts it. p.mu is held.
+func (p *Port) forgedBy(from netip.AddrPort) *atomic.Uint64 {
+	p.heard.refuse(NotAuthentic, nil, from)
+	return &p.forged
 }
 
 // isRTCP tells RTCP from RTP on one socket (RFC 5761 §4).

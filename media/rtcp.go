@@ -77,6 +77,7 @@ func (p *Port) receiveRTCP(b []byte, from netip.AddrPort, at time.Time) {
 	if !p.reports.from.IsValid() || from == p.rtcpSignalled() {
 		p.reports.from = from
 	}
+	p.heard.RTCP = at
 	for _, packet := range packets {
 		switch r := packet.(type) {
 		case *rtcp.SenderReport:

@@ -37,6 +37,8 @@ type Bridge struct {
 	down   downlink
 	fuse   fuse
 
+	watcher watcher
+
 	mu     sync.Mutex
 	closed bool
 	inputs map[*media.Source]*input
@@ -91,6 +93,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	b.up.init(e.cfg)
 	b.down.phone, b.down.media, b.down.sendKey = to, cfg.Media, cfg.SendKey
 	b.down.line.out = &b.down
+	b.watcher.paused = !cfg.Media.Send || !cfg.Media.Receive
 	b.down.line.begin(e.now())
 
 	e.offer(track, b.up.feed)
@@ -166,6 +169,7 @@ func (b *Bridge) drop(in *input) {
 func (b *Bridge) Update(m media.PortMedia) {
 	b.up.update(m, b.engine.now())
 	b.down.update(m)
+	b.watcher.update(m, b.engine.now())
 	if b.port != nil {
 		b.port.Update(m)
 	}
@@ -180,6 +184,7 @@ func (b *Bridge) Close(cause error) {
 		return
 	}
 	b.closed = true
+	b.watcher.stop()
 	b.shard.bridges.Remove(b)
 	b.engine.withdraw(b.up.track)
 	for _, in := range b.inputs {
@@ -198,6 +203,7 @@ func (b *Bridge) tick(now time.Time) {
 	defer b.fuse.blow()
 	b.up.expire(now)
 	b.down.tick(now)
+	b.watcher.look(now)
 }
 
 // Stats returns the counters.

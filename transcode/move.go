@@ -20,6 +20,8 @@ func (b *Bridge) Move(port *media.Port, m media.PortMedia) {
 	b.port = port
 	b.up.update(m, b.engine.now())
 	b.down.move(port, m)
+	b.watcher.update(m, b.engine.now())
+	b.watcher.move(port.Heard, b.engine.now())
 	port.Update(m)
 	port.Start(&b.up)
 }

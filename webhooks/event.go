@@ -23,12 +23,13 @@ const (
 	OnDtmf                 Name = "onDtmf"
 	OnTransfer             Name = "onTransfer"
 	OnMachineDetection     Name = "onMachineDetection"
+	OnNoMedia              Name = "onNoMedia"
 	OnSessionExpired       Name = "onSessionExpired"
 )
 
 // Names lists every event.
 func Names() []Name {
-	return []Name{OnConnect, OnLeave, OnDisconnect, OnSipDialogStateChange, OnIncomingCall, OnDtmf, OnTransfer, OnMachineDetection, OnSessionExpired}
+	return []Name{OnConnect, OnLeave, OnDisconnect, OnSipDialogStateChange, OnIncomingCall, OnDtmf, OnTransfer, OnMachineDetection, OnNoMedia, OnSessionExpired}
 }
 
 // Event is one change in the outside world. It is written in the transaction that records the change.
@@ -47,6 +48,7 @@ type Event struct {
 	Key         *Key        // set for OnDtmf, unless Gather is
 	Gather      *Gather     // set for OnDtmf when the application asked for several keys
 	Transfer    *Transfer   // set for OnTransfer
+	NoMedia     *NoMedia    // set for OnNoMedia
 	Verdict     string      // set for OnMachineDetection: HUMAN, MACHINE, UNKNOWN or BEEP
 }
 
@@ -85,6 +87,13 @@ type Gather struct {
 	TerminatedBy string // digits, terminator, timeout, hangup or cancelled
 }
 
+// NoMedia is that a far end was answered and no RTP came of it.
+type NoMedia struct {
+	Expected string // the address that it should come from
+	Seen     string // in words, what came instead
+	Details  string // in words, for how long
+}
+
 type wireEvent struct {
 	Event           Name        `json:"event"`
 	Timestamp       string      `json:"timestamp"`
@@ -108,6 +117,8 @@ type wireEvent struct {
 	To              string      `json:"to,omitempty"`
 	Mode            string      `json:"mode,omitempty"`
 	Verdict         string      `json:"verdict,omitempty"`
+	Expected        string      `json:"expected,omitempty"`
+	Seen            string      `json:"seen,omitempty"`
 	By              string      `json:"by,omitempty"`
 	SIPCode         int         `json:"sipCode,omitempty"`
 	Details         string      `json:"details,omitempty"`
@@ -161,6 +172,9 @@ func (e Event) Body() ([]byte, error) {
 	}
 	if t := e.Transfer; t != nil {
 		w.State, w.To, w.Mode, w.By, w.SIPCode, w.Details = t.State, t.To, t.Mode, t.By, t.SIPCode, t.Details
+	}
+	if n := e.NoMedia; n != nil {
+		w.Expected, w.Seen, w.Details = n.Expected, n.Seen, n.Details
 	}
 	if g := e.Gather; g != nil {
 		w.Digits, w.TerminatedBy = &g.Digits, g.TerminatedBy

@@ -49,6 +49,10 @@ func TestBody(t *testing.T) {
 			e.Name, e.DialogID, e.Gather = OnDtmf, dialog.ID, &Gather{Digits: "4711", TerminatedBy: "terminator"}
 		})},
 		{"onMachineDetection", with(func(e *Event) { e.Name, e.DialogID, e.Verdict = OnMachineDetection, dialog.ID, "MACHINE" })},
+		{"onNoMedia", with(func(e *Event) {
+			e.Name, e.DialogID = OnNoMedia, dialog.ID
+			e.NoMedia = &NoMedia{Expected: "192.0.2.1:4000", Seen: "nothing", Details: "no RTP within 3s of the answer"}
+		})},
 		{"onDtmf_nothing", with(func(e *Event) { e.Name, e.DialogID, e.Gather = OnDtmf, dialog.ID, &Gather{TerminatedBy: "timeout"} })},
 		{"onIncomingCall", with(func(e *Event) {
 			e.Name = OnIncomingCall
