@@ -1,7 +1,9 @@
 package sip
 
 import (
+	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -98,14 +100,34 @@ func splitList(value string) []string {
 	return append(list, strings.TrimSpace(value[start:]))
 }
 
-// userOf returns whom a URI calls: its user part without parameters, or a tel: number. It may be empty.
+// userOf returns whom a URI calls: its user part, or a tel: number, with what is escaped in it read (RFC 3261 §19.1.2,
+// RFC 4475 §3.1.1.3). The parameters of a telephone number are left out; in every other name a semicolon is a character
+// like any (RFC 4475 §3.1.1.9). It may be empty.
 func userOf(uri sip.Uri) string {
 	user := uri.User
 	if uri.Scheme == "tel" {
 		user = uri.Raw()
 	}
-	user, _, _ = strings.Cut(user, ";")
-	return printable(user, 200)
+	number, _, _ := strings.Cut(user, ";")
+	if number = unescaped(number); uri.Scheme == "tel" || isTelephone(number) {
+		return printable(number, 200)
+	}
+	return printable(unescaped(user), 200)
+}
+
+// unescaped reads %XX. What would become no text stays escaped: nobody is called by a part of a name that holds a NUL
+// (RFC 4475 §3.1.1.4).
+func unescaped(s string) string {
+	text, err := url.PathUnescape(s)
+	if err != nil || hasControl(text) || !utf8.ValidString(text) {
+		return s
+	}
+	return text
+}
+
+// isTelephone says whether s is written like a telephone number (RFC 3966 §3).
+func isTelephone(s string) bool {
+	return strings.ContainsAny(s, "0123456789") && strings.Trim(s, "0123456789ABCDEFabcdef*#+-.()") == ""
 }
 
 // numberOf returns the E.164 number in a URI that came over a trunk (nil: none), empty if there is none.
