@@ -27,6 +27,7 @@ func (a *Agent) onMessage(msg sip.Message) {
 			return
 		}
 		a.queueUp(msg)
+		bracketVias(msg)
 		tagRequest(msg)
 	}
 }

@@ -29,6 +29,18 @@ func tagRequest(req *sip.Request) {
 	}
 }
 
+// bracketVias gives the IPv4-mapped addresses in the Vias of a request the brackets that the library takes off and, where
+// it writes an answer, forgets (RFC 3261 §25.1, RFC 5118 §4.9).
+func bracketVias(req *sip.Request) {
+	for _, h := range req.GetHeaders("Via") {
+		if via, ok := h.(*sip.ViaHeader); ok {
+			if host, err := netip.ParseAddr(via.Host); err == nil && host.Is4In6() {
+				via.Host = "[" + via.Host + "]"
+			}
+		}
+	}
+}
+
 // tagCancel gives a CANCEL the tag of the call that it ends, since the transaction layer answers it (RFC 3261 §9.2).
 func (a *Agent) tagCancel(req *sip.Request) {
 	if wellFormed(req) != nil || req.To().Params.Has("tag") {
