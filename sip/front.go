@@ -71,7 +71,7 @@ func (f *front) reject(m *message, why *fault, from netip.AddrPort) verdict {
 	if m.request && f.scanned(m, from) {
 		return verdict{}
 	}
-	if why.why != unknownMethod { // nothing is wrong with a method that nobody has
+	if why.malformed() {
 		f.guard.count(func(s *GuardStats) { s.Malformed++ })
 	}
 	f.log.Debug("sip: message refused", "source", from.String(), "status", why.status, "why", why.why)

@@ -297,7 +297,7 @@ func checkURI(s string, request bool) (status int, why string) {
 		return 0, ""
 	default:
 		if request {
-			return 416, "only sip: and tel: are called here"
+			return 416, unknownScheme
 		}
 		return 0, ""
 	}

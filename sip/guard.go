@@ -51,7 +51,7 @@ type GuardStats struct {
 	Banned     uint64 // dropped: the sender is banned
 	Limited    uint64 // dropped: too many a second
 	Scanners   uint64 // dropped: a known scanner's
-	Malformed  uint64 // answered 4xx or dropped by the front, of anybody
+	Malformed  uint64 // against the grammar: answered 4xx or dropped by the front, of anybody
 	Amplifying uint64 // answers that were not sent: they are larger than what was asked with
 	Failures   uint64 // counted towards a ban
 	Bans       uint64 // senders that were banned

@@ -141,7 +141,7 @@ func (a *Agent) unacceptable(c *call, req *sip.Request) (status int, why string)
 	switch req.Recipient.Scheme {
 	case "sip", "sips", "tel", "":
 	default:
-		return 416, "only sip: and tel: are called here"
+		return 416, unknownScheme
 	}
 	if extensions := unsupported(req); extensions != "" {
 		return sip.StatusBadExtension, extensions

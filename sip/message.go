@@ -266,15 +266,24 @@ func (m *message) check(from netip.AddrPort) {
 	}
 	if !m.request {
 		if vias > 1 {
-			m.fail(0, "a response with a second Via is not for us") // RFC 3261 §8.1.3.3
+			m.fail(0, notForUs)
 		}
 		return
 	}
 	m.stamp(from)
 }
 
-// unknownMethod is the one fault with which a message is right by the grammar.
-const unknownMethod = "an unknown method"
+// The faults of a message that is right by the grammar: nobody can do what it wants, or it is not for us.
+const (
+	unknownMethod = "an unknown method"
+	unknownScheme = "only sip: and tel: are called here"                // RFC 4475 §3.3.2
+	notForUs      = "a response with a second Via is for somebody else" // RFC 3261 §8.1.3.3, RFC 4475 §3.3.10
+)
+
+// malformed says whether a message with this fault is wrong by the grammar.
+func (f *fault) malformed() bool {
+	return f.why != unknownMethod && f.why != unknownScheme && f.why != notForUs
+}
 
 // checkMethod compares the method with that of CSeq and refuses one that the library would take for another.
 func (m *message) checkMethod() {
