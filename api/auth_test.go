@@ -322,3 +322,19 @@ func BenchmarkHash(b *testing.B) {
 		h.matches("secret")
 	}
 }
+
+// FuzzHash reads anything as a configured password hash: what is let through can be computed on a request.
+func FuzzHash(f *testing.F) {
+	f.Add("$argon2id$v=19$m=65536,t=1,p=4$c2FsdHNhbHQ$a2V5a2V5a2V5a2V5a2V5a2V5")
+	f.Add("$2a$10$abcdefghijklmnopqrstuuWkZ1Zk1Zk1Zk1Zk1Zk1Zk1Zk1Zk1Zk1")
+	f.Add("$argon2id$v=19$m=4294967295,t=1,p=1$c2FsdHNhbHQ$a2V5a2V5a2V5a2V5a2V5a2V5")
+	f.Fuzz(func(t *testing.T, encoded string) {
+		m, err := parseHash(encoded)
+		if h, ok := m.(argonHash); err == nil && ok {
+			require.LessOrEqual(t, h.memory, uint32(maxArgonMemory))
+			require.Positive(t, h.passes)
+			require.LessOrEqual(t, h.passes, uint32(maxArgonPasses))
+			require.Positive(t, h.threads)
+		}
+	})
+}

@@ -495,3 +495,47 @@ func BenchmarkPort(b *testing.B) {
 		})
 	}
 }
+
+// FuzzSRTP brings anything to ports with keys: as it is, which none may take, and sealed as the far end seals, which may
+// hold anything too.
+func FuzzSRTP(f *testing.F) {
+	f.Add(0, false, false, []byte{0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 2, 3})
+	f.Add(1, true, false, []byte{0xb0, 0x80 | 101, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0x10, 0, 0, 1, 1, 0xff, 0, 0xff})
+	f.Add(2, true, true, []byte{0x81, 200, 0, 6, 0, 0, 0, 1, 0, 0, 0, 1})
+	f.Add(3, false, true, []byte{0x80, 201, 0, 1, 0, 0, 0, 1, 0x80, 0, 0, 1})
+	type line struct {
+		*feeder
+		far *srtp.Context
+	}
+	var lines []line
+	for _, suite := range SRTPSuites() {
+		k := newKey(f, suite)
+		for i := range k.Key {
+			k.Key[i] = byte(i)
+		}
+		lines = append(lines, line{newFeeder(f, k), secret(f, k)})
+	}
+	f.Fuzz(func(t *testing.T, suite int, sealed, isRTCP bool, b []byte) {
+		l := lines[uint(suite)%uint(len(lines))]
+		if len(b) > maxDatagram/2 {
+			t.Skip("no datagram")
+		}
+		if sealed {
+			if isRTCP {
+				if len(b) < 8 {
+					t.Skip("the library seals no less")
+				}
+				b, _ = l.far.EncryptRTCP(nil, b, nil)
+			} else {
+				b, _ = l.far.EncryptRTP(nil, b, nil)
+			}
+		}
+		if isRTCP {
+			l.receiveRTCP(b, l.from, l.now)
+			return
+		}
+		if l.takes(b) && !sealed {
+			t.Fatalf("took %x, which nobody sealed", b)
+		}
+	})
+}

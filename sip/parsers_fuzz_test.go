@@ -1,10 +1,12 @@
 package sip
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -37,6 +39,29 @@ func FuzzCaller(f *testing.F) {
 			}
 		}
 		_ = splitList(asserted)
+	})
+}
+
+// FuzzUser reads anything as the user of a URI: what is called has no control character, is text and is bounded, and who
+// writes a name with escapes calls the same as who writes it without.
+func FuzzUser(f *testing.F) {
+	f.Add("+1555%30100;phone-context=x")
+	f.Add("sips%3Auser%40example.com")
+	f.Add("user;par=u%40example.net")
+	f.Add("null-%00-null%")
+	f.Add("%C3%A4%ff")
+	f.Fuzz(func(t *testing.T, user string) {
+		called := userOf(sip.Uri{Scheme: "sip", User: user, Host: "x"})
+		if hasControl(called) || len(called) > 200 || utf8.ValidString(user) && !utf8.ValidString(called) {
+			t.Errorf("%q calls %q", user, called)
+		}
+		var escaped strings.Builder
+		for i := range len(called) {
+			fmt.Fprintf(&escaped, "%%%02X", called[i])
+		}
+		if again := userOf(sip.Uri{Scheme: "sip", User: escaped.String(), Host: "x"}); utf8.ValidString(called) && again != called {
+			t.Errorf("%q calls %q, and %q calls %q", user, called, escaped.String(), again)
+		}
 	})
 }
 
