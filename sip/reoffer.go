@@ -23,11 +23,10 @@ const (
 
 // change is what this end wants of the session, and whether it may ask now. It belongs to the call's goroutine.
 type change struct {
-	hold    *bool // a wish that is not fulfilled yet; nil: none
-	busy    bool  // a re-INVITE or UPDATE of ours is not answered yet
-	invites bool  // that is a re-INVITE
-	glares  int   // how often the wish met a 491
-	wait    alarm // after one
+	hold   *bool // a wish that is not fulfilled yet; nil: none
+	busy   bool  // a re-INVITE or UPDATE of ours is not answered yet
+	glares int   // how often the wish met a 491
+	wait   alarm // after one
 
 	exchange exchange // the last re-INVITE or UPDATE of ours
 
@@ -74,7 +73,7 @@ func (c *call) pursue() {
 // propose sends a re-INVITE or an UPDATE. Done is told the final answer, nil when the call is to end for want of one, and
 // whether the same is to be tried again, after a 491 for one. Meanwhile an offer of the far end meets a 491 of ours.
 func (c *call) propose(method sip.RequestMethod, body []byte, done func(res *sip.Response, again bool)) {
-	c.change.busy, c.change.invites = true, method == sip.INVITE
+	c.change.busy = true
 	fill := func(req *sip.Request) {
 		req.AppendHeader(c.agent.contact(c.peer.network, c.peer.source))
 		req.AppendHeader(sip.NewHeader("Allow", allowed))
@@ -83,7 +82,7 @@ func (c *call) propose(method sip.RequestMethod, body []byte, done func(res *sip
 		setSDP(req, body)
 	}
 	c.ask(method, fill, func(res *sip.Response) {
-		c.change.busy, c.change.invites = false, false
+		c.change.busy = false
 		done(res, c.proposed(method, res, body != nil))
 	})
 }
@@ -196,7 +195,7 @@ func (c *call) unchangeable(r request) (status int, headers []sip.Header) {
 	if c.change.hurried(time.Now()) {
 		return sip.StatusInternalServerError, []sip.Header{sip.NewHeader("Retry-After", "5")} // as RFC 3261 §14.2 slows one down
 	}
-	if r.IsInvite() && (c.unacked != nil || c.change.invites) {
+	if r.IsInvite() && c.unacked != nil { // while an INVITE of ours is under way its offer is open: that is a 491, too
 		return sip.StatusRequestPending, nil
 	}
 	if extensions := unsupported(r.Request); extensions != "" {
