@@ -24,6 +24,8 @@ func TestTrunkIsChosen(t *testing.T) {
 		Trunk{Name: "us cheap", Account: "1", URI: "sip:cheap.example", Prefixes: []string{"+1"}, Priority: 1, Weight: 1},
 		Trunk{Name: "us cheaper", Account: "1", URI: "sip:cheaper.example", Prefixes: []string{"+1"}, Priority: 1, Weight: 3, Headers: []string{"X-Case"}},
 		Trunk{Name: "in only", Account: "1", Prefixes: []string{"+1555"}},
+		Trunk{Name: "several", Account: "4", URI: "sip:several.example", Prefixes: []string{"+44", "+4420", "+"}},
+		Trunk{Name: "one", Account: "4", URI: "sip:one.example", Prefixes: []string{"+442"}},
 		Trunk{Name: "other", Account: "2", URI: "sip:other.example:5070", Prefixes: []string{"+1555"}},
 	)
 	headers := map[string]string{"x-case": "7"}
@@ -38,6 +40,8 @@ func TestTrunkIsChosen(t *testing.T) {
 		{"the longest prefix, then the priority, then the weight", Request{Account: "1", To: "+15550100"}, 0, []string{"us cheap", "us cheaper", "us", "world"}, 0, ""},
 		{"the next draw", Request{Account: "1", To: "+15550100"}, 1, []string{"us cheaper", "us cheap", "us", "world"}, 0, ""},
 		{"the last draw", Request{Account: "1", To: "+15550100"}, 3, []string{"us cheaper", "us cheap", "us", "world"}, 0, ""},
+		{"the longest of several", Request{Account: "4", To: "+442012345"}, 0, []string{"several", "one"}, 0, ""},
+		{"a shorter one of several", Request{Account: "4", To: "+442112345"}, 0, []string{"one", "several"}, 0, ""},
 		{"one prefix", Request{Account: "1", To: "+49301"}, 0, []string{"world"}, 0, ""},
 		{"a URI by its scheme", Request{Account: "1", To: "sip:a@somewhere"}, 0, []string{"us"}, 0, ""},
 		{"a URI by its host too", Request{Account: "1", To: "SIP:a@world.example"}, 0, []string{"us", "world"}, 0, ""},

@@ -185,6 +185,33 @@ func TestMaxCallsPerSecond(t *testing.T) {
 	})
 }
 
+// Those who call in count too, on the trunk and at the account.
+func TestMaxCallersPerSecond(t *testing.T) {
+	for name, limits := range map[string]struct{ trunk, account int }{"trunk": {trunk: 2}, "account": {account: 2}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := BookOf(Trunk{Name: "first", Account: "1", URI: "sip:a", MaxCallsPerSecond: limits.trunk})
+				b.SetAccounts([]Account{{ID: "1", MaxCallsPerSecond: limits.account}})
+				admit := func() error {
+					p, err := b.Admit(b.Trunk(first))
+					p.Release()
+					return err
+				}
+				require.NoError(t, admit())
+				require.NoError(t, admit())
+				err := admit()
+				require.Equal(t, errs.TooMany, errs.CodeOf(err))
+				require.ErrorContains(t, err, "maxCallsPerSecond")
+				require.Equal(t, time.Second, errs.RetryAfterOf(err))
+				_, err = b.Place(hello)
+				require.Equal(t, errs.TooMany, errs.CodeOf(err), "both ways are one limit")
+				time.Sleep(time.Second)
+				require.NoError(t, admit())
+			})
+		})
+	}
+}
+
 func TestAccountLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := pair()
