@@ -271,11 +271,12 @@ func sippHost(host string) string {
 	return host
 }
 
-// passed waits for the end of the scenario and fails with its log unless it was met.
+// passed waits for the end of the scenario and fails with its log unless it was met, and the rules of every scenario.
 func (s *sipp) passed() {
 	s.t.Helper()
 	<-s.done
 	require.NoError(s.t, s.err, "sipp: %s", s.out.String())
+	require.Empty(s.t, judge(s.messages()))
 }
 
 // show logs what the run saw.
