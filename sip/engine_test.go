@@ -4,7 +4,9 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"tandem/media"
@@ -189,6 +191,12 @@ func TestHoldsOfTwoEnds(t *testing.T) {
 		require.Equal(t, c.aHeld, n.a.farHold, "%s: a is held", c.name)
 		require.Equal(t, c.bHeld, n.b.farHold, "%s: b is held", c.name)
 	}
+	offer, err := n.b.holding(true)
+	n.run(n.b, offer, err)
+	offer, err = n.b.offer() // to an INVITE without one: who is held stays held
+	require.Contains(t, string(offer), "a=sendonly\r\n")
+	n.run(n.b, offer, err)
+	require.True(t, n.a.farHold)
 }
 
 // The version counts changes, and only those (RFC 3264 §8).
@@ -370,6 +378,51 @@ func TestSessionExpires(t *testing.T) {
 		_, err := parseSessionExpires(value)
 		require.Error(t, err, value)
 	}
+}
+
+// Who refreshes, by what the far end asks for and can do (RFC 4028 §9, table 2).
+func TestRefresher(t *testing.T) {
+	for _, c := range []struct {
+		headers  string
+		expires  string // in our 2xx; empty: there is no timer
+		required bool
+	}{
+		{"", "", false},
+		{"Supported: timer\r\n", "1800;refresher=uas", false},
+		{"Session-Expires: 600\r\n", "600;refresher=uas", false}, // a proxy asks for it, and the caller does not know it
+		{"Session-Expires: 600;refresher=uac\r\n", "600;refresher=uas", false},
+		{"Supported: timer\r\nSession-Expires: 600\r\n", "600;refresher=uac", true},
+		{"Supported: timer\r\nSession-Expires: 600;refresher=uac\r\n", "600;refresher=uac", true},
+		{"Supported: timer\r\nSession-Expires: 600;refresher=uas\r\n", "600;refresher=uas", false},
+		{"Require: timer\r\nSession-Expires: 600;refresher=uac\r\n", "600;refresher=uac", true},
+		{"k: timer\r\nx: 7200;refresher=uas\r\n", "1800;refresher=uas", false},
+		{"Supported: timer\r\nSession-Expires: 600\r\nMin-SE: 900\r\n", "900;refresher=uac", true},
+	} {
+		req := parsed[*sip.Request](t, "INVITE sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKb\r\nFrom: <sip:b@x>;tag=1\r\n"+
+			"To: <sip:a@x>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n"+c.headers+"Content-Length: 0\r\n\r\n")
+		timer := sessionTimer{wanted: defaultSessionExpires, least: minSessionExpires}
+		got := map[string]string{}
+		for _, h := range timer.answer(req) {
+			got[h.Name()] = h.Value()
+		}
+		require.Equal(t, c.expires, got["Session-Expires"], c.headers)
+		require.Equal(t, c.required, got["Require"] == "timer", c.headers)
+		require.Equal(t, strings.HasSuffix(c.expires, "=uas"), timer.ours, c.headers)
+	}
+}
+
+// A 2xx that is not acknowledged comes again ever later, but no later than T2 (RFC 3261 §13.3.1.4).
+func TestRepetitionsOfA2xx(t *testing.T) {
+	sent := 0
+	c := &call{unacked: &unacked{interval: sip.T1, again: time.NewTimer(time.Hour), send: func() error { sent++; return nil }}}
+	defer c.unacked.again.Stop()
+	var waits []time.Duration
+	for range 5 {
+		c.repeat()
+		waits = append(waits, c.unacked.interval)
+	}
+	require.Equal(t, []time.Duration{2 * sip.T1, 4 * sip.T1, 8 * sip.T1, sip.T2, sip.T2}, waits)
+	require.Equal(t, 5, sent)
 }
 
 // FuzzSessionExpires checks that what is read says the same when it is written.

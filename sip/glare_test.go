@@ -25,14 +25,20 @@ type talker struct {
 
 const talkerSDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40002 RTP/AVP 0\r\n"
 
-// talk calls the gateway and has the call answered.
-func talk(t *testing.T, g *gateway, in *callers) (*talker, dialogs.Leg) {
+// newTalker is a caller that has not called yet.
+func newTalker(t *testing.T, g *gateway) *talker {
 	t.Helper()
 	conn, err := net.Dial("udp", g.at("udp"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	p := &talker{t: t, conn: conn, to: "<sip:+15550100@x>", at: "sip:+15550100@" + g.at("udp"), id: conn.LocalAddr().String()}
-	p.send("INVITE", talkerSDP)
+	return &talker{t: t, conn: conn, to: "<sip:+15550100@x>", at: "sip:+15550100@" + g.at("udp"), id: conn.LocalAddr().String()}
+}
+
+// talk calls the gateway and has the call answered. Its INVITE has headers beside the usual.
+func talk(t *testing.T, g *gateway, in *callers, headers ...string) (*talker, dialogs.Leg) {
+	t.Helper()
+	p := newTalker(t, g)
+	p.send("INVITE", talkerSDP, headers...)
 	leg := in.leg(t)
 	leg.Answer()
 	ok := p.await("SIP/2.0 200")
@@ -101,6 +107,17 @@ func (p *talker) awaitRequest() string {
 	p.t.Helper()
 	for {
 		if text := p.await(""); !strings.HasPrefix(text, "SIP/2.0 ") {
+			return text
+		}
+	}
+}
+
+// answer returns the final answer to the last request.
+func (p *talker) answer() string {
+	p.t.Helper()
+	for {
+		text := p.await("SIP/2.0 ")
+		if strings.HasPrefix(headerOf(text, "CSeq"), fmt.Sprint(p.seq, " ")) && !strings.HasPrefix(text, "SIP/2.0 1") {
 			return text
 		}
 	}

@@ -258,6 +258,9 @@ func TestIncomingCallBeforeTheAnswer(t *testing.T) {
 					require.Equal(t, c.port, agreed.Remote.Port())
 				}
 				phone.passed()
+				if c.scenario == "uac_prack_never" { // at 0, 1, 3, 7, 15, 31 and 63 T1
+					require.LessOrEqual(t, strings.Count(phone.messages(), "\nSIP/2.0 183 "), 7, "the wait doubles")
+				}
 				g.idle(t)
 			})
 		})

@@ -179,6 +179,16 @@ func mustURI(t *testing.T, text string) sip.Uri {
 	return uri
 }
 
+// A registration is refreshed long before it expires, and not at once.
+func TestRefreshLeavesRoom(t *testing.T) {
+	for _, granted := range []time.Duration{time.Second, time.Minute, time.Hour, maxExpiry} {
+		for range 100 {
+			require.LessOrEqual(t, refreshAfter(granted), granted*3/4)
+			require.GreaterOrEqual(t, refreshAfter(granted), granted*2/3)
+		}
+	}
+}
+
 func TestBackoffGrowsWithinBounds(t *testing.T) {
 	for failures, most := range []time.Duration{2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300} {
 		for range 50 {

@@ -193,6 +193,7 @@ func TestWhereAURILeads(t *testing.T) {
 		{"_sip._ws.s.example", typeSRV}:     {ttl: time.Minute, srvs: []srv{{1, 1, 8080, "b.example"}}},
 		{"none.example", typeSRV}:           {ttl: time.Minute},
 		{"_sip._udp.none.example", typeSRV}: {ttl: time.Minute, srvs: []srv{{0, 0, 0, ""}}},
+		{"", typeA}:                         ips("192.0.2.99"), // nobody asks for the address of the root
 	}
 	for _, c := range []struct{ uri, want string }{
 		{"sip:192.0.2.7", "udp 192.0.2.7:5060"},
@@ -267,7 +268,10 @@ func TestAnswersAreRememberedForTheirTime(t *testing.T) {
 	now = now.Add(31 * time.Second)
 	require.NoError(t, find())
 	require.Equal(t, 3, asked, "that there is no AAAA is believed for 30 s")
-	now = now.Add(time.Minute)
+	now = now.Add(29 * time.Second)
+	require.NoError(t, find())
+	require.Equal(t, 4, asked, "an address is believed for as long as its record says")
+	now = now.Add(2 * time.Minute)
 	broken = true
 	require.NoError(t, find(), "old is better than none")
 	now = now.Add(2 * maxTTL)

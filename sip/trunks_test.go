@@ -200,7 +200,7 @@ func TestFullTrunkRefusesCallers(t *testing.T) {
 		require.NoError(t, err)
 		phone := o.caller(g, "uac_full")
 		phone.passed()
-		require.Contains(t, phone.messages(), "Retry-After: 2")
+		require.Contains(t, phone.messages(), "\nRetry-After: 2\r")
 		require.Contains(t, phone.messages(), "which is its maxCalls\"")
 		require.Empty(t, in.calls())
 		g.idle(t)
