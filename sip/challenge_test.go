@@ -2,6 +2,7 @@ package sip
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,16 +59,40 @@ func TestChallenger(t *testing.T) {
 				"response": shows(t, challenge, "pbx", "secret", 3, func(d *digest.Credentials) { d.Response = "" }),
 				"cnonce":   shows(t, challenge, "pbx", "secret", 3, func(d *digest.Credentials) { d.Cnonce = "" }),
 				"count":    shows(t, challenge, "pbx", "secret", 3, func(d *digest.Credentials) { d.Nc = 4 }),
+				"hash":     shows(t, challenge, "pbx", "secret", 3, func(d *digest.Credentials) { d.Algorithm = "SHA-512-256" }),
 				"qop":      shows(t, challenge, "pbx", "secret", 3, func(d *digest.Credentials) { d.QOP = "auth-int" }),
 			} {
 				_, what = c.check(wrong, candidates)
 				require.Equal(t, proofWrong, what, name)
 			}
+			elsewhere := sip.NewHeader("WWW-Authenticate", strings.Replace(challenge.Value(), `realm="tandem"`, `realm="elsewhere"`, 1))
+			_, what = c.check(shows(t, elsewhere, "pbx", "secret", 3, nil), candidates)
+			require.Equal(t, proofNone, what, "another realm is none of ours, whoever has the same password there")
 			now = now.Add(nonceLifetime)
 			_, what = c.check(shows(t, challenge, "pbx", "secret", 3, nil), candidates)
 			require.Equal(t, proofStale, what, "an expired nonce is stale, not wrong")
 		})
 	}
+}
+
+// Whoever has the password and a nonce of another call is told so, and not to ask its user again (RFC 7616 §3.3).
+func TestStaleNonceIsCalledStale(t *testing.T) {
+	t.Parallel()
+	trunk := office
+	trunk.InboundUsername, trunk.InboundPassword = "pbx", "secret"
+	g := startAgent(t, Config{Trunks: []Trunk{trunk}}, newCallers(nil))
+	p := newRawPeer(t, g)
+	first := p.ask(p.request("INVITE", "one"))
+	require.Contains(t, first, "SIP/2.0 401 ")
+	require.NotContains(t, first, "stale")
+	asked, err := digest.ParseChallenge(headerOf(first, "WWW-Authenticate"))
+	require.NoError(t, err)
+	made, err := digest.Digest(asked, digest.Options{Method: "INVITE", URI: "sip:x", Username: "pbx", Password: "secret", Count: 1})
+	require.NoError(t, err)
+	again := p.ask(p.request("INVITE", "two", "Call-ID: raw", "Call-ID: raw2", "Max-Forwards: 70", "Max-Forwards: 70\r\nAuthorization: "+made.String()))
+	require.Contains(t, again, "SIP/2.0 401 ")
+	require.Contains(t, headerOf(again, "WWW-Authenticate"), "stale=true")
+	g.idle(t)
 }
 
 // TestAnyNodeChecksNonces: two nodes with one key, and one with another.

@@ -213,12 +213,14 @@ func TestShortIntervalInACall(t *testing.T) {
 func TestRefreshWithoutUpdate(t *testing.T) {
 	t.Parallel()
 	in := newCallers(nil)
-	g := startAgent(t, quickly(Config{Trunks: []Trunk{office}}), in)
-	p, leg := talk(t, g, in, "Allow: INVITE, ACK, BYE, UPDATE", "Supported: timer", "Session-Expires: 6;refresher=uas")
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in, "Allow: INVITE, ACK, BYE, UPDATE", "Supported: timer", "Session-Expires: 600;refresher=uas")
+	c := leg.(*call)
+	c.inbox.post(func() { c.timer.due = true }) // as after half of it
 	p.respond(p.await("UPDATE "), "405 Method Not Allowed", "")
 	invite := p.await("INVITE ")
-	require.Equal(t, "6;refresher=uac", headerOf(invite, "Session-Expires"))
-	p.write(p.response(invite, "200 OK", talkerSDP, "Session-Expires: 6;refresher=uac"))
+	require.Equal(t, "600;refresher=uac", headerOf(invite, "Session-Expires"))
+	p.write(p.response(invite, "200 OK", talkerSDP, "Session-Expires: 600;refresher=uac"))
 	p.await("ACK ")
 	p.bye(leg)
 	g.idle(t)
@@ -245,7 +247,7 @@ func TestNoOtherTrunkOnceItRang(t *testing.T) {
 			p, g := called(t, nil)
 			first := trunks.Trunk{
 				Name: "first", Account: "1", URI: "sip:" + p.conn.LocalAddr().String(), Prefixes: []string{"+1555"},
-				Username: "us", Password: "secret", Realm: "r", AnswerTimeout: 500 * time.Millisecond,
+				Username: "us", Password: "secret", Realm: "r",
 			}
 			second := trunks.Trunk{Name: "second", Account: "1", URI: "sip:" + other.LocalAddr().String()}
 			g.book.SetTrunks([]Trunk{first, second}, nil)
