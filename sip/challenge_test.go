@@ -55,6 +55,7 @@ func TestChallenger(t *testing.T) {
 			for name, wrong := range map[string]*sip.Request{
 				"password": shows(t, challenge, "pbx", "guess", 3, nil),
 				"user":     shows(t, challenge, "root", "secret", 3, nil),
+				"name":     shows(t, challenge, "pbx", "secret", 3, func(d *digest.Credentials) { d.Username = "root" }),
 				"nonce":    shows(t, challenge, "pbx", "secret", 3, func(d *digest.Credentials) { d.Nonce = "AAAA" }),
 				"response": shows(t, challenge, "pbx", "secret", 3, func(d *digest.Credentials) { d.Response = "" }),
 				"cnonce":   shows(t, challenge, "pbx", "secret", 3, func(d *digest.Credentials) { d.Cnonce = "" }),

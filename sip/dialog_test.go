@@ -1,7 +1,11 @@
 package sip
 
 import (
+	"fmt"
+	"io"
 	"net"
+	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tandem/dialogs"
+	"tandem/errs"
 	"tandem/trunks"
 )
 
@@ -263,4 +268,177 @@ func TestNoOtherTrunkOnceItRang(t *testing.T) {
 			other.untouched()
 		})
 	}
+}
+
+// A PRACK that names another answer acknowledges nothing (RFC 3262 §3).
+func TestPrackOfAnotherAnswer(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p := newTalker(t, g)
+	p.send("INVITE", talkerSDP, "Supported: 100rel")
+	leg := in.leg(t)
+	leg.Progress(true)
+	early := p.await("SIP/2.0 183")
+	p.to = headerOf(early, "To")
+	number, err := strconv.Atoi(headerOf(early, "RSeq"))
+	require.NoError(t, err)
+	for _, rack := range []string{
+		fmt.Sprint(number+1, " 1 INVITE"), fmt.Sprint(number-1, " 1 INVITE"), fmt.Sprint(number, " 2 INVITE"), fmt.Sprint(number, " 1 UPDATE"),
+	} {
+		p.send("PRACK", "", "RAck: "+rack)
+		require.Contains(t, p.answer(), "SIP/2.0 481 ", rack)
+	}
+	p.send("PRACK", "", "RAck: "+fmt.Sprint(number, " 1 INVITE"))
+	require.Contains(t, p.answer(), "SIP/2.0 200 ")
+	leg.Hangup(0)
+	p.await("SIP/2.0 603")
+	p.seq = 1
+	p.refused()
+	require.Equal(t, byThisEnd, end(t, leg).Details)
+	g.idle(t)
+}
+
+// The answer to a CANCEL has the tag of the call that it ends (RFC 3261 §9.2).
+func TestCancelHasTheTagOfItsCall(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p := newTalker(t, g)
+	p.send("INVITE", talkerSDP)
+	leg := in.leg(t)
+	ringing := p.await("SIP/2.0 180")
+	p.seq--
+	p.write(strings.Replace(p.request("CANCEL", ""), "-cancel;", "-invite;", 1))
+	var cancelled, refused string
+	for cancelled == "" || refused == "" {
+		switch text := p.await("SIP/2.0 "); {
+		case strings.HasPrefix(text, "SIP/2.0 200") && strings.Contains(headerOf(text, "CSeq"), "CANCEL"):
+			cancelled = text
+		case strings.HasPrefix(text, "SIP/2.0 487"):
+			refused = text
+		}
+	}
+	p.refused()
+	want, ok := tagIn(headerOf(ringing, "To"))
+	require.True(t, ok)
+	for _, text := range []string{cancelled, refused} {
+		got, _ := tagIn(headerOf(text, "To"))
+		require.Equal(t, want, got, text)
+	}
+	require.Equal(t, byFarEnd, end(t, leg).Details)
+	g.idle(t)
+}
+
+// Whoever wants no report of its transfer gets none, and is told so (RFC 4488 §4).
+func TestTransferorWantsNoReport(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in)
+	p.send("REFER", "", "Refer-To: <sip:+15550105@127.0.0.1>", "Refer-Sub: false")
+	accepted := p.answer()
+	require.Contains(t, accepted, "SIP/2.0 202 ")
+	require.Equal(t, "false", headerOf(accepted, "Refer-Sub"))
+	await(t, leg, dialogs.LegRefer)
+	leg.Referred(200)
+	leg.Hangup(0)
+	bye := p.awaitRequest()
+	require.True(t, strings.HasPrefix(bye, "BYE "), bye)
+	p.respond(bye, "200 OK", "")
+	require.Equal(t, byThisEnd, end(t, leg).Details)
+	g.idle(t)
+}
+
+// A report of another transfer is none of ours (RFC 3515 §2.4.6).
+func TestReportOfAnotherTransfer(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in)
+	leg.Refer(dialogs.Refer{To: "+15550105"})
+	refer := p.await("REFER ")
+	p.respond(refer, "202 Accepted", "")
+	ours, _, _ := strings.Cut(headerOf(refer, "CSeq"), " ")
+	for id, want := range map[string]string{"4711": "SIP/2.0 481 ", ours: "SIP/2.0 200 "} {
+		p.send("NOTIFY", "", "Event: refer;id="+id, "Subscription-State: active")
+		require.Contains(t, p.answer(), want, id)
+	}
+	p.bye(leg)
+	g.idle(t)
+}
+
+// A call that is to take another's place says so to whoever does not know that, who would take it beside (RFC 3891 §3).
+func TestReplacesIsRequired(t *testing.T) {
+	t.Parallel()
+	p, g := called(t, nil)
+	const value = "a@b;to-tag=1;from-tag=2"
+	leg, err := g.Dial(t.Context(), dialogs.Dial{Dialog: "d", Account: "1", To: "+15550100", From: "+15550199", Replaces: value})
+	require.NoError(t, err)
+	invite := p.await("INVITE ")
+	require.Equal(t, value, headerOf(invite, "Replaces"))
+	require.Equal(t, "replaces", headerOf(invite, "Require"))
+	p.respond(invite, "420 Bad Extension", "")
+	require.Equal(t, 420, end(t, leg).SIPCode)
+	g.idle(t)
+}
+
+// What a stranger is refused for counts against it, and who is banned is not heard, over UDP and over a connection that
+// it had before.
+func TestRefusedStrangersAreBanned(t *testing.T) {
+	t.Parallel()
+	for method, reason := range map[string]string{"INVITE": "refused calls", "REGISTER": "refused registrations"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			in := newCallers(func(dialogs.Incoming) error { return errs.New(errs.NotFound, "nobody") })
+			g := startAgent(t, Config{Guard: GuardConfig{BanAfter: 3}}, in)
+			p := newRawPeer(t, g)
+			stream, err := net.Dial("tcp", g.at("tcp"))
+			require.NoError(t, err)
+			defer func() { _ = stream.Close() }()
+			require.NoError(t, stream.SetReadDeadline(time.Now().Add(patience)))
+			_, err = stream.Write([]byte(options("before", "TCP")))
+			require.NoError(t, err)
+			_, err = stream.Read(make([]byte, 1)) // it is answered, and so is a connection by now
+			require.NoError(t, err)
+			for i := range 3 {
+				_, err := p.conn.Write([]byte(p.request(method, fmt.Sprint("no", i), "Call-ID: raw", fmt.Sprint("Call-ID: no", i))))
+				require.NoError(t, err)
+			}
+			require.Eventually(t, func() bool { return len(g.Bans()) == 1 }, patience, time.Millisecond)
+			require.Equal(t, reason, g.Bans()[0].Reason)
+			before := g.Bans()[0].Dropped
+			_, err = p.conn.Write([]byte(p.request("OPTIONS", "after")))
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return g.Bans()[0].Dropped > before }, patience, time.Millisecond, "over UDP")
+			_, err = stream.Write([]byte(options("after", "TCP")))
+			require.NoError(t, err)
+			rest, err := io.ReadAll(stream)
+			require.NoError(t, err, "the connection is closed")
+			require.NotContains(t, string(rest), "after")
+
+			require.True(t, g.Pardon(netip.MustParseAddr("127.0.0.1")))
+			_, err = p.conn.Write([]byte(p.request("OPTIONS", "again")))
+			require.NoError(t, err)
+			require.NoError(t, p.conn.SetReadDeadline(time.Now().Add(patience)))
+			for branch := ""; branch != "again"; {
+				buf := make([]byte, 65536)
+				n, err := p.conn.Read(buf)
+				require.NoError(t, err)
+				branch = branchOf(string(buf[:n]))
+				require.NotEqual(t, "after", branch, "it was answered while it was banned")
+			}
+		})
+	}
+}
+
+// A scanner that names itself in From alone is one, too.
+func TestScannerInFrom(t *testing.T) {
+	t.Parallel()
+	g := startAgent(t, Config{}, newCallers(nil))
+	p := newRawPeer(t, g)
+	_, err := p.conn.Write([]byte(p.request("OPTIONS", "scan", "From: <sip:", `From: "sipvicious"<sip:`)))
+	require.NoError(t, err)
+	require.Contains(t, p.ask(p.request("OPTIONS", "honest")), "SIP/2.0 200")
+	require.EqualValues(t, 1, g.GuardStats().Scanners)
 }
