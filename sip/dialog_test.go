@@ -442,3 +442,53 @@ func TestScannerInFrom(t *testing.T) {
 	require.Contains(t, p.ask(p.request("OPTIONS", "honest")), "SIP/2.0 200")
 	require.EqualValues(t, 1, g.GuardStats().Scanners)
 }
+
+// What was agreed, and how far the phone had counted, before the answer holds after it (RFC 3261 §12.1, §12.3).
+func TestEarlyDialogGoesOn(t *testing.T) {
+	t.Parallel()
+	p, g := called(t, nil)
+	leg := dial(t, g)
+	invite := p.await("INVITE ")
+	p.write(p.response(invite, "183 Session Progress", talkerSDP, "Require: 100rel", "RSeq: 7"))
+	p.respond(p.await("PRACK "), "200 OK", "")
+	p.to, p.at = headerOf(invite, "From"), strings.Trim(headerOf(invite, "Contact"), "<>")
+	ask := func(method string, seq int) string {
+		p.seq = seq - 1
+		p.write(strings.NewReplacer(
+			"From: <sip:+15550123@x>;tag=1", "From: "+headerOf(invite, "To")+";tag=far", "Call-ID: "+p.id, "Call-ID: "+headerOf(invite, "Call-ID"),
+		).Replace(p.request(method, "")))
+		return p.answer()
+	}
+	require.Contains(t, ask("OPTIONS", 10), "SIP/2.0 200 ")
+	p.respond(invite, "200 OK", "")
+	p.await("ACK ")
+	await(t, leg, dialogs.LegAnswered)
+	require.Contains(t, ask("OPTIONS", 9), "SIP/2.0 500 ", "it is older than what came before the answer")
+	leg.Hold(true)
+	hold := p.await("INVITE ")
+	for strings.HasPrefix(headerOf(hold, "CSeq"), "1 ") { // the first one is repeated when this machine is slow
+		hold = p.await("INVITE ")
+	}
+	require.Contains(t, hold, "a=sendonly\r\n")
+	p.respond(hold, "200 OK", talkerSDP+"a=recvonly\r\n")
+	p.await("ACK ")
+	require.True(t, await(t, leg, dialogs.LegHold).Hold.ByUs)
+	require.Contains(t, ask("BYE", 11), "SIP/2.0 200 ")
+	require.Equal(t, byFarEnd, end(t, leg).Details)
+	g.idle(t)
+}
+
+// A hook flash is no key.
+func TestHookFlashIsNoKey(t *testing.T) {
+	t.Parallel()
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{office}}, in)
+	p, leg := talk(t, g, in)
+	for _, signal := range []string{"16", "!", "5"} {
+		p.write(strings.Replace(p.request("INFO", "Signal="+signal+"\r\n"), sdpType, relayType, 1))
+		require.Contains(t, p.answer(), "SIP/2.0 200 ", signal)
+	}
+	require.Equal(t, byte('5'), await(t, leg, dialogs.LegKey).Key.Digit)
+	p.bye(leg)
+	g.idle(t)
+}
