@@ -362,6 +362,20 @@ func TestCreateRefused(t *testing.T) {
 	})
 }
 
+// A gateway that drains lets calls that are up go on, and takes no new one.
+func TestDrainBeginsNoCall(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, h *house) {
+		p, _ := h.participant(t)
+		idle := h.Drain()
+		_, err := h.Create(t.Context(), dialogs.Create{Account: account, Participant: p, To: number, From: dialogs.FromUnknown})
+		requireCode(t, errs.Unavailable, err, "it is being stopped")
+		require.Equal(t, 10*time.Second, errs.RetryAfterOf(err))
+		<-idle
+		h.settle(t, p, "")
+	})
+}
+
 // TestStopped asks for calls when the gateway has stopped: nothing of them is left.
 func TestStopped(t *testing.T) {
 	t.Parallel()
