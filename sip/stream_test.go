@@ -176,13 +176,23 @@ func streamOver(conn net.Conn) *stream {
 func TestDeadConnectionIsFound(t *testing.T) {
 	near, far := net.Pipe()
 	s := streamOver(near)
-	go func() { _, _ = io.Copy(io.Discard, far) }()
+	pings := make(chan string, 8)
+	go func() {
+		defer close(pings)
+		for buf := make([]byte, len(ping)); ; {
+			if _, err := io.ReadFull(far, buf); err != nil {
+				return
+			}
+			pings <- string(buf)
+		}
+	}()
 	now := time.Now()
 	require.False(t, s.keep(now), "it is not silent yet")
 	require.True(t, s.pinged.IsZero())
 	now = now.Add(pingInterval + time.Second)
 	require.False(t, s.keep(now))
 	require.Equal(t, now, s.pinged)
+	require.Equal(t, "\r\n\r\n", <-pings)
 	require.False(t, s.keep(now.Add(pongTimeout+1)), "it never answered a ping: perhaps it does not know what that is")
 
 	require.NoError(t, s.blank())
