@@ -78,7 +78,7 @@ func newWorld(t *testing.T) *world {
 	book := trunks.NewBook()
 	directory := trunks.NewService(book, record, log)
 	require.NoError(t, directory.Seed(t.Context(), []trunks.Trunk{{Name: "carrier", Account: "9900000", URI: "sip:192.0.2.1"}}, nil, []trunks.Account{
-		{ID: "9900000", MaxCalls: 100}, {ID: "9900001"},
+		{ID: "9900000", MaxCalls: 100}, {ID: "9900001", MaxTrunks: 2, MaxNumbers: 1},
 	}))
 	calls := dialogs.New(dialogs.Config{Routes: book}, people, phone{}, nil, db, log)
 

@@ -186,3 +186,44 @@ func jsonOf(t *testing.T, v any) string {
 	require.NoError(t, err)
 	return string(text)
 }
+
+// TestTrunksAndNumbersAreBounded: what an account makes by REST ends at its limits, which are named; what is there stays
+// and can be changed, and what is deleted makes room.
+func TestTrunksAndNumbersAreBounded(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct{ path, first, second, third, again, named, says string }{
+		{abroad + "/trunks", `{"name":"a"}`, `{"name":"b"}`, `{"name":"c"}`, "a trunk \"a\" already", "/a", "the account has made 2 trunks, which is its maxTrunks; delete one first"},
+		{abroad + "/numbers", ``, `{"number":"+15550197"}`, `{"number":"+15550198"}`, "", "/+15550197", "the account has made 1 numbers, which is its maxNumbers; delete one first"},
+	} {
+		for _, body := range []string{c.first, c.second} {
+			if body != "" {
+				require.Equal(t, http.StatusOK, w.do(http.MethodPost, c.path, body, neighbour).status)
+			}
+		}
+		got := w.do(http.MethodPost, c.path, c.third, neighbour)
+		require.Equal(t, []any{http.StatusConflict, c.says}, []any{got.status, got.field(t, "error")})
+		if c.again != "" {
+			require.Contains(t, w.do(http.MethodPost, c.path, c.first, neighbour).field(t, "error"), c.again, "what is there is said to be there")
+		}
+		require.Equal(t, http.StatusOK, w.do(http.MethodPatch, c.path+c.named, `{}`, neighbour).status, "a change needs no room")
+		require.Equal(t, http.StatusNoContent, w.do(http.MethodDelete, c.path+c.named, "", neighbour).status)
+		require.Equal(t, http.StatusOK, w.do(http.MethodPost, c.path, c.third, neighbour).status)
+	}
+	require.Equal(t, http.StatusOK, w.do(http.MethodPost, home+"/trunks", `{"name":"c"}`).status, "another account has limits of its own, or none")
+}
+
+// TestOperatorsTrunk: nobody goes to the host of a trunk of the configuration file, and of that trunk how it calls stays.
+func TestOperatorsTrunk(t *testing.T) {
+	w := newWorld(t)
+	for _, post := range []answer{
+		w.do(http.MethodPost, home+"/trunks", `{"name":"thief","uri":"sip:192.0.2.1:5070"}`),
+		w.do(http.MethodPost, abroad+"/trunks", `{"name":"thief","uri":"sip:192.0.2.1"}`, neighbour),
+	} {
+		require.Equal(t, http.StatusConflict, post.status)
+		require.Contains(t, post.field(t, "error"), "uri: sip:192.0.2.1")
+	}
+	got := w.do(http.MethodPatch, home+"/trunks/carrier", `{"uri":"sip:192.0.2.66"}`)
+	require.Equal(t, []any{http.StatusForbidden, `uri: is for the configuration file to say; trunk "carrier" is from there`}, []any{got.status, got.field(t, "message")})
+	require.Equal(t, http.StatusForbidden, w.do(http.MethodPatch, home+"/trunks/carrier", `{"countryCode":"49","numberFormat":"national","nationalPrefix":"00881"}`).status)
+	require.Equal(t, http.StatusOK, w.do(http.MethodPatch, home+"/trunks/carrier", `{"priority":3}`).status)
+}

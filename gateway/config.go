@@ -124,6 +124,8 @@ type AccountConfig struct {
 	MinutesPerDay     *int     `yaml:"minutesPerDay" placeholder:"N" help:"Of the calls that it places, answered, in a day (UTC); calls that are up go on; 0: no limit."` // nil: defaultMinutesPerDay
 	SIPURIs           bool     `yaml:"sipURIs" default:"false" help:"It may call 'sip:' URIs. Those at the address of one of its own trunks, such as an extension of its PBX, it may always. A number in a URI is judged as that number."`
 	HoldMusic         string   `yaml:"holdMusic" default:"silence" placeholder:"SOUND" help:"What its phones hear while they wait."`
+	MaxTrunks         *int     `yaml:"maxTrunks" placeholder:"N" help:"Trunks that it makes by REST: one more is 409; those of this file do not count; 0: no limit."` // nil: defaultTrunks
+	MaxNumbers        *int     `yaml:"maxNumbers" placeholder:"N" help:"Numbers that it makes by REST: likewise."`                                                    // nil: defaultNumbers
 }
 
 // TrunkConfig is a carrier or PBX.
@@ -159,6 +161,7 @@ type TrunkConfig struct {
 	AnswerTimeout       string   `yaml:"answerTimeout" default:"6s or 32s" placeholder:"DURATION" help:"The wait for a first answer to an INVITE; empty: 6s while another trunk could take the call, else 32s."` // a duration
 	HoldMusic           string   `yaml:"holdMusic" default:"the account's" placeholder:"SOUND" help:"What phones on it hear while they wait."`
 	PublicIP            string   `yaml:"publicIP" default:"the gateway's" placeholder:"ADDRESS" help:"The gateway's address as this trunk reaches it, in SDP, Contact and Via: for a trunk on another side of a NAT than the rest. Trunks that share an address should share this too."`
+	Shared              bool     `yaml:"shared" default:"false" help:"Trunks that accounts make by REST may go to the host of 'uri' too; else no other trunk may than those of this file."`
 	Realm               string   `yaml:"realm" default:"the first" placeholder:"REALM|*" help:"In which it asks for the password; empty: the one that its registrar named, else that in which the INVITE of a call is asked; '*' is any."`
 }
 

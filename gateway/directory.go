@@ -11,10 +11,12 @@ import (
 	"tandem/trunks"
 )
 
-// What guards an account that says nothing about it against toll fraud.
+// What guards an account that says nothing about it against toll fraud, and the database against a loop.
 const (
 	defaultNewPerSecond  = 50
 	defaultMinutesPerDay = 100_000
+	defaultTrunks        = 100
+	defaultNumbers       = 10_000
 )
 
 // trunk reads one entry of trunks. The error begins with the key.
@@ -38,7 +40,7 @@ func (t *TrunkConfig) trunk() (trunks.Trunk, error) {
 		Identity: t.Identity, CountryCode: t.CountryCode, NationalPrefix: t.NationalPrefix,
 		InternationalPrefix: t.InternationalPrefix, NumberFormat: t.NumberFormat, Headers: t.Headers, Prefixes: t.Prefixes,
 		Priority: t.Priority, Weight: t.Weight, MaxCalls: t.MaxCalls, MaxCallsPerSecond: t.MaxCallsPerSecond, AnswerTimeout: wait, HoldMusic: t.HoldMusic,
-		PublicIP: t.PublicIP, Realm: t.Realm,
+		PublicIP: t.PublicIP, Realm: t.Realm, Shared: t.Shared,
 		Origin: trunks.OriginFile,
 	}
 	return read, read.Validate()
@@ -81,6 +83,7 @@ func (a *AccountConfig) limits() (trunks.Account, error) {
 		ID: a.ID, MaxCalls: a.MaxCalls, MaxCallsPerSecond: a.MaxCallsPerSecond,
 		MaxNewPerSecond: otherwise(a.MaxNewPerSecond, defaultNewPerSecond), AllowedPrefixes: a.AllowedPrefixes,
 		MinutesPerDay: otherwise(a.MinutesPerDay, defaultMinutesPerDay), SIPURIs: a.SIPURIs, HoldMusic: a.HoldMusic,
+		MaxTrunks: otherwise(a.MaxTrunks, defaultTrunks), MaxNumbers: otherwise(a.MaxNumbers, defaultNumbers),
 	}
 	return read, read.Validate()
 }

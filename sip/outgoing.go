@@ -118,6 +118,9 @@ func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialog
 	if err != nil {
 		c.log.Warn("sip: trunk not found", "trunk", t.Name, "error", err)
 		cause = *failed("trunk " + t.Name + " was not found")
+		if errors.Is(err, errClaimed) {
+			cause = *failed("trunk " + t.Name + " " + err.Error())
+		}
 	}
 	c.hosts, c.realm = nil, ""
 	for _, hop := range hops {

@@ -355,6 +355,9 @@ func (a *Agent) locate(ctx context.Context, uri sip.Uri, network string) ([]hop,
 // locateTrunk lists where messages to a trunk go, and notes under which address of ours it reaches us.
 func (a *Agent) locateTrunk(ctx context.Context, t *trunk) ([]hop, error) {
 	hops, err := a.locate(ctx, t.uri, networkUDP)
+	if err == nil {
+		hops, err = a.unclaimed(ctx, t, hops)
+	}
 	for _, h := range hops {
 		if addr, err := netip.ParseAddrPort(h.addr); err == nil {
 			a.facing.learn(addr.Addr(), t)

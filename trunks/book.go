@@ -26,6 +26,7 @@ type Book struct {
 // edition is everything that is configured at one time. It never changes.
 type edition struct {
 	trunks   []*Trunk
+	filed    []*Trunk // those of the configuration file as it has them, whatever became of them by REST
 	numbers  map[numberKey]Number
 	accounts map[string]*Account // nil: there are no accounts to mind, every one may do everything
 	replaced chan struct{}
@@ -58,6 +59,17 @@ func (b *Book) SetTrunks(list []Trunk, numbers []Number) {
 		e.numbers = make(map[numberKey]Number, len(numbers))
 		for _, n := range numbers {
 			e.numbers[numberKey{n.Account, n.Number}] = n
+		}
+	})
+}
+
+// SetFiled notes the trunks of the configuration file as the operator wrote them.
+func (b *Book) SetFiled(list []Trunk) {
+	b.replace(func(e *edition) {
+		e.filed = make([]*Trunk, 0, len(list))
+		for _, t := range list {
+			t = t.WithDefaults()
+			e.filed = append(e.filed, &t)
 		}
 	})
 }

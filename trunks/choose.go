@@ -25,16 +25,27 @@ type candidate struct {
 }
 
 // consider judges every trunk of the account by what is configured, in the order of the configuration.
-func consider(all []*Trunk, r Request) []candidate {
+func (e *edition) consider(a *Account, r Request) []candidate {
 	var list []candidate
-	for _, t := range all {
-		if t.Account == r.Account {
-			c := candidate{trunk: t}
-			c.prefix, c.why = t.takes(r)
-			list = append(list, c)
+	for _, t := range e.trunks {
+		if t.Account != r.Account {
+			continue
 		}
+		c := candidate{trunk: t}
+		if c.prefix, c.why = t.takes(r); c.why == nil {
+			c.why = e.mayUse(a, t, r.To)
+		}
+		list = append(list, c)
 	}
 	return list
+}
+
+// mayUse returns an errs.Forbidden when the account may not call to over this trunk.
+func (e *edition) mayUse(a *Account, t *Trunk, to string) *errs.Error {
+	if e.trespasses(t) {
+		return errs.New(errs.Forbidden, "trunk: %q goes where a trunk of the configuration file or of another account goes", t.Name)
+	}
+	return e.mayWrite(a, t, to)
 }
 
 // takes says by which prefix the trunk takes a call, or why it does not.
@@ -125,6 +136,11 @@ func totalWeight(list []candidate) int {
 func nobody(list []candidate, r Request) *errs.Error {
 	if r.Trunk != "" && !slices.ContainsFunc(list, func(c candidate) bool { return c.trunk.Name == r.Trunk }) {
 		return errs.New(errs.Invalid, "trunk: there is no trunk %q", clip(r.Trunk))
+	}
+	for _, c := range list {
+		if c.why != nil && errs.CodeOf(c.why) == errs.Forbidden {
+			return c.why
+		}
 	}
 	for _, c := range list {
 		if c.why != nil && (errs.CodeOf(c.why) == errs.Invalid || c.trunk.Name == r.Trunk) {

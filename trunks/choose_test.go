@@ -57,7 +57,7 @@ func TestTrunkIsChosen(t *testing.T) {
 		{"a header that the named one does not let pass", Request{Account: "1", To: "+15550100", Trunk: "us", Headers: headers}, 0, nil, errs.Invalid, `headers.x-case: trunk "us" does not let it pass`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			all := consider(b.now.Load().trunks, c.Request)
+			all := b.now.Load().consider(&Account{}, c.Request)
 			got := inOrder(all, func(n int) int { return min(c.draw, n-1) })
 			require.Equal(t, c.want, names(got))
 			if c.want == nil {
@@ -74,7 +74,7 @@ func TestWeightIsTheShareOfCalls(t *testing.T) {
 		Trunk{Name: "a", Account: "1", URI: "sip:a", Weight: 1},
 		Trunk{Name: "b", Account: "1", URI: "sip:b", Weight: 3},
 	)
-	all := consider(b.now.Load().trunks, Request{Account: "1", To: "+15550100"})
+	all := b.now.Load().consider(&Account{}, Request{Account: "1", To: "+15550100"})
 	first := map[string]int{}
 	for n := range 4 { // every outcome of the first draw, once
 		draws := []int{n, 0}

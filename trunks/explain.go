@@ -40,7 +40,12 @@ func (b *Book) Explain(r Request) Explanation {
 	}
 	e := b.now.Load()
 	x.Refused = e.mayCall(&account, r)
-	all := consider(e.trunks, r)
+	all := e.consider(&account, r)
+	if x.Refused == nil && len(inOrder(all, func(int) int { return 0 })) == 0 {
+		if err := nobody(all, r); errs.CodeOf(err) == errs.Forbidden {
+			x.Refused = err
+		}
+	}
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

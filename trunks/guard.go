@@ -44,13 +44,23 @@ func (b *Book) MayRefer(account, trunk, to string) error {
 	if !ok {
 		return errs.New(errs.Forbidden, "the account is not configured")
 	}
+	t := b.Trunk(Key{Account: account, Name: trunk})
 	if !isURI(to) {
-		return a.mayCallNumber(to)
+		if err := a.mayCallNumber(to); err != nil || t == nil {
+			return err
+		}
+	} else {
+		if _, ok := readAddress(to); !ok {
+			return errs.New(errs.Invalid, "to: %q is no sip: URI", clip(to))
+		}
+		if err := a.mayCallUser(userOf(to), t); err != nil || t == nil {
+			return err
+		}
 	}
-	if _, ok := readAddress(to); !ok {
-		return errs.New(errs.Invalid, "to: %q is no sip: URI", clip(to))
+	if err := b.now.Load().mayWrite(&a, t, to); err != nil {
+		return err
 	}
-	return a.mayCallUser(userOf(to), b.Trunk(Key{Account: account, Name: trunk}))
+	return nil
 }
 
 // mayCallUser judges the user part of a URI as the number that a switch would dial for it. Behind is the trunk at the

@@ -35,7 +35,7 @@ func (b *Book) Place(r Request) (*Place, error) {
 	if err := e.mayCall(&account, r); err != nil {
 		return nil, err
 	}
-	all := consider(e.trunks, r)
+	all := e.consider(&account, r)
 	plan := inOrder(all, b.draw)
 	if len(plan) == 0 {
 		return nil, nobody(all, r)

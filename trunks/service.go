@@ -57,6 +57,7 @@ func (s *Service) Seed(ctx context.Context, list []Trunk, numbers []Number, acco
 		return fmt.Errorf("write trunks and numbers of the configuration: %w", err)
 	}
 	s.book.SetAccounts(accounts)
+	s.book.SetFiled(list)
 	return s.load(ctx)
 }
 
@@ -114,6 +115,9 @@ func (s *Service) CreateTrunk(ctx context.Context, t Trunk) (Trunk, error) {
 	if err := s.check(&t); err != nil {
 		return Trunk{}, err
 	}
+	if err := s.roomForTrunk(ctx, t.Key()); err != nil {
+		return Trunk{}, err
+	}
 	if err := s.store.CreateTrunk(ctx, t); err != nil {
 		if errs.CodeOf(err) == errs.Conflict {
 			return Trunk{}, errs.Wrap(err, errs.Conflict, "name: there is a trunk %q already", t.Name)
@@ -122,6 +126,57 @@ func (s *Service) CreateTrunk(ctx context.Context, t Trunk) (Trunk, error) {
 	}
 	s.follow(ctx)
 	return t, nil
+}
+
+// roomForTrunk returns an errs.Conflict when the account has made as many trunks as it may. One that is there already is
+// for the store to refuse.
+func (s *Service) roomForTrunk(ctx context.Context, key Key) error {
+	a, _ := s.book.Account(key.Account)
+	if a.MaxTrunks == 0 {
+		return nil
+	}
+	all, err := s.Trunks(ctx, key.Account)
+	if err != nil {
+		return err
+	}
+	made := 0
+	for i := range all {
+		if all[i].Name == key.Name {
+			return nil
+		}
+		if all[i].Origin != OriginFile {
+			made++
+		}
+	}
+	if made >= a.MaxTrunks {
+		return errs.New(errs.Conflict, "the account has made %d trunks, which is its maxTrunks; delete one first", made)
+	}
+	return nil
+}
+
+// roomForNumber is roomForTrunk for numbers.
+func (s *Service) roomForNumber(ctx context.Context, n *Number) error {
+	a, _ := s.book.Account(n.Account)
+	if a.MaxNumbers == 0 {
+		return nil
+	}
+	all, err := s.Numbers(ctx, n.Account)
+	if err != nil {
+		return err
+	}
+	made := 0
+	for _, other := range all {
+		if other.Number == n.Number {
+			return nil
+		}
+		if other.Origin != OriginFile {
+			made++
+		}
+	}
+	if made >= a.MaxNumbers {
+		return errs.New(errs.Conflict, "the account has made %d numbers, which is its maxNumbers; delete one first", made)
+	}
+	return nil
 }
 
 // ChangeTrunk lets edit change a trunk; its name, account and origin stay. Calls that are up keep the one they began with.
@@ -159,11 +214,18 @@ func (s *Service) DeleteTrunk(ctx context.Context, key Key) error {
 	return nil
 }
 
-// check validates a trunk by itself and beside those of other accounts: whoever could claim a network of another account
-// would be given its callers.
+// check validates a trunk by itself and beside those of the operator and of other accounts: whoever could claim a network
+// of another account would be given its callers, and whoever could go to its carrier would call at its cost.
 func (s *Service) check(t *Trunk) error {
 	if err := t.Validate(); err != nil {
 		return err
+	}
+	now := s.book.now.Load()
+	if err := now.keepsFiled(t); err != nil {
+		return err
+	}
+	if now.trespasses(t) {
+		return errs.New(errs.Conflict, "uri: %s is where a trunk of the configuration file or of another account goes", clip(t.URI))
 	}
 	others, _ := s.book.Trunks()
 	for _, other := range others {
@@ -204,6 +266,9 @@ func (s *Service) CreateNumber(ctx context.Context, n Number) (Number, error) {
 	defer s.mu.Unlock()
 	n.Origin = OriginREST
 	if err := n.Validate(); err != nil {
+		return Number{}, err
+	}
+	if err := s.roomForNumber(ctx, &n); err != nil {
 		return Number{}, err
 	}
 	if err := s.store.CreateNumber(ctx, n); err != nil {

@@ -254,6 +254,8 @@ func (a *Account) Validate() error {
 		{"maxCallsPerSecond", a.MaxCallsPerSecond},
 		{"maxNewPerSecond", a.MaxNewPerSecond},
 		{"minutesPerDay", a.MinutesPerDay},
+		{"maxTrunks", a.MaxTrunks},
+		{"maxNumbers", a.MaxNumbers},
 	} {
 		if f.value < 0 {
 			return invalid("%s: %d should be 0 (no limit) or more", f.key, f.value)
