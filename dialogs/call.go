@@ -50,7 +50,7 @@ type call struct {
 	guest             *guest          // whom the gateway joined the far end with (ModeBridge); nil: nobody
 	old               Leg             // a leg that was replaced and is to end soon; nil: none
 	wait, part        *time.Timer     // of the transfer; of old
-	wishesHold        bool            // what the application asked for last
+	wishesHold        *bool           // what the application asked for last, while the far end has not answered; nil: nothing
 	caller            *caller         // it came in to a number; nil: it did not
 	refusal           int             // the status with which it is refused while it rings; 0: 603
 	early             bool            // the caller was told to listen before the answer

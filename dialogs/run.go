@@ -383,8 +383,10 @@ func (c *call) write(ch change) error {
 	return err
 }
 
-// release takes the media down and lets go of the participant.
+// release takes the media down, lets go of the participant, and gives the call's place back: all before the end is saved,
+// so that whoever reads of it may call again at once.
 func (c *call) release() {
+	c.place.Release()
 	c.mu.Lock()
 	bridge := c.bridge
 	c.mu.Unlock()

@@ -653,6 +653,81 @@ func TestHold(t *testing.T) {
 	})
 }
 
+// TestResumeBeforeTheFarEndAgreed: who changes its mind need not wait for the far end.
+func TestResumeBeforeTheFarEndAgreed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answers []dialogs.LegEvent
+		want    []string
+	}{
+		"the hold was on its way":  {[]dialogs.LegEvent{{Hold: dialogs.Hold{ByUs: true}}, {}}, []string{"HELD", "RESUMED"}},
+		"the hold had not left":    {[]dialogs.LegEvent{{}}, []string{"RESUMED"}},
+		"the hold is refused":      {[]dialogs.LegEvent{{Cause: dialogs.Cause{SIPCode: 488}}, {}}, []string{"HOLD FAILED"}},
+		"the far end holds itself": {[]dialogs.LegEvent{{Hold: dialogs.Hold{ByFarEnd: true}}, {Hold: dialogs.Hold{ByUs: true, ByFarEnd: true}}, {Hold: dialogs.Hold{ByFarEnd: true}}}, []string{"HELD BY FAR END", "HELD", "RESUMED"}},
+		"the resume is refused":    {[]dialogs.LegEvent{{Hold: dialogs.Hold{ByUs: true}}, {Hold: dialogs.Hold{ByUs: true}, Cause: dialogs.Cause{SIPCode: 488}}}, []string{"HELD", "RESUME FAILED"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(t *testing.T, h *house) {
+				ref, l := h.dial(t)
+				l.happens(dialogs.LegCalling, dialogs.LegRinging)
+				synctest.Wait()
+				for _, on := range []bool{true, false} {
+					_, err := h.Hold(t.Context(), ref, on)
+					requireCode(t, errs.Conflict, err, "state: the dialog is RINGING; only one that is ANSWERED can be held")
+				}
+				l.happens(dialogs.LegAnswered)
+				synctest.Wait()
+				for _, on := range []bool{true, false} {
+					_, err := h.Hold(t.Context(), ref, on)
+					require.NoError(t, err)
+					require.Equal(t, on, <-l.holds)
+					_, err = h.Hold(t.Context(), ref, on)
+					requireCode(t, errs.Conflict, err, "state: ")
+				}
+				for _, e := range c.answers {
+					e.Kind = dialogs.LegHold
+					l.events <- e
+				}
+				synctest.Wait()
+				var got []string
+				for _, e := range h.drain(t, ref.Participant)[3:] {
+					got = append(got, e.EventData.Details)
+				}
+				require.Equal(t, c.want, got[1:], "after the answer")
+				held := must(h.Get(t.Context(), ref)).Hold.ByUs
+				require.Equal(t, name == "the resume is refused", held)
+				_, err := h.Hold(t.Context(), ref, !held)
+				require.NoError(t, err, "nothing is waited for any more")
+				l.end(byeBye())
+			})
+		})
+	}
+}
+
+// TestPlaceIsFreeBeforeTheEndIsTold: whoever reads that a call is over may place the next, though the far end has not
+// answered the BYE.
+func TestPlaceIsFreeBeforeTheEndIsTold(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, h *house) {
+		h.routes.SetTrunks([]trunks.Trunk{{Name: "carrier", Account: account, URI: "sip:carrier.example"}}, nil)
+		h.routes.SetAccounts([]trunks.Account{{ID: account, MaxCalls: 1, AllowedPrefixes: []string{"+"}}})
+		ref, l := h.up(t)
+		other, _ := h.participant(t)
+		_, err := h.Create(t.Context(), dialogs.Create{Account: account, Participant: other, To: number, From: dialogs.FromUnknown})
+		requireCode(t, errs.TooMany, err, "maxCalls")
+		l.beStubborn()
+		h.patch(t, ref, dialogs.Terminated)
+		require.Equal(t, "TERMINATED", h.end(t, ref.Participant).State)
+		require.Len(t, l.hangups, 1)
+		_, second := h.dialAs(t, other)
+		l.end(byeBye())
+		second.end(byeBye())
+		synctest.Wait()
+		require.Zero(t, h.routes.State(trunks.Key{Account: account, Name: "carrier"}).Calls, "each was given back once")
+	})
+}
+
 // TestTransferIsGuarded: whom the account may not call, the far end is not asked to call either.
 func TestTransferIsGuarded(t *testing.T) {
 	t.Parallel()

@@ -114,8 +114,12 @@ func (c *call) Events() <-chan dialogs.LegEvent { return c.events }
 // Answer is part of dialogs.Leg.
 func (c *call) Answer() { c.accepted.set(func() {}) }
 
-// Hangup is part of dialogs.Leg.
-func (c *call) Hangup(status int) { c.hung.set(func() { c.refuseBy = refusal(status) }) }
+// Hangup is part of dialogs.Leg. The call counts nowhere from now on: whoever is told that it is over may place another at
+// once, though its BYE is not answered yet.
+func (c *call) Hangup(status int) {
+	c.hung.set(func() { c.refuseBy = refusal(status) })
+	c.place.Release()
+}
 
 // Progress is part of dialogs.Leg.
 func (c *call) Progress(early bool) {

@@ -249,3 +249,21 @@ func TestTrunksChangeWhileCallsAreUp(t *testing.T) {
 	phone.passed()
 	g.idle(t)
 }
+
+// TestHangupGivesThePlaceBack: a call that this end hangs up counts nowhere from that moment, before its BYE is answered.
+func TestHangupGivesThePlaceBack(t *testing.T) {
+	t.Parallel()
+	phone := startSIPp(t, "uas_answer", "udp")
+	book := trunks.BookOf(carrier(phone, "udp"))
+	g := startAgent(t, Config{Book: book}, newCallers(nil))
+	leg := dial(t, g)
+	await(t, leg, dialogs.LegAnswered)
+	key := trunks.Key{Account: "1", Name: "carrier"}
+	require.Equal(t, 1, book.State(key).Calls)
+	leg.Hangup(0)
+	require.Zero(t, book.State(key).Calls)
+	end(t, leg)
+	phone.passed()
+	g.idle(t)
+	require.Zero(t, book.State(key).Calls, "it was given back once")
+}
