@@ -50,12 +50,19 @@ type App struct {
 	devices   *sfu.Server
 	worker    *webhooks.Worker
 	handler   http.Handler
-	ready     atomic.Bool
+	phase     atomic.Int32 // starting, ready or stopping
 	started   time.Time
 	demoRoom  *demo // nil: no demo
 	nonceKey  []byte
 	drain     drain
 }
+
+// The phases of a gateway. Only one that is ready wants work; a drain leads from ready, or from starting, to stopping.
+const (
+	starting int32 = iota
+	ready
+	stopping
+)
 
 // New opens the database and the sockets and ends what a crash left behind. Whoever calls it must call Run or Close.
 func New(ctx context.Context, cfg Config, log *slog.Logger) (*App, error) {
@@ -244,8 +251,6 @@ func (a *App) SIPAddrs() []string { return a.phone.Addrs() }
 func (a *App) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	a.ready.Store(true)
-	a.log.Info("ready", "url", a.url, "sip", strings.Join(a.SIPAddrs(), " "), "after", time.Since(a.started).Round(time.Millisecond))
 	err := runParts(ctx, []part{
 		{"media clock", a.engine.Run},
 		{"webhooks", a.worker.Run},
@@ -255,12 +260,27 @@ func (a *App) Run(ctx context.Context) error {
 		{"devices", a.devices.Run},
 		{"http", a.serveHTTP},
 		{"drain", func(ctx context.Context) error { return a.awaitDrain(ctx, stop) }},
+		{"readiness", a.announce},
 	}, a.log)
-	a.ready.Store(false)
 	if a.demoRoom != nil {
 		err = errors.Join(err, a.demoRoom.close(context.WithoutCancel(ctx)))
 	}
 	return errors.Join(err, a.sounds.Close(), a.db.Close())
+}
+
+// announce says that the gateway is ready once it serves devices too, and that it stops when ctx ends. The sockets of SIP
+// and HTTP are bound by New: what comes before their parts run is not lost.
+func (a *App) announce(ctx context.Context) error {
+	select {
+	case <-a.devices.Serving():
+		if a.phase.CompareAndSwap(starting, ready) {
+			a.log.Info("ready", "url", a.url, "sip", strings.Join(a.SIPAddrs(), " "), "after", time.Since(a.started).Round(time.Millisecond))
+		}
+		<-ctx.Done()
+	case <-ctx.Done():
+	}
+	a.phase.Store(stopping)
+	return nil
 }
 
 // Close frees what New opened when Run is not to be called.

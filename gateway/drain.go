@@ -40,7 +40,7 @@ func (d *drain) deadline() (until time.Time, begun bool) {
 // Drain takes no new calls, lets those that are up go on for patience at most, and then ends Run. Called again, it can
 // only hasten the end.
 func (a *App) Drain(patience time.Duration) {
-	a.ready.Store(false)
+	a.phase.Store(stopping)
 	a.phone.Drain()
 	idle := a.calls.Drain()
 	until := time.Now().Add(patience)

@@ -26,12 +26,11 @@ func (a *App) routes(rest http.Handler) http.Handler {
 	mux.Handle("/metrics", a.metrics())
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !a.ready.Load() {
+		phase := a.phase.Load()
+		if phase != ready {
 			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = w.Write([]byte("starting or stopping\n"))
-			return
 		}
-		_, _ = w.Write([]byte("ready\n"))
+		_, _ = w.Write([]byte([...]string{starting: "starting\n", ready: "ready\n", stopping: "stopping\n"}[phase]))
 	})
 	mux.Handle("/admin/", rest)
 	if a.demoRoom != nil {
@@ -65,7 +64,6 @@ func (a *App) serveHTTP(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 	}
-	a.ready.Store(false)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestPatience)
 	defer cancel()
 	err := server.Shutdown(drain)

@@ -51,7 +51,11 @@ func serve(t *testing.T, r *room, cfg sfu.Config) *gateway {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
-	require.Eventually(t, s.Serving, patience, time.Millisecond)
+	select {
+	case <-s.Serving():
+	case err := <-ended:
+		require.FailNow(t, "it ended by itself", "%v", err)
+	}
 	g := &gateway{Server: s, room: r, url: "ws" + strings.TrimPrefix(web.URL, "http")}
 	g.stop = sync.OnceFunc(func() {
 		cancel()

@@ -89,6 +89,8 @@ type Server struct {
 	udp     *net.UDPConn
 	tcp     *net.TCPListener // nil: none
 
+	serving chan struct{} // closed by Run
+
 	all sync.WaitGroup // devices and the sockets' handlers; added to under mu, and never once closing
 
 	mu        sync.Mutex // guards what follows; held for map work only
@@ -106,6 +108,7 @@ func Listen(cfg Config, members Members, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		cfg: cfg.withDefaults(), members: members, log: log,
 		devices: make(map[deviceKey]*Device), revisions: make(map[deviceKey]int),
+		serving: make(chan struct{}),
 	}
 	var err error
 	s.udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(cfg.UDP))
@@ -168,6 +171,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.engine, s.running = e, true
 	s.mu.Unlock()
+	close(s.serving)
 
 	<-ctx.Done()
 	s.mu.Lock()
@@ -289,9 +293,5 @@ func (s *Server) forget(d *Device, revision int) {
 	s.revisions[key] = revision
 }
 
-// Serving says whether devices are taken.
-func (s *Server) Serving() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.running
-}
+// Serving is closed as soon as Run takes devices.
+func (s *Server) Serving() <-chan struct{} { return s.serving }

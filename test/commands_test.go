@@ -22,6 +22,9 @@ import (
 // migrated is what the log says of every migration.
 const migrated = "database schema migrated"
 
+// lastLine is the end of what the demo prints.
+const lastLine = "Stop with Ctrl+C.\n\n"
+
 // demo prepares tandem serve --demo, with its ports moved, in a folder.
 func demo(t *testing.T, dir string) *harness.Process {
 	t.Helper()
@@ -34,8 +37,8 @@ func TestDemo(t *testing.T) {
 	dir := t.TempDir()
 	p := demo(t, dir)
 	run := p.Start(t)
-	require.Contains(t, run.Stderr(), migrated)
-	page := run.Stdout()
+	run.AwaitStderr(t, migrated)
+	page := run.AwaitStdout(t, lastLine)
 	require.Regexp(t, `(?m)^ +`+regexp.QuoteMeta(p.URL)+`/$`, page, "the page's address")
 	for _, credential := range []string{harness.Account, harness.User, harness.Password} {
 		require.Contains(t, page, credential)
@@ -53,7 +56,7 @@ func TestDemo(t *testing.T) {
 	phone := regexp.MustCompile(`/participants/([^/]+)/dialogs`).FindStringSubmatch(line)[1]
 	dialog := placed.Text("dialogId")
 	p.WaitState(t, phone, dialog, "ANSWERED")
-	require.Contains(t, run.Stderr(), "lab: call in", "it is the lab that answers")
+	run.AwaitStderr(t, "lab: call in")
 	require.Equal(t, "+15550105", p.Must(t, http.MethodGet, "/participants/"+phone+"/dialogs/"+dialog, nil).Text("dialogStateData", "to"))
 
 	kept, _ := p.Participant(t, "")
@@ -64,8 +67,8 @@ func TestDemo(t *testing.T) {
 	require.Equal(t, "data", files[0].Name())
 
 	run = p.Start(t)
-	require.NotContains(t, run.Stderr(), "migrated", "the schema is there")
-	require.Equal(t, strings.Count(page, "\n"), strings.Count(run.Stdout(), "\n"), "it says the same again")
+	require.NotContains(t, run.AwaitStderr(t, "msg=ready"), "migrated", "the schema is there")
+	require.Equal(t, strings.Count(page, "\n"), strings.Count(run.AwaitStdout(t, lastLine), "\n"), "it says the same again")
 	p.Must(t, http.MethodGet, "/participants/"+kept, nil)
 	status, _ := p.Do(t, http.MethodGet, "/participants/"+phone, nil)
 	require.Equal(t, http.StatusNotFound, status, "the demo of the first run is gone: there is one")
@@ -90,7 +93,7 @@ func TestMigrate(t *testing.T) {
 		require.Empty(t, run.Stdout())
 
 		run = p.Start(t)
-		require.NotContains(t, run.Stderr(), "migrated", "serve finds the schema that migrate made")
+		require.NotContains(t, run.AwaitStderr(t, "msg=ready"), "migrated", "serve finds the schema that migrate made")
 		p.Must(t, http.MethodGet, "/sessions/"+p.Session(t), nil)
 		p.Stop(t)
 	})

@@ -81,8 +81,8 @@ func TestReadmeCall(t *testing.T) {
 	dialog := p.Must(t, http.MethodGet, path[0], nil)
 	require.Equal(t, "TERMINATED", dialog.Text("state"))
 	to := dialog.Text("dialogStateData", "to")
-	require.Contains(t, run.Stderr(), `msg="lab: call in"`)
-	require.Contains(t, run.Stderr(), "to="+to)
+	run.AwaitStderr(t, `msg="lab: call in"`)
+	run.AwaitStderr(t, "to="+to)
 
 	session := regexp.MustCompile(`/sessions/([^/\s]+)/participants/`).FindStringSubmatch(string(asked))
 	require.NotNil(t, session, "%s", asked)

@@ -54,6 +54,12 @@ func (t *text) Write(p []byte) (int, error) {
 	return t.show.Write(p)
 }
 
+func (t *text) await(tb testing.TB, part string) string {
+	tb.Helper()
+	require.Eventually(tb, func() bool { return strings.Contains(t.String(), part) }, Patience, time.Millisecond, part)
+	return t.String()
+}
+
 func (t *text) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -113,6 +119,19 @@ func (p *Program) Stdout() string { return p.stdout.String() }
 
 // Stderr is what the program has written to its standard error so far.
 func (p *Program) Stderr() string { return p.stderr.String() }
+
+// AwaitStdout waits until what the program has written to its standard output contains part, and returns all of it: what a
+// program writes arrives here some time later, and may do so after the answer to a request.
+func (p *Program) AwaitStdout(tb testing.TB, part string) string {
+	tb.Helper()
+	return p.stdout.await(tb, part)
+}
+
+// AwaitStderr does so with the standard error.
+func (p *Program) AwaitStderr(tb testing.TB, part string) string {
+	tb.Helper()
+	return p.stderr.await(tb, part)
+}
 
 // Kill ends the program with SIGKILL and waits until it is gone. It may be called from any goroutine.
 func (p *Program) Kill() {
