@@ -77,8 +77,10 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	book := trunks.NewBook()
 	directory := trunks.NewService(book, record, log)
-	require.NoError(t, directory.Seed(t.Context(), []trunks.Trunk{{Name: "carrier", Account: "9900000", URI: "sip:192.0.2.1"}}, nil, []trunks.Account{
-		{ID: "9900000", MaxCalls: 100}, {ID: "9900001", MaxTrunks: 2, MaxNumbers: 1},
+	require.NoError(t, directory.Seed(t.Context(), []trunks.Trunk{
+		{Name: "carrier", Account: "9900000", URI: "sip:192.0.2.1"}, {Name: "gateway", Account: "9900001", URI: "sip:192.0.2.2"},
+	}, nil, []trunks.Account{
+		{ID: "9900000", MaxCalls: 100}, {ID: "9900001", MaxTrunks: 2, MaxNumbers: 1, AllowedPrefixes: []string{"+"}},
 	}))
 	calls := dialogs.New(dialogs.Config{Routes: book}, people, phone{}, nil, db, log)
 

@@ -212,18 +212,27 @@ func TestTrunksAndNumbersAreBounded(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.do(http.MethodPost, home+"/trunks", `{"name":"c"}`).status, "another account has limits of its own, or none")
 }
 
-// TestOperatorsTrunk: nobody goes to the host of a trunk of the configuration file, and of that trunk how it calls stays.
+// TestOperatorsTrunk: nobody goes to the host of a trunk that the configuration file has for another account, and an account
+// that may not call everywhere leaves its own there as they are.
 func TestOperatorsTrunk(t *testing.T) {
 	w := newWorld(t)
-	for _, post := range []answer{
-		w.do(http.MethodPost, home+"/trunks", `{"name":"thief","uri":"sip:192.0.2.1:5070"}`),
-		w.do(http.MethodPost, abroad+"/trunks", `{"name":"thief","uri":"sip:192.0.2.1"}`, neighbour),
-	} {
-		require.Equal(t, http.StatusConflict, post.status)
-		require.Contains(t, post.field(t, "error"), "uri: sip:192.0.2.1")
+	for path, uri := range map[string]string{home: "sip:192.0.2.2:5070", abroad: "sip:192.0.2.1"} {
+		var user []as
+		if path == abroad {
+			user = append(user, neighbour)
+		}
+		post := w.do(http.MethodPost, path+"/trunks", `{"name":"thief","uri":"`+uri+`"}`, user...)
+		require.Equal(t, http.StatusConflict, post.status, path)
+		require.Contains(t, post.field(t, "error"), "uri: "+uri)
 	}
-	got := w.do(http.MethodPatch, home+"/trunks/carrier", `{"uri":"sip:192.0.2.66"}`)
-	require.Equal(t, []any{http.StatusForbidden, `uri: is for the configuration file to say; trunk "carrier" is from there`}, []any{got.status, got.field(t, "message")})
-	require.Equal(t, http.StatusForbidden, w.do(http.MethodPatch, home+"/trunks/carrier", `{"countryCode":"49","numberFormat":"national","nationalPrefix":"00881"}`).status)
-	require.Equal(t, http.StatusOK, w.do(http.MethodPatch, home+"/trunks/carrier", `{"priority":3}`).status)
+	require.Equal(t, http.StatusConflict, w.do(http.MethodPost, abroad+"/trunks", `{"name":"own","uri":"sip:192.0.2.2"}`, neighbour).status)
+	got := w.do(http.MethodPatch, abroad+"/trunks/gateway", `{"uri":"sip:192.0.2.66"}`, neighbour)
+	require.Equal(t, []any{
+		http.StatusForbidden, `uri: is for the configuration file to say, since the account has allowedPrefixes and trunk "gateway" is from there`,
+	}, []any{got.status, got.field(t, "message")})
+	require.Equal(t, http.StatusForbidden, w.do(http.MethodPatch, abroad+"/trunks/gateway", `{"countryCode":"49","numberFormat":"national","nationalPrefix":"00881"}`, neighbour).status)
+	require.Equal(t, http.StatusOK, w.do(http.MethodPatch, abroad+"/trunks/gateway", `{"priority":3}`, neighbour).status)
+
+	require.Equal(t, http.StatusOK, w.do(http.MethodPost, home+"/trunks", `{"name":"own","uri":"sip:192.0.2.1:5070"}`).status)
+	require.Equal(t, http.StatusOK, w.do(http.MethodPatch, home+"/trunks/carrier", `{"uri":"sip:192.0.2.66","maxCalls":1}`).status)
 }

@@ -161,7 +161,7 @@ type TrunkConfig struct {
 	AnswerTimeout       string   `yaml:"answerTimeout" default:"6s or 32s" placeholder:"DURATION" help:"The wait for a first answer to an INVITE; empty: 6s while another trunk could take the call, else 32s."` // a duration
 	HoldMusic           string   `yaml:"holdMusic" default:"the account's" placeholder:"SOUND" help:"What phones on it hear while they wait."`
 	PublicIP            string   `yaml:"publicIP" default:"the gateway's" placeholder:"ADDRESS" help:"The gateway's address as this trunk reaches it, in SDP, Contact and Via: for a trunk on another side of a NAT than the rest. Trunks that share an address should share this too."`
-	Shared              bool     `yaml:"shared" default:"false" help:"Trunks that accounts make by REST may go to the host of 'uri' too; else no other trunk may than those of this file."`
+	Shared              bool     `yaml:"shared" default:"false" help:"Trunks that other accounts make by REST may go to the host of 'uri' too, and those of this account even if it has 'allowedPrefixes'."`
 	Realm               string   `yaml:"realm" default:"the first" placeholder:"REALM|*" help:"In which it asks for the password; empty: the one that its registrar named, else that in which the INVITE of a call is asked; '*' is any."`
 }
 

@@ -10,17 +10,25 @@ import (
 
 // Whoever may make trunks could make one to a carrier that somebody else pays, with prefixes of its own choice, and so
 // have a number go out that it may not call. So a trunk made by REST goes to no address of another's trunk, and a number
-// is judged once more as it is written to a trunk.
+// is judged once more as it is written to a trunk. An account whose numbers the operator has bound by allowedPrefixes
+// leaves the operator's trunks as they are, its own included; one that may call everywhere does with its own as it likes.
 
-// claims lists the trunks whose addresses t may not go to: those of the configuration file, but for shared ones, and
-// those that other accounts made before and that know us by our address. A trunk of the file goes where it likes.
+// bound says whether the operator has said which numbers an account may call.
+func (e *edition) bound(account string) bool {
+	a, ok := e.accounts[account]
+	return ok && len(a.AllowedPrefixes) > 0
+}
+
+// claims lists the trunks whose addresses t may not go to: those that the configuration file has, but for shared ones, for
+// other accounts or for its own where that is bound, and those that other accounts made before and that know us by our
+// address. A trunk of the file goes where it likes.
 func (e *edition) claims(t *Trunk) []*Trunk {
 	if t.Origin == OriginFile {
 		return nil
 	}
 	var list []*Trunk
 	add := func(other *Trunk) {
-		if other.URI != "" && !other.Shared {
+		if other.URI != "" && !other.Shared && (other.Account != t.Account || e.bound(t.Account)) {
 			list = append(list, other)
 		}
 	}
@@ -139,11 +147,11 @@ func (e *edition) readings(t *Trunk, written string) []string {
 	return numbers
 }
 
-// keepsFiled returns an errs.Forbidden when a trunk of the configuration file is changed in what is the operator's: where
-// it is, with which name and password, how numbers are written to it, and how many calls it takes.
+// keepsFiled returns an errs.Forbidden when an account that is bound changes a trunk of the configuration file in what is
+// the operator's: where it is, with which name and password, how numbers are written to it, and how many calls it takes.
 func (e *edition) keepsFiled(t *Trunk) error {
 	i := slices.IndexFunc(e.filed, func(filed *Trunk) bool { return filed.Key() == t.Key() })
-	if i < 0 || t.Origin != OriginFile {
+	if i < 0 || t.Origin != OriginFile || !e.bound(t.Account) {
 		return nil
 	}
 	filed := e.filed[i]
@@ -163,7 +171,8 @@ func (e *edition) keepsFiled(t *Trunk) error {
 		{"maxCallsPerSecond", t.MaxCallsPerSecond == filed.MaxCallsPerSecond},
 	} {
 		if !field.same {
-			return errs.New(errs.Forbidden, "%s: is for the configuration file to say; trunk %q is from there", field.key, t.Name)
+			return errs.New(errs.Forbidden, "%s: is for the configuration file to say, since the account has allowedPrefixes and trunk %q is from there",
+				field.key, t.Name)
 		}
 	}
 	return nil

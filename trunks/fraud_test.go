@@ -98,6 +98,20 @@ func TestNoTrunkOfOnesOwnToTheOperatorsCarrier(t *testing.T) {
 	require.Equal(t, errs.Conflict, errs.CodeOf(err), "nor in the place of the file's")
 }
 
+// TestAccountThatMayCallEverywhere: the file only seeds its trunks; those of others are not its own for that.
+func TestAccountThatMayCallEverywhere(t *testing.T) {
+	s, _ := operator(t, func(_ *Trunk, a *Account) { a.AllowedPrefixes = nil })
+	_, err := s.ChangeTrunk(t.Context(), Key{"mallory", "own"}, func(t *Trunk) error {
+		t.URI, t.NumberFormat, t.MaxCalls = "sip:new.example", FormatPlain, 1
+		return nil
+	})
+	require.NoError(t, err)
+	_, err = s.CreateTrunk(t.Context(), Trunk{Name: "second", Account: "mallory", URI: "sip:own.example:5070"})
+	require.NoError(t, err)
+	_, err = s.CreateTrunk(t.Context(), Trunk{Name: "thief", Account: "mallory", URI: "sip:carrier.example"})
+	require.Equal(t, errs.Conflict, errs.CodeOf(err))
+}
+
 // TestTrunkFromBeforeTheFile: the file names a carrier to which somebody had made a trunk already.
 func TestTrunkFromBeforeTheFile(t *testing.T) {
 	s, b := operator(t)

@@ -103,7 +103,7 @@ type Trunk struct {
 	AnswerTimeout     time.Duration // the wait for its first answer to an INVITE; 0: that of RFC 3261 (Timer B, 32 s)
 	HoldMusic         string        // a sound, for phones of this trunk that wait; empty: the account's
 	PublicIP          string        // our address as this trunk reaches us, for SDP, Contact and Via; empty: the gateway's
-	Shared            bool          // of the file: trunks made by REST may go to the host of URI too
+	Shared            bool          // of the file: trunks that other accounts make by REST may go to the host of URI too
 
 	Origin string // OriginFile or OriginREST
 }
