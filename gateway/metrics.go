@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"tandem/media"
 	"tandem/sip"
 )
 
@@ -20,6 +21,17 @@ func (a *App) metrics() http.Handler {
 	gauge("dialogs_live", "Dialogs that are not terminated.", func() float64 { return float64(a.calls.Live()) })
 	gauge("participants_live", "Participants with a device or a phone leg.", func() float64 { return float64(a.people.Live()) })
 	gauge("rtp_ports_open", "RTP ports that phone legs hold.", func() float64 { open, _ := a.ports.InUse(); return float64(open) })
+	for why, value := range map[string]func(media.Dropped) uint64{
+		"ignored":   func(d media.Dropped) uint64 { return d.Ignored },
+		"malformed": func(d media.Dropped) uint64 { return d.Malformed },
+		"forged":    func(d media.Dropped) uint64 { return d.Forged },
+		"unsent":    func(d media.Dropped) uint64 { return d.Unsent },
+	} {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: "tandem", Name: "rtp_dropped_total", Help: "RTP and RTCP packets of phone legs that were not taken, or not sent, and why.",
+			ConstLabels: prometheus.Labels{"why": why},
+		}, func() float64 { return float64(value(a.ports.Dropped())) }))
+	}
 	registry.MustRegister(newTrunkMetrics(a.phone), newCircuitMetrics(a.book))
 	gauge("sip_bans", "SIP senders that are banned now.", func() float64 { return float64(len(a.phone.Bans())) })
 	for why, value := range map[string]func(sip.GuardStats) uint64{

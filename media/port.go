@@ -125,7 +125,8 @@ type Port struct {
 	sending  atomic.Bool                    // PortMedia.Send
 	mux      atomic.Bool                    // PortMedia.RTCPMux
 
-	received, sent, ignored, malformed, forged, unsent atomic.Uint64
+	received, sent                     atomic.Uint64
+	ignored, malformed, forged, unsent tally
 
 	mu      sync.Mutex // receiving side: reading goroutines, Start, Update
 	started bool
@@ -321,7 +322,7 @@ func (p *Port) receive(packet *rtp.Packet, b []byte, from netip.AddrPort, at tim
 
 // admit returns b, which has at least a fixed RTP header, in its plain form if it is the far end's, or else the counter
 // of those that are not.
-func (p *Port) admit(b []byte, from netip.AddrPort, at time.Time) ([]byte, *atomic.Uint64) {
+func (p *Port) admit(b []byte, from netip.AddrPort, at time.Time) ([]byte, *tally) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// While on hold a secured stream is not heard, but followed: its rollover counter would be lost otherwise.
@@ -356,7 +357,7 @@ func (p *Port) admit(b []byte, from netip.AddrPort, at time.Time) ([]byte, *atom
 }
 
 // forgedBy notes a packet that is not authentic, and returns what counts it. p.mu is held.
-func (p *Port) forgedBy(from netip.AddrPort) *atomic.Uint64 {
+func (p *Port) forgedBy(from netip.AddrPort) *tally {
 	p.heard.refuse(NotAuthentic, nil, from)
 	return &p.forged
 }
@@ -445,6 +446,7 @@ func newPort(ports *Ports, number uint16, rtpConn, rtcpConn *net.UDPConn) (*Port
 		cname: newCNAME(),
 		done:  make(chan struct{}),
 	}
+	p.ignored.all, p.malformed.all, p.forged.all, p.unsent.all = &ports.ignored, &ports.malformed, &ports.forged, &ports.unsent
 	p.media.EventType = -1
 	return p, p.out.open(rtpConn, rand.Uint32(), uint16(rand.Uint32()&0x7fff), rand.Uint32()) // room before the first rollover (RFC 3711 §3.3.1)
 }

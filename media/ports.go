@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,7 +33,36 @@ type Ports struct {
 	mu     sync.Mutex
 	taken  map[uint16]bool
 	closed map[uint16]time.Time // ports at rest, since when
+
+	ignored, malformed, forged, unsent atomic.Uint64 // of all ports
 }
+
+// Dropped counts the packets that ports did not take, or could not send, as PortStats has them.
+type Dropped struct {
+	Ignored, Malformed, Forged, Unsent uint64
+}
+
+// Dropped returns the counters of all ports, closed ones too.
+func (ps *Ports) Dropped() Dropped {
+	return Dropped{
+		Ignored: ps.ignored.Load(), Malformed: ps.malformed.Load(), Forged: ps.forged.Load(), Unsent: ps.unsent.Load(),
+	}
+}
+
+// tally counts for a port, and for all of them.
+type tally struct {
+	own atomic.Uint64
+	all *atomic.Uint64
+}
+
+// Add counts n more.
+func (t *tally) Add(n uint64) {
+	t.own.Add(n)
+	t.all.Add(n)
+}
+
+// Load returns the port's own count.
+func (t *tally) Load() uint64 { return t.own.Load() }
 
 // NewPorts checks the range and binds nothing. An error is errs.Invalid and names the configuration's key.
 func NewPorts(cfg PortsConfig) (*Ports, error) {

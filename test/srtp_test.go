@@ -2,7 +2,9 @@ package test
 
 import (
 	"encoding/base64"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -19,6 +21,10 @@ func TestSRTPSuites(t *testing.T) {
 			require.Contains(t, c.invite, " RTP/SAVP ")
 			c.clear(t)
 			require.Zero(t, c.phone.Refused(), "every packet is authentic")
+			forged := `tandem_rtp_dropped_total{why="forged"} `
+			require.Contains(t, metrics(t, c.g), forged+"0\n")
+			c.phone.Forge(3)
+			require.Eventually(t, func() bool { return strings.Contains(metrics(t, c.g), forged+"3\n") }, harness.Patience, 20*time.Millisecond)
 
 			// The phone sends under its new key from the offer on, and takes both of the gateway's.
 			before := c.theirs

@@ -38,7 +38,8 @@ type HandPhone struct {
 
 	mu       sync.Mutex
 	to       netip.AddrPort
-	hz       float64 // 0: nothing is sent
+	hz       float64    // 0: nothing is sent
+	last     rtp.Header // of what was sent
 	seal     *srtp.Context
 	open     []*srtp.Context // the newest first
 	ssrc     uint32          // of what comes
@@ -234,6 +235,19 @@ func (p *HandPhone) Talk(hz float64) {
 	p.hz = hz
 }
 
+// Forge sends so many packets that look like the phone's own and are not authentic.
+func (p *HandPhone) Forge(n int) {
+	p.tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for range n {
+		raw, err := (&rtp.Packet{Header: p.last, Payload: make([]byte, 176)}).Marshal()
+		require.NoError(p.tb, err)
+		_, err = p.rtp.WriteToUDPAddrPort(raw, p.to)
+		require.NoError(p.tb, err)
+	}
+}
+
 // talk sends packets on absolute deadlines.
 func (p *HandPhone) talk() {
 	const samples = Rate / 50
@@ -260,6 +274,7 @@ func (p *HandPhone) talk() {
 			n++
 		}
 		raw, err := (&rtp.Packet{Header: header, Payload: payload}).Marshal()
+		p.last = header
 		if err == nil && seal != nil {
 			raw, err = seal.EncryptRTP(nil, raw, nil)
 		}
