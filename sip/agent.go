@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,6 +85,8 @@ func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
 	if cfg.minSession == 0 {
 		cfg.minSession = minSessionExpires
 	}
+	cfg.maxRinging = cmp.Or(cfg.maxRinging, maxRinging)
+	cfg.ringInterval = cmp.Or(cfg.ringInterval, ringInterval)
 	realm := cfg.Domain
 	if realm == "" {
 		realm = "tandem"

@@ -30,6 +30,9 @@ const (
 	byFarEnd  = "hung up by the far end"
 )
 
+// ringsTooLong is the end of a call that nobody took or gave up.
+const ringsTooLong = "nobody answered"
+
 // request is a request of the far end within a call. Its handler waits until the call has dealt with it.
 type request struct {
 	*sip.Request

@@ -49,7 +49,9 @@ type Config struct {
 	// SessionExpires is how long a call may go on without a refresh by either end (RFC 4028); 0: 30 min. At least 90 s.
 	SessionExpires time.Duration
 
-	minSession time.Duration // the least that others may ask for; 0: 90 s
+	minSession   time.Duration // the least that others may ask for; 0: 90 s
+	maxRinging   time.Duration // 0: 10 min
+	ringInterval time.Duration // 0: 1 min
 
 	nameservers []string // host:port, instead of those of this machine: for tests
 }

@@ -162,7 +162,7 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 			return c.answered(ctx, invite, res, network), false
 		}
 		if c.leaving() {
-			return dialogs.Cause{Details: byThisEnd}, false
+			return *cmp.Or(c.fault, &dialogs.Cause{Details: byThisEnd}), false
 		}
 		if err != nil {
 			return *failed("trunk " + t.Name + ": " + describe(err)), !c.rang && ctx.Err() == nil
@@ -414,7 +414,7 @@ func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
 		}
 	}()
 	hung, draining, requests := t.hung.ch, t.agent.draining.ch, t.requests
-	tooLong := time.After(maxRinging)
+	tooLong := time.After(t.agent.cfg.maxRinging)
 	var giveUp <-chan time.Time
 	first, gone := t.firstAnswer(), goneOf(t.tx.Connection())
 	for {
@@ -436,6 +436,9 @@ func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
 		case <-hung:
 		case <-draining:
 		case <-tooLong:
+			if !t.leaving() {
+				t.fault = failed(ringsTooLong)
+			}
 			t.Hangup(0)
 		case <-giveUp:
 			return nil, errNoFinalAnswer

@@ -73,9 +73,9 @@ func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dia
 // wait sends 180, or what Progress asks for, until this end answers (nil) or the call is over.
 func (r *ringing) wait(ctx context.Context) *dialogs.Cause {
 	r.tell(false)
-	refresh := time.NewTicker(ringInterval)
+	refresh := time.NewTicker(r.agent.cfg.ringInterval)
 	defer refresh.Stop()
-	tooLong := time.After(maxRinging)
+	tooLong := time.After(r.agent.cfg.maxRinging)
 	accepted, gone := r.accepted.ch, goneOf(r.tx.Connection())
 	for {
 		switch {
@@ -104,7 +104,7 @@ func (r *ringing) wait(ctx context.Context) *dialogs.Cause {
 		case <-r.tx.Done():
 			return failed(callerLost)
 		case <-tooLong:
-			return r.end(sip.StatusTemporarilyUnavailable, failed("nobody answered"))
+			return r.end(sip.StatusTemporarilyUnavailable, failed(ringsTooLong))
 		case <-refresh.C:
 			r.tell(false)
 		case early := <-r.progress:
