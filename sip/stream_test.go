@@ -272,11 +272,8 @@ func TestCertificateIsDemanded(t *testing.T) {
 	before := g.certs.now.Load().own[0].Certificate[0]
 	other := newAuthority(t)
 	cert, key := other.issue("fresh", "127.0.0.1")
-	for from, to := range map[string]string{cert: cfg.TLSCert, key: cfg.TLSKey} {
-		text, err := os.ReadFile(from)
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(to, text, 0o600))
-	}
+	replace(t, cfg.TLSCert, cert)
+	replace(t, cfg.TLSKey, key)
 	require.NoError(t, g.ReloadCertificates())
 	require.NotEqual(t, before, g.certs.now.Load().own[0].Certificate[0])
 	require.Error(t, talk(ca.config("phone2", "127.0.0.1")), "the old authority does not know the new certificate")

@@ -94,6 +94,14 @@ func (a *authority) config(name string, hosts ...string) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, RootCAs: pool, ClientCAs: pool}
 }
 
+// replace puts what one file holds into another one.
+func replace(t *testing.T, file, by string) {
+	t.Helper()
+	text, err := os.ReadFile(by)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, text, 0o600))
+}
+
 // secured is a Config whose agent speaks TLS with what the authority made.
 func (a *authority) secured(cfg Config) Config {
 	cfg.TLSCert, cfg.TLSKey = a.issue("gateway", "127.0.0.1", "::1", "localhost")

@@ -267,3 +267,40 @@ func TestHangupGivesThePlaceBack(t *testing.T) {
 	g.idle(t)
 	require.Zero(t, book.State(key).Calls, "it was given back once")
 }
+
+// TestAnswerWithoutRingingPutsATrunkBackIntoService: a trunk that was out of service, and takes the call that tries it
+// with a 200 at once, takes all calls again, and what failed before counts no more.
+func TestAnswerWithoutRingingPutsATrunkBackIntoService(t *testing.T) {
+	t.Parallel()
+	h := newHandCarrier(t)
+	trunk := h.trunk()
+	book := trunks.BookOf(trunk)
+	g := startAgent(t, Config{Book: book}, newCallers(nil))
+	before, err := book.Place(trunks.Request{Account: "1", To: "+15550100", From: "+15550199"})
+	require.NoError(t, err)
+	before.Failed("503 Service Unavailable", time.Millisecond)
+	before.Release()
+	require.False(t, book.State(trunk.Key()).OpenTill.IsZero(), "it is out of service")
+
+	var trial dialogs.Leg
+	require.Eventually(t, func() bool {
+		trial, err = g.Dial(t.Context(), dialogs.Dial{Dialog: "d", Account: "1", To: "+15550100", From: "+15550199"})
+		return err == nil
+	}, patience, time.Millisecond, "a call may try it")
+	_, err = g.Dial(t.Context(), dialogs.Dial{Dialog: "e", Account: "1", To: "+15550100", From: "+15550199"})
+	require.ErrorContains(t, err, "one call is trying it")
+	h.respond(h.invited(), "200 OK", talkerSDP)
+	h.await("ACK ")
+	await(t, trial, dialogs.LegAnswered)
+	state := book.State(trunk.Key())
+	require.Zero(t, state.Failures)
+	require.True(t, state.OpenTill.IsZero(), "it is in service")
+
+	another := dial(t, g)
+	h.respond(h.invited(), "486 Busy Here", "")
+	require.Equal(t, dialogs.FarEndBusy, end(t, another).Reason)
+	trial.Hangup(0)
+	h.respond(h.await("BYE "), "200 OK", "")
+	end(t, trial)
+	g.idle(t)
+}
