@@ -3,6 +3,7 @@ package dialogs_test
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,7 +47,7 @@ func (d *directory) Number(of, number string) (dialogs.Number, bool) {
 
 func (d *directory) HoldMusic(string, string) string { return "" }
 
-// library has every sound but missing.wav.
+// library has every sound but missing.wav; all are silent but long.wav.
 type library struct {
 	mu    sync.Mutex
 	asked []string
@@ -63,6 +64,8 @@ func (l *library) Sound(ctx context.Context, name string) ([]int16, error) {
 		return nil, errs.New(errs.NotFound, "there is no sound %q", name)
 	case "broken.wav":
 		panic("injected")
+	case "long.wav": // a minute of noise
+		return slices.Repeat([]int16{8000, -8000}, 60*4000), nil
 	case "hangs.wav":
 		<-ctx.Done()
 		return nil, ctx.Err()
