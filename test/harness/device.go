@@ -21,6 +21,8 @@ const (
 	opusRate   = 48000
 	opusFrame  = 960  // samples of 20 ms at 48 kHz
 	maxPayload = 1275 // RFC 6716 §3.4
+
+	deviceEvents = 110 // the payload type of a device's keys, as in Chromium
 	// Rate is the rate at which devices record what they hear, in Hz.
 	Rate = 8000
 )
@@ -33,6 +35,7 @@ type Device struct {
 
 	tb   testing.TB
 	work sync.WaitGroup
+	keys chan byte // events to be sent
 
 	mu         sync.Mutex
 	socket     *websocket.Conn
@@ -69,7 +72,7 @@ func Connect(tb testing.TB, g *Gateway, participant, token string) *Device {
 	tb.Helper()
 	d := &Device{
 		Participant: participant, ID: uuid.NewString(), tb: tb,
-		calls: map[int]chan json.RawMessage{}, streams: map[string]streamInfo{}, heard: map[string]*recording{},
+		keys: make(chan byte, 64), calls: map[int]chan json.RawMessage{}, streams: map[string]streamInfo{}, heard: map[string]*recording{},
 	}
 	d.dial(g, token)
 	tb.Cleanup(d.Close)
@@ -312,7 +315,16 @@ func newPeer() (*webrtc.PeerConnection, error) {
 	if err := settings.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
 		return nil, err
 	}
-	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(
+	var codecs webrtc.MediaEngine
+	if err := codecs.RegisterDefaultCodecs(); err != nil {
+		return nil, err
+	}
+	if err := codecs.RegisterCodec(webrtc.RTPCodecParameters{
+		RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: "audio/telephone-event", ClockRate: opusRate}, PayloadType: deviceEvents,
+	}, webrtc.RTPCodecTypeAudio); err != nil {
+		return nil, err
+	}
+	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings), webrtc.WithMediaEngine(&codecs)).NewPeerConnection(
 		webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
 	if err != nil {
 		return nil, err

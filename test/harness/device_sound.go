@@ -1,9 +1,13 @@
 package harness
 
 import (
+	"encoding/binary"
 	"math"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,7 +15,6 @@ import (
 	"github.com/hraban/opus"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
-	"github.com/pion/webrtc/v4/pkg/media"
 	"github.com/stretchr/testify/require"
 )
 
@@ -56,9 +59,10 @@ func (d *Device) publish(alias string, next func(frame []int16)) {
 	d.tb.Helper()
 	pc, err := newPeer()
 	require.NoError(d.tb, err)
-	track, err := webrtc.NewTrackLocalStaticSample(
+	static, err := webrtc.NewTrackLocalStaticRTP(
 		webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: opusRate, Channels: 2}, "audio", uuid.NewString())
 	require.NoError(d.tb, err)
+	track := &microphone{TrackLocalStaticRTP: static}
 	_, err = pc.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
 	require.NoError(d.tb, err)
 	d.mu.Lock()
@@ -94,26 +98,90 @@ func (d *Device) publish(alias string, next func(frame []int16)) {
 	case <-time.After(Patience):
 		require.FailNow(d.tb, "the publishing connection was not made")
 	}
-	d.start(func() { speak(pc, track, next) })
+	d.start(func() { track.speak(pc, next, d.keys) })
 }
 
-// speak sends what next gives until the peer connection is closed.
-func speak(pc *webrtc.PeerConnection, track *webrtc.TrackLocalStaticSample, next func(frame []int16)) {
+// PressKeys presses keys on the published stream, 100 ms each and 100 ms apart, as RTCDTMFSender does: events take the place
+// of sound (RFC 4733). It returns at once.
+func (d *Device) PressKeys(digits string) {
+	d.tb.Helper()
+	for _, digit := range digits {
+		code := strings.IndexRune("0123456789*#ABCD", digit)
+		require.GreaterOrEqual(d.tb, code, 0, "%q is no key", digit)
+		d.keys <- byte(code)
+	}
+}
+
+// microphone is a track that sends sound and keys.
+type microphone struct {
+	*webrtc.TrackLocalStaticRTP
+	raw    atomic.Pointer[webrtc.TrackLocalContext]
+	header rtp.Header // of the next packet
+}
+
+// Bind keeps what is needed to send packets of another payload type.
+func (m *microphone) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+	m.raw.Store(&c)
+	return m.TrackLocalStaticRTP.Bind(c)
+}
+
+// speak sends what next gives, and the keys that are pressed, until the peer connection is closed.
+func (m *microphone) speak(pc *webrtc.PeerConnection, next func(frame []int16), keys <-chan byte) {
+	const steps = 5 // of a key, and of the pause after it
 	encoder, err := opus.NewEncoder(opusRate, 1, opus.AppVoIP)
 	if err != nil {
 		return
 	}
 	due := time.Now() // absolute: a late frame does not delay the next
 	pcm, payload := make([]int16, opusFrame), make([]byte, maxPayload)
+	m.header = rtp.Header{Version: 2, SequenceNumber: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
+	code, step, began := byte(0), 2*steps, uint32(0)
 	for pc.ConnectionState() != webrtc.PeerConnectionStateClosed {
 		next(pcm)
-		size, err := encoder.Encode(pcm, payload)
-		if err != nil || track.WriteSample(media.Sample{Data: slices.Clone(payload[:size]), Duration: frameTime}) != nil {
+		if step >= 2*steps {
+			select {
+			case code = <-keys:
+				step, began = 0, m.header.Timestamp
+			default:
+			}
+		}
+		if step++; step <= steps {
+			err = m.event(code, began, step, step == steps)
+		} else {
+			var size int
+			if size, err = encoder.Encode(pcm, payload); err == nil {
+				err = m.WriteRTP(&rtp.Packet{Header: m.header, Payload: slices.Clone(payload[:size])})
+			}
+			m.header.SequenceNumber++
+		}
+		if err != nil {
 			return
 		}
+		m.header.Timestamp += opusFrame
 		due = due.Add(frameTime)
 		<-time.After(time.Until(due))
 	}
+}
+
+// event sends a step of a key, the last one three times.
+func (m *microphone) event(code byte, began uint32, step int, end bool) error {
+	to := *m.raw.Load()
+	header := m.header
+	header.PayloadType, header.SSRC, header.Timestamp, header.Marker = deviceEvents, uint32(to.SSRC()), began, step == 1
+	payload, repeats := []byte{code, 10, 0, 0}, 1
+	binary.BigEndian.PutUint16(payload[2:], uint16(step*opusFrame))
+	if end {
+		payload[1] |= 0x80
+		repeats = 3
+	}
+	for range repeats {
+		header.SequenceNumber = m.header.SequenceNumber
+		m.header.SequenceNumber++
+		if _, err := to.WriteStream().WriteRTP(&header, payload); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // recording is what was heard of one participant, at Rate.

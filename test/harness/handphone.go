@@ -2,6 +2,7 @@ package harness
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -48,8 +49,18 @@ type HandPhone struct {
 	refused  int       // packets that no key opens
 	keys     media.KeyReader
 	pressed  string
+	events   []Event
 	done     chan struct{}
 	finished sync.WaitGroup
+}
+
+// Event is a telephone-event packet as it came (RFC 4733 §2.3).
+type Event struct {
+	Marker    bool
+	Timestamp uint32
+	Code      byte
+	End       bool
+	Duration  time.Duration // at 8 kHz
 }
 
 // NewHandPhone opens a phone that lives until the test ends.
@@ -332,6 +343,12 @@ func (p *HandPhone) take(raw []byte) {
 			p.loudAt = time.Now()
 		}
 	case EventType:
+		if len(packet.Payload) >= 4 {
+			p.events = append(p.events, Event{
+				packet.Marker, packet.Timestamp, packet.Payload[0], packet.Payload[1]&0x80 != 0,
+				time.Duration(binary.BigEndian.Uint16(packet.Payload[2:])) * time.Second / Rate,
+			})
+		}
 		for _, k := range p.keys.Packet(nil, packet.Timestamp, packet.Payload, time.Now()) {
 			if k.Ended {
 				p.pressed += string(rune(k.Digit))
@@ -389,6 +406,13 @@ func (p *HandPhone) Pressed() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.pressed
+}
+
+// Events are the telephone-event packets that came.
+func (p *HandPhone) Events() []Event {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.events)
 }
 
 // SIPHeader is the first value of a header.
