@@ -67,6 +67,34 @@ func TestSIPpMap(t *testing.T) {
 	}
 }
 
+// TestSIPpTransactions: SIPp takes no answer for that to another request. Only where it cannot tell them by their branch
+// may an answer name no transaction.
+func TestSIPpTransactions(t *testing.T) {
+	unnamed := map[string]string{
+		"uac_cancel":      "the CANCEL has the branch of its INVITE",
+		"uac_cancel_late": "the CANCEL has the branch of its INVITE",
+		"uac_full":        "one line sends many INVITEs",
+		"uac_no_ack":      "no ACK is sent",
+		"uac_scanner":     "no ACK is sent",
+		"uac_unknown":     "no ACK is sent",
+	}
+	files, err := filepath.Glob("sipp/*.xml")
+	require.NoError(t, err)
+	without := make(map[string]bool)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		scenario := strings.TrimSuffix(filepath.Base(file), ".xml")
+		for _, answer := range regexp.MustCompile(`<recv [^>]*response="[^>]*>`).FindAllString(string(text), -1) {
+			if !strings.Contains(answer, " response_txn=") {
+				require.Contains(t, unnamed, scenario, answer)
+				without[scenario] = true
+			}
+		}
+	}
+	require.Len(t, without, len(unnamed), "whoever names all is not listed")
+}
+
 // namedBy lists the scenarios that each function of a package's tests names, between blanks.
 func namedBy(t *testing.T, dir string) map[string]string {
 	t.Helper()
