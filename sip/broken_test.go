@@ -190,9 +190,11 @@ func TestRingingSurvivesABrokenConnection(t *testing.T) {
 		w.dial(g)
 		w.answer(invite, "200 OK", talkerSDP)
 		await(t, leg, dialogs.LegAnswered)
-		leg.Hangup(0)
+		w.next("ACK ")
 		w.breaks()
-		w.accept() // the ACK's, or the BYE's
+		require.Eventually(t, func() bool { return !anyStream(g) }, patience, time.Millisecond)
+		leg.Hangup(0)
+		w.accept()
 		w.answer(w.next("BYE "), "200 OK", "")
 		require.Equal(t, byThisEnd, end(t, leg).Details)
 		g.idle(t)

@@ -42,8 +42,11 @@ func (h *handCarrier) await(prefix string) string {
 		n, from, err := h.conn.ReadFrom(buf)
 		require.NoError(h.t, err, "no %s came", prefix)
 		text := string(buf[:n])
-		key := strings.Fields(text)[0] + branchOf(text)
-		if !strings.HasPrefix(text, prefix) || (!strings.HasPrefix(text, "SIP/") && h.seen[key]) {
+		key := text
+		if !strings.HasPrefix(text, "SIP/") {
+			key = strings.Fields(text)[0] + branchOf(text)
+		}
+		if !strings.HasPrefix(text, prefix) || h.seen[key] {
 			continue
 		}
 		h.seen[key], h.from = true, from

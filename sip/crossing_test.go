@@ -62,7 +62,7 @@ func TestReinviteIsCancelled(t *testing.T) {
 		p.refused()
 		close(busy)
 		p.send("INVITE", talkerSDP+"a=inactive\r\n")
-		require.True(t, strings.HasPrefix(p.await("SIP/2.0 "), "SIP/2.0 200"), name)
+		require.True(t, strings.HasPrefix(p.answer(), "SIP/2.0 200"), name)
 		p.send("ACK", "")
 		await(t, leg, dialogs.LegHold)
 		leg.Hangup(0)
@@ -160,7 +160,7 @@ func TestReinviteBehindTheAck(t *testing.T) {
 		p.respond(ours, "200 OK", talkerSDP+direction)
 		p.await("ACK ")
 		p.send("INVITE", talkerSDP+direction)
-		require.True(t, strings.HasPrefix(p.await("SIP/2.0 "), "SIP/2.0 200"), i)
+		require.True(t, strings.HasPrefix(p.answer(), "SIP/2.0 200"), i)
 		p.send("ACK", "")
 		await(t, leg, dialogs.LegHold)
 	}
@@ -185,7 +185,7 @@ func TestRequestsOfAPhoneThatRings(t *testing.T) {
 		text := strings.NewReplacer("From: <sip:+15550123@x>;tag=1", "From: "+headerOf(ringing, "To"), "Call-ID: "+p.id, "Call-ID: "+headerOf(invite, "Call-ID"),
 			sdpType, relayType).Replace(p.request(c.method, c.body, "Event: refer"))
 		p.write(text)
-		require.True(t, strings.HasPrefix(p.await("SIP/2.0 "), "SIP/2.0 "+c.want), c.method)
+		require.True(t, strings.HasPrefix(p.answer(), "SIP/2.0 "+c.want), c.method)
 	}
 	require.Equal(t, byte('7'), await(t, leg, dialogs.LegKey).Key.Digit)
 	p.respond(invite, "486 Busy Here", "")

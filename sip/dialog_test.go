@@ -130,7 +130,7 @@ func TestAckOfAnotherInvite(t *testing.T) {
 	p.send("ACK", "")
 	p.send("OPTIONS", "") // whoever is asked behind it has dealt with it
 	require.Contains(t, p.answer(), "SIP/2.0 200")
-	require.Contains(t, p.await("SIP/2.0 200"), "CSeq: 1 INVITE\r\n")
+	require.Contains(t, p.again("SIP/2.0 200"), "CSeq: 1 INVITE\r\n")
 	p.seq = 1
 	p.send("ACK", "")
 	await(t, leg, dialogs.LegAnswered)

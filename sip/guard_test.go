@@ -126,12 +126,22 @@ func TestNoAmplification(t *testing.T) {
 	g := startAgent(t, Config{Guard: GuardConfig{BanAfter: -1}}, in)
 	p := newRawPeer(t, g)
 	var sent, got int
-	for i, method := range []string{"INVITE", "OPTIONS", "REGISTER", "DANCE", "INVITE", "BYE", "invite"} {
-		text := p.request(method, fmt.Sprint("amp", i), "Call-ID: raw", fmt.Sprint("Call-ID: raw", i))
+	lengths := make(map[string]int)
+	for i, method := range []string{"OPTIONS", "REGISTER", "DANCE", "BYE", "invite", "INVITE", "INVITE"} {
+		branch := fmt.Sprint("amp", i)
+		text := p.request(method, branch, "Call-ID: raw", fmt.Sprint("Call-ID: raw", i))
 		sent += len(text)
-		answer := p.ask(text)
+		lengths[branch] = len(text)
+		_, err := p.conn.Write([]byte(text))
+		require.NoError(t, err)
+	}
+	for len(lengths) > 0 { // what is sent again, when this machine is slow, counts too
+		answer := p.read()
 		got += len(answer)
-		require.LessOrEqual(t, len(answer), len(text), "%s: %s", method, answer)
+		if length, ok := lengths[branchOf(answer)]; ok {
+			require.LessOrEqual(t, len(answer), length, answer)
+			delete(lengths, branchOf(answer))
+		}
 	}
 	// The answers to the two INVITEs are repeated until they are acknowledged, which never happens.
 	require.NoError(t, p.conn.SetReadDeadline(time.Now().Add(10*time.Second)))
@@ -198,6 +208,9 @@ func TestPasswordGuessersAreBanned(t *testing.T) {
 		answer := p.ask(p.request("INVITE", fmt.Sprint("round", i), "Call-ID: raw", fmt.Sprint("Call-ID: ask", i), "Content-Length: 0\r\n\r\n", body))
 		require.Contains(t, answer, "SIP/2.0 401")
 		require.Contains(t, answer, "WWW-Authenticate: Digest")
+		_, err := p.conn.Write([]byte(p.request("ACK", fmt.Sprint("round", i), "Call-ID: raw", fmt.Sprint("Call-ID: ask", i),
+			"To: <sip:+15550100@x>", "To: "+headerOf(answer, "To")))) // else it is sent again, and counts as an answer to a stranger
+		require.NoError(t, err)
 	}
 	require.Zero(t, g.GuardStats().Failures)
 	for i := range 3 {

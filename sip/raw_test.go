@@ -56,6 +56,16 @@ func (p *rawPeer) final(branch string) string {
 	}
 }
 
+// read returns the next message.
+func (p *rawPeer) read() string {
+	p.t.Helper()
+	require.NoError(p.t, p.conn.SetReadDeadline(time.Now().Add(patience)))
+	buf := make([]byte, 65536)
+	n, err := p.conn.Read(buf)
+	require.NoError(p.t, err)
+	return string(buf[:n])
+}
+
 // branchOf names the transaction of a message.
 func branchOf(text string) string {
 	_, after, _ := strings.Cut(headerOf(text, "Via"), ";branch=z9hG4bK")

@@ -55,7 +55,7 @@ func TestCallerHearsAgainThatItRings(t *testing.T) {
 	p.send("INVITE", talkerSDP)
 	leg := in.leg(t)
 	for range 3 {
-		p.await("SIP/2.0 180 ")
+		p.again("SIP/2.0 180 ")
 	}
 	leg.Hangup(486)
 	p.await("SIP/2.0 486 ")

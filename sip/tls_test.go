@@ -171,9 +171,14 @@ func startRelay(r *relay) *relay {
 	return r
 }
 
-// pump passes messages from one side to the other; those of SIPp are made messages over TLS.
+// pump passes messages from one side to the other; those of SIPp are made messages over TLS. Where one side has said all,
+// the other is told so: what it says itself is not cut off.
 func pump(from, to net.Conn, ofSIPp bool) {
-	defer func() { _ = to.Close() }()
+	defer func() {
+		if half, ok := to.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+		}
+	}()
 	var buf []byte
 	chunk := make([]byte, 4096)
 	for {
