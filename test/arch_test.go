@@ -18,11 +18,12 @@ import (
 func allowed() map[string][]string {
 	return map[string][]string{
 		"errs":            {},
+		"dsp":             {},
 		"media":           {"errs"},
 		"sounds":          {"errs"},
 		"web":             {},
 		"web/build":       {},
-		"transcode":       {"media"},
+		"transcode":       {"media", "dsp"},
 		"webhooks":        {"errs"},
 		"sessions":        {"media", "webhooks"},
 		"dialogs":         {"sessions", "transcode", "trunks"},
