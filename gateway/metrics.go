@@ -50,6 +50,21 @@ func (a *App) metrics() http.Handler {
 	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Namespace: "tandem", Name: "sip_bans_total", Help: "SIP senders that were banned.",
 	}, func() float64 { return float64(a.phone.GuardStats().Bans) }))
+	gauge("sip_connections", "SIP connections over TCP, TLS and WebSocket.", func() float64 { return float64(a.phone.StreamStats().Open) })
+	for why, value := range map[string]func(sip.StreamStats) uint64{
+		"limit":     func(s sip.StreamStats) uint64 { return s.Refused },
+		"handshake": func(s sip.StreamStats) uint64 { return s.Unmet },
+		"silent":    func(s sip.StreamStats) uint64 { return s.Silent },
+		"slow":      func(s sip.StreamStats) uint64 { return s.Slow },
+		"idle":      func(s sip.StreamStats) uint64 { return s.Idle },
+		"unread":    func(s sip.StreamStats) uint64 { return s.Unread },
+		"broken":    func(s sip.StreamStats) uint64 { return s.Broken },
+	} {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: "tandem", Name: "sip_connections_closed_total", Help: "SIP connections that were refused or closed for what the peer did or did not do.",
+			ConstLabels: prometheus.Labels{"why": why},
+		}, func() float64 { return float64(value(a.phone.StreamStats())) }))
+	}
 	gauge("draining", "1 while no new calls are taken.", func() float64 {
 		if _, draining := a.drain.deadline(); draining {
 			return 1

@@ -131,7 +131,7 @@ func (a *Agent) build() {
 			DialerCreate: func(net.Addr) net.Dialer { return net.Dialer{Control: dialNothing} },
 		}}),
 	)
-	a.streams = newStreams(a.certs, net.TCPAddrFromAddrPort(a.listeners[0].addr), a.front, a.log)
+	a.streams = newStreams(a.certs, net.TCPAddrFromAddrPort(a.listeners[0].addr), a.front, a.cfg.streams, a.log)
 	a.tp.OnMessage(a.onMessage) // before the transaction layer, which registers itself
 	a.txl = sip.NewTransactionLayer(a.tp,
 		sip.WithTransactionLayerLogger(quiet),

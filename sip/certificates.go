@@ -109,7 +109,7 @@ func (s *streams) secure(ctx context.Context, conn net.Conn, t target) (net.Conn
 		if t.name != "" {
 			host = net.JoinHostPort(t.name, fmt.Sprint(t.addr.Port()))
 		}
-		return upgrade(ctx, conn, host)
+		return upgrade(ctx, conn, host, s.limits.whole)
 	}
 	return conn, nil
 }

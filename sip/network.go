@@ -2,7 +2,6 @@ package sip
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
-	"golang.org/x/net/netutil"
 )
 
 const (
@@ -129,11 +127,8 @@ func (l *listener) serveOnce(ctx context.Context, a *Agent) (err error) {
 	switch l.network {
 	case networkUDP:
 		return a.tp.ServeUDP(l.packet)
-	case networkWS:
-		return a.streams.serveWebSocket(netutil.LimitListener(l.stream, maxAccepted), l.network)
-	case networkWSS:
-		secured := tls.NewListener(netutil.LimitListener(l.stream, maxAccepted), a.streams.certs.server())
-		return a.streams.serveWebSocket(secured, l.network)
+	case networkWS, networkWSS:
+		return a.streams.serveWebSocket(l.stream, l.network)
 	}
 	return a.streams.serve(ctx, l.stream, l.network)
 }

@@ -12,9 +12,8 @@ import (
 )
 
 const (
-	wholeTimeout = 10 * time.Second // from the first byte of a message to its last
-	firstTimeout = 30 * time.Second // from the connection to its first message
-	idleTimeout  = 30 * time.Minute // without a message or a keep-alive
+	keptBuffer = 4096 // bytes of a stream that waits for a message
+
 	pingInterval = 25 * time.Second // of silence on a connection of ours before we ping
 	pongTimeout  = 10 * time.Second // RFC 5626 §4.4.1
 )
@@ -37,6 +36,10 @@ type stream struct {
 	registered chan struct{} // closed when the library has it in its pool
 	onClose    func(*stream)
 	front      *front // judges what comes
+	limits     streamLimits
+	count      func(func(*StreamStats))
+	opened     time.Time
+	writing    chan struct{} // a place for one at a time, so that each has its own time
 	closing    sync.Once
 	gone       chan struct{} // closed when the connection is
 
@@ -65,6 +68,7 @@ func (s *stream) Read(b []byte) (int, error) {
 		}
 		n, what, err := frame(s.buf)
 		if err != nil {
+			s.count(func(c *StreamStats) { c.Broken++ })
 			_ = s.give(s.front.broken(s.buf[:n], err.Error(), s.remote))
 			return 0, io.EOF // nothing to go on from
 		}
@@ -75,6 +79,7 @@ func (s *stream) Read(b []byte) (int, error) {
 				return 0, err
 			}
 		case pieceBlank:
+			s.begun = time.Time{}
 			s.buf = s.buf[:copy(s.buf, s.buf[n:])]
 			if err := s.blank(); err != nil {
 				return 0, err
@@ -117,25 +122,21 @@ func (s *stream) give(v verdict) error {
 // fill waits for more bytes, no longer than the rest of the message may take.
 func (s *stream) fill() error {
 	now := time.Now()
-	deadline := now.Add(idleTimeout)
+	deadline, missed := now.Add(s.limits.idle), func(c *StreamStats) { c.Idle++ }
+	slow := func(c *StreamStats) { c.Slow++ }
 	switch {
 	case len(s.buf) > 0:
 		if s.begun.IsZero() {
 			s.begun = now
 		}
-		deadline = s.begun.Add(wholeTimeout)
+		deadline, missed = s.begun.Add(s.limits.whole), slow
 	case !s.heard && !s.dialled:
-		if s.begun.IsZero() {
-			s.begun = now
-		}
-		deadline = s.begun.Add(firstTimeout)
+		deadline, missed = s.opened.Add(s.limits.first), func(c *StreamStats) { c.Silent++ }
 	}
 	if err := s.SetReadDeadline(deadline); err != nil {
 		return err
 	}
-	if cap(s.buf)-len(s.buf) < 1024 {
-		s.buf = append(make([]byte, 0, max(4096, 2*cap(s.buf))), s.buf...)
-	}
+	s.room()
 	n, err := s.Conn.Read(s.buf[len(s.buf):cap(s.buf)])
 	s.buf = s.buf[:len(s.buf)+n]
 	if n > 0 {
@@ -144,10 +145,27 @@ func (s *stream) fill() error {
 		s.mu.Unlock()
 		return nil
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return io.EOF // to the library that is an end, not an error to shout about
+	switch {
+	case errors.Is(err, errSlow):
+		s.count(slow)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.count(missed)
+	case errors.Is(err, errTooLong):
+		s.count(func(c *StreamStats) { c.Broken++ })
+	default:
+		return err
 	}
-	return err
+	return io.EOF // to the library that is an end, not an error to shout about
+}
+
+// room makes place for more bytes. What a long message took is given back behind it.
+func (s *stream) room() {
+	switch {
+	case len(s.buf) == 0 && cap(s.buf) > keptBuffer:
+		s.buf = make([]byte, 0, keptBuffer)
+	case cap(s.buf)-len(s.buf) < 1024:
+		s.buf = append(make([]byte, 0, max(keptBuffer, 2*cap(s.buf))), s.buf...)
+	}
 }
 
 // blank takes a CRLF between messages: the pong that we wait for, or half of a ping, which is answered when it is whole.
@@ -166,22 +184,36 @@ func (s *stream) blank() error {
 	return s.send(pong)
 }
 
-// send writes what is no message, in bounded time.
+// send writes what is no message.
 func (s *stream) send(text string) error {
-	if err := s.SetWriteDeadline(time.Now().Add(socketTimeout)); err != nil {
-		return err
-	}
 	_, err := s.Write([]byte(text))
 	return err
 }
 
-// Write is safe from any goroutine.
+// Write is safe from any goroutine. What could be written in part only is the end of the connection: nothing behind it
+// could be read. So is a peer that does not read.
 func (s *stream) Write(b []byte) (int, error) {
+	s.writing <- struct{}{}
+	defer func() { <-s.writing }()
+	now := time.Now()
 	s.mu.Lock()
-	s.spoken = time.Now()
+	s.spoken = now
 	s.mu.Unlock()
-	return s.Conn.Write(b)
+	if err := s.Conn.SetWriteDeadline(now.Add(s.limits.write)); err != nil {
+		return 0, err
+	}
+	n, err := s.Conn.Write(b)
+	if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.count(func(c *StreamStats) { c.Unread++ })
+		}
+		_ = s.Close()
+	}
+	return n, err
 }
+
+// SetWriteDeadline does nothing: the time for a write begins with it, and whoever comes next does not prolong it.
+func (s *stream) SetWriteDeadline(time.Time) error { return nil }
 
 // keep pings a connection of ours that is silent, and says whether the peer is gone: it answered pings once, and does
 // not answer the last.

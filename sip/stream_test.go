@@ -150,25 +150,45 @@ func TestBrokenStreamIsClosed(t *testing.T) {
 
 func TestSourceHasBoundedConnections(t *testing.T) {
 	quiet := slog.New(slog.DiscardHandler)
-	known := netip.MustParsePrefix("0.0.0.0/0")
-	s := newStreams(nil, nil, newFront(newGuard(GuardConfig{}, known.Contains, quiet), quiet), quiet)
-	one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	for range maxOfSource {
-		require.True(t, s.admit(one))
+	known := netip.MustParsePrefix("192.0.2.0/24")
+	s := newStreams(nil, nil, newFront(newGuard(GuardConfig{}, known.Contains, quiet), quiet), streamLimits{}, quiet)
+	limits := s.limits
+	take := func(addr string) (seat, bool) { return s.admit(netip.MustParseAddr(addr)) }
+	fill := func(addr string, n int) {
+		for range n {
+			_, ok := take(addr)
+			require.True(t, ok)
+		}
+		_, ok := take(addr)
+		require.False(t, ok)
 	}
-	require.False(t, s.admit(one))
-	require.True(t, s.admit(other))
-	s.release(one)
-	require.True(t, s.admit(one))
-	for i := 0; s.accepted < maxAccepted; i++ {
-		require.True(t, s.admit(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})))
+	fill("198.51.100.1", limits.ofStranger)
+	fill("2001:db8::1", limits.ofStranger)
+	_, ok := take("2001:db8::2")
+	require.False(t, ok, "who has an IPv6 network has all of its addresses")
+	for i := 0; s.strangers < limits.strangers; i++ {
+		_, ok := take(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).String())
+		require.True(t, ok)
 	}
-	require.False(t, s.admit(netip.MustParseAddr("198.51.100.1")))
+	_, ok = take("198.51.100.2")
+	require.False(t, ok, "strangers have all that they get")
+	at, ok := take("192.0.2.1")
+	require.True(t, ok, "a trunk has its places all the same")
+	fill("192.0.2.1", limits.ofSource-1)
+	s.release(at, false)
+	fill("192.0.2.1", 1)
+	require.Equal(t, limits.accepted, s.accepted)
+	_, ok = take("192.0.2.2")
+	require.False(t, ok)
+	require.Equal(t, uint64(7), s.counters.Refused)
 }
 
 // streamOver is a stream on one end of a pipe that is registered already.
 func streamOver(conn net.Conn) *stream {
-	s := &stream{Conn: conn, dialled: true, registered: make(chan struct{}), gone: make(chan struct{}), onClose: func(*stream) {}, spoken: time.Now()}
+	s := &stream{
+		Conn: conn, dialled: true, registered: make(chan struct{}), gone: make(chan struct{}), onClose: func(*stream) {}, spoken: time.Now(),
+		limits: streamLimits{}.orDefaults(), count: func(func(*StreamStats)) {}, writing: make(chan struct{}, 1),
+	}
 	close(s.registered)
 	return s
 }

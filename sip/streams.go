@@ -17,11 +17,8 @@ import (
 )
 
 const (
-	maxAccepted = 4096 // connections of others, at once
-	maxOfSource = 1024 // of them from one address
-	maxStranger = 64   // of them from one address that no trunk names
-	maxDialled  = 1024 // connections of ours
-	keepTick    = 5 * time.Second
+	keepTick = 5 * time.Second
+	maxNames = 4096 // peers whose names are remembered
 )
 
 var errTooManyStreams = errors.New("too many connections")
@@ -35,19 +32,24 @@ type streams struct {
 	feed  chan *stream
 	addr  net.Addr
 
+	limits streamLimits
+
 	last *stream // what Accept returned last; owned by the library's accepting goroutine
 
-	mu       sync.Mutex
-	closed   bool
-	ending   context.Context //nolint:containedctx // the connections' own: it ends with Close
-	end      context.CancelFunc
-	all      map[*stream]struct{}
-	peers    map[netip.AddrPort][]*stream
-	accepted int
-	sources  map[netip.Addr]int
-	dialling map[target]*dialled
-	names    map[place]string // whom we found, and by which name, where we connected lately
-	work     sync.WaitGroup
+	mu        sync.Mutex
+	closed    bool
+	ending    context.Context //nolint:containedctx // the connections' own: it ends with Close
+	end       context.CancelFunc
+	all       map[*stream]struct{}
+	peers     map[netip.AddrPort][]*stream
+	accepted  int                // by others, handshakes included
+	strangers int                // of them
+	sources   map[netip.Addr]int // of them
+	dialled   int                // by us
+	dialling  map[target]*dialled
+	names     map[place]string // whom we found, and by which name, where we connected lately
+	counters  StreamStats
+	work      sync.WaitGroup
 }
 
 // target is where a connection of ours leads.
@@ -70,10 +72,10 @@ type dialled struct {
 	err    error
 }
 
-func newStreams(certs *certificates, addr net.Addr, front *front, log *slog.Logger) *streams {
+func newStreams(certs *certificates, addr net.Addr, front *front, limits streamLimits, log *slog.Logger) *streams {
 	ending, end := context.WithCancel(context.Background())
 	return &streams{
-		log: log, certs: certs, front: front, addr: addr, feed: make(chan *stream), ending: ending, end: end,
+		log: log, certs: certs, front: front, addr: addr, limits: limits.orDefaults(), feed: make(chan *stream), ending: ending, end: end,
 		all: make(map[*stream]struct{}), peers: make(map[netip.AddrPort][]*stream), sources: make(map[netip.Addr]int), dialling: make(map[target]*dialled),
 		names: make(map[place]string),
 	}
@@ -128,75 +130,39 @@ func (s *streams) spawn(work func()) bool {
 	return true
 }
 
-// admit takes a place for a connection from a source. Who got it calls release, or lets the stream do so.
-func (s *streams) admit(source netip.Addr) bool {
-	if s.front.guard.isBanned(source) {
-		s.front.guard.count(func(c *GuardStats) { c.Banned++ })
-		return false
-	}
-	most := maxOfSource
-	if s.front.guard.stranger(source) {
-		most = maxStranger
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.accepted >= maxAccepted || s.sources[source] >= most {
-		return false
-	}
-	s.accepted++
-	s.sources[source]++
-	return true
-}
-
-func (s *streams) release(source netip.Addr) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.accepted--
-	if s.sources[source]--; s.sources[source] == 0 {
-		delete(s.sources, source)
-	}
-}
-
 // serve accepts connections over TCP or TLS until the listener is closed or fails.
 func (s *streams) serve(ctx context.Context, l net.Listener, network string) error {
 	for {
-		conn, err := l.Accept()
+		conn, err := door{l, s}.Accept()
 		if err != nil {
 			return err
 		}
-		source, err := netip.ParseAddrPort(conn.RemoteAddr().String())
-		source = netip.AddrPortFrom(source.Addr().Unmap(), source.Port())
-		if err != nil || !s.admit(source.Addr()) {
-			_ = conn.Close()
-			continue
-		}
 		if network == networkTCP {
-			s.welcome(conn, network, source)
+			s.welcome(conn, guestOf(conn), network)
 			continue
 		}
 		started := s.spawn(func() {
 			secured := tls.Server(conn, s.certs.server())
-			ctx, cancel := context.WithTimeout(ctx, wholeTimeout)
-			err := secured.HandshakeContext(ctx)
-			cancel()
-			if err != nil {
-				s.log.Debug("sip: no TLS", "source", source.String(), "error", err)
-				s.release(source.Addr())
+			if err := secured.HandshakeContext(ctx); err != nil { // it has its time: see guest
+				s.log.Debug("sip: no TLS", "source", conn.RemoteAddr().String(), "error", err)
 				_ = conn.Close()
 				return
 			}
-			s.welcome(secured, network, source)
+			s.welcome(secured, guestOf(conn), network)
 		})
 		if !started {
-			s.release(source.Addr())
 			_ = conn.Close()
 		}
 	}
 }
 
-// welcome hands the library a connection that was admitted.
-func (s *streams) welcome(conn net.Conn, network string, source netip.AddrPort) {
-	st := &stream{Conn: conn, network: network, remote: source, gone: make(chan struct{})}
+// welcome hands the library a connection of somebody else whose handshakes are over.
+func (s *streams) welcome(conn net.Conn, g *guest, network string) {
+	if g == nil || !g.welcome() {
+		_ = conn.Close()
+		return
+	}
+	st := &stream{Conn: conn, network: network, remote: g.source, gone: make(chan struct{})}
 	if err := s.enter(st); err != nil {
 		_ = st.Close()
 	}
@@ -204,19 +170,21 @@ func (s *streams) welcome(conn net.Conn, network string, source netip.AddrPort) 
 
 // enter hands a connection to the library and returns when its reader runs.
 func (s *streams) enter(st *stream) error {
-	st.registered, st.onClose, st.spoken, st.front = make(chan struct{}), s.forget, time.Now(), s.front
+	st.registered, st.onClose, st.front = make(chan struct{}), s.forget, s.front
+	st.limits, st.count, st.opened, st.writing = s.limits, s.count, time.Now(), make(chan struct{}, 1)
+	st.spoken = st.opened
 	if st.dialled {
 		s.front.guard.befriend(st.remote.Addr(), true)
 	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		if !st.dialled {
-			s.release(st.remote.Addr())
-		}
 		return net.ErrClosed
 	}
 	s.all[st] = struct{}{}
+	if st.dialled {
+		s.dialled++
+	}
 	s.peers[st.remote] = append(s.peers[st.remote], st)
 	s.mu.Unlock()
 	select {
@@ -241,10 +209,10 @@ func (s *streams) forget(st *stream) {
 	if s.peers[st.remote] = rest; len(rest) == 0 {
 		delete(s.peers, st.remote)
 	}
-	s.mu.Unlock()
-	if known && !st.dialled {
-		s.release(st.remote.Addr())
+	if known && st.dialled {
+		s.dialled--
 	}
+	s.mu.Unlock()
 }
 
 // find returns a connection that leads to t: ours, checked for the same name, or one of the peer's own.
@@ -358,7 +326,7 @@ func (s *streams) connect(ctx context.Context, t target) (*stream, error) {
 		s.mu.Lock()
 		attempt, others := s.dialling[t]
 		if !others {
-			if s.closed || len(s.all)-s.accepted+len(s.dialling) >= maxDialled {
+			if s.closed || s.dialled+len(s.dialling) >= s.limits.dialled {
 				s.mu.Unlock()
 				return nil, errTooManyStreams
 			}
@@ -389,7 +357,7 @@ func (s *streams) connect(ctx context.Context, t target) (*stream, error) {
 }
 
 func (s *streams) dial(ctx context.Context, t target) (*stream, error) {
-	ctx, cancel := context.WithTimeout(ctx, socketTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.limits.connect)
 	defer cancel()
 	stop := context.AfterFunc(s.ending, cancel) //nolint:contextcheck // whichever ends first
 	defer stop()
@@ -408,7 +376,7 @@ func (s *streams) dial(ctx context.Context, t target) (*stream, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.names) >= maxAccepted {
+	if len(s.names) >= maxNames {
 		clear(s.names)
 	}
 	s.names[place{t.network, t.addr}] = t.name

@@ -3,13 +3,13 @@ package sip
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -25,16 +25,17 @@ type messages struct {
 	ws     *websocket.Conn
 	local  net.Addr
 	remote net.Addr
-	rest   []byte // of a message that was read in part; owned by the reader
+	whole  time.Duration // from the first byte of a message to its last
+	rest   []byte        // of a message that was read in part; owned by the reader
 
 	mu    sync.Mutex
 	read  time.Time // deadlines
 	write time.Time
 }
 
-func newMessages(ws *websocket.Conn, local, remote net.Addr) *messages {
+func newMessages(ws *websocket.Conn, local, remote net.Addr, whole time.Duration) *messages {
 	ws.SetReadLimit(maxMessage)
-	return &messages{ws: ws, local: local, remote: remote}
+	return &messages{ws: ws, local: local, remote: remote, whole: whole}
 }
 
 func (m *messages) within(deadline *time.Time) (context.Context, context.CancelFunc) {
@@ -46,23 +47,53 @@ func (m *messages) within(deadline *time.Time) (context.Context, context.CancelF
 	return context.WithDeadline(context.Background(), *deadline)
 }
 
+// errSlow is the end of a message that took too long.
+var errSlow = fmt.Errorf("the rest of the message did not come: %w", os.ErrDeadlineExceeded)
+
 // Read returns a message, or the next part of it. One without Content-Length, which needs none here, is given one.
 func (m *messages) Read(b []byte) (int, error) {
 	if len(m.rest) == 0 {
-		ctx, cancel := m.within(&m.read)
-		defer cancel()
-		_, message, err := m.ws.Read(ctx)
-		switch {
-		case err != nil && ctx.Err() != nil:
-			return 0, os.ErrDeadlineExceeded
-		case err != nil:
-			return 0, io.EOF
+		message, err := m.next()
+		if err != nil {
+			return 0, err
 		}
 		m.rest = withLength(message)
 	}
 	n := copy(b, m.rest)
 	m.rest = m.rest[n:]
 	return n, nil
+}
+
+// next returns the next message whole. The deadline is for its beginning; from then on it has its own time.
+func (m *messages) next() ([]byte, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	m.mu.Lock()
+	deadline := m.read
+	m.mu.Unlock()
+	late := time.AfterFunc(time.Until(deadline), cancel)
+	defer late.Stop()
+	if deadline.IsZero() {
+		late.Stop()
+	}
+	_, r, err := m.ws.Reader(ctx)
+	switch {
+	case !late.Stop() && !deadline.IsZero():
+		return nil, os.ErrDeadlineExceeded
+	case err != nil:
+		return nil, io.EOF
+	}
+	late.Reset(m.whole)
+	message, err := io.ReadAll(r)
+	switch {
+	case err == nil:
+		return message, nil
+	case ctx.Err() != nil:
+		return nil, errSlow
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		return nil, errTooLong
+	}
+	return nil, io.EOF
 }
 
 // withLength adds the Content-Length that a message over WebSocket may lack.
@@ -81,7 +112,10 @@ func withLength(message []byte) []byte {
 func (m *messages) Write(b []byte) (int, error) {
 	ctx, cancel := m.within(&m.write)
 	defer cancel()
-	if err := m.ws.Write(ctx, websocket.MessageText, b); err != nil {
+	switch err := m.ws.Write(ctx, websocket.MessageText, b); {
+	case err != nil && ctx.Err() != nil:
+		return 0, os.ErrDeadlineExceeded
+	case err != nil:
 		return 0, err
 	}
 	return len(b), nil
@@ -120,7 +154,7 @@ func (m *messages) SetWriteDeadline(t time.Time) error {
 }
 
 // upgrade makes a connection of ours a WebSocket.
-func upgrade(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
+func upgrade(ctx context.Context, conn net.Conn, host string, whole time.Duration) (net.Conn, error) {
 	given := false
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
 		if given {
@@ -138,18 +172,25 @@ func upgrade(ctx context.Context, conn net.Conn, host string) (net.Conn, error) 
 	if ws.Subprotocol() != subprotocol {
 		return nil, errors.Join(errors.New("the server does not speak SIP over WebSocket"), ws.CloseNow())
 	}
-	return newMessages(ws, conn.LocalAddr(), conn.RemoteAddr()), nil
+	return newMessages(ws, conn.LocalAddr(), conn.RemoteAddr(), whole), nil
 }
+
+// guestKey is where a request's context has the guest that sent it.
+type guestKey struct{}
 
 // serveWebSocket accepts WebSockets until the listener is closed.
 func (s *streams) serveWebSocket(l net.Listener, network string) error {
-	server := &http.Server{
-		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.handshake(w, r, network) }),
-		ReadHeaderTimeout: wholeTimeout,
-		ReadTimeout:       wholeTimeout,
-		IdleTimeout:       wholeTimeout,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	l = door{l, s}
+	if network == networkWSS {
+		l = tls.NewListener(l, s.certs.server())
+	}
+	server := &http.Server{ //nolint:gosec // a guest has its time for all of this
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.handshake(w, r, network) }),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, guestKey{}, guestOf(conn))
+		},
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	err := server.Serve(l)
 	return errors.Join(err, server.Close())
@@ -159,8 +200,8 @@ func (s *streams) serveWebSocket(l net.Listener, network string) error {
 // token in the call itself, and a browser adds neither by itself.
 func (s *streams) handshake(w http.ResponseWriter, r *http.Request, network string) {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	remote, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || local == nil {
+	g, _ := r.Context().Value(guestKey{}).(*guest)
+	if g == nil || local == nil {
 		http.Error(w, "no address", http.StatusInternalServerError)
 		return
 	}
@@ -172,10 +213,5 @@ func (s *streams) handshake(w http.ResponseWriter, r *http.Request, network stri
 		_ = ws.Close(websocket.StatusPolicyViolation, "the subprotocol has to be sip")
 		return
 	}
-	source := netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	if !s.admit(source.Addr()) {
-		_ = ws.Close(websocket.StatusTryAgainLater, "too many connections")
-		return
-	}
-	s.welcome(newMessages(ws, local, net.TCPAddrFromAddrPort(source)), network, source)
+	s.welcome(newMessages(ws, local, net.TCPAddrFromAddrPort(g.source), s.limits.whole), g, network)
 }
