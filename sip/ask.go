@@ -8,6 +8,13 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
+// reconnectTime is how long a request within a call waits for a far end that takes no connection, in T1.
+const reconnectTime = 8
+
+// maxBroken is how often a request is sent again whose connection broke: of several with a peer that was started again,
+// each may look alive until it is used.
+const maxBroken = 3
+
 // asked is a request of ours within the dialog, with what is needed to send it again.
 type asked struct {
 	method        sip.RequestMethod
@@ -15,7 +22,7 @@ type asked struct {
 	then          func(*sip.Response)
 	creds         *credentials
 	authorization sip.Header
-	again         bool // it was sent again because its connection broke
+	broken        int // how often it was sent again because its connection broke
 }
 
 // ask sends a request within the dialog and returns at once. Fill adds its headers and body; it may run more than once,
@@ -60,10 +67,13 @@ func (c *call) send(q *asked) {
 				if o.acked != nil {
 					c.left = o.acked // nothing overtakes the ACK
 				}
-				if o.broke && !q.again && repeatable(q.method) {
-					q.again = true
+				if o.broke && q.broken < maxBroken && repeatable(q.method) {
+					q.broken++
 					c.send(q)
 					return
+				}
+				if o.stays {
+					o.final = unreachable(req)
 				}
 				c.concluded(q, req, o.final)
 			})
@@ -94,6 +104,7 @@ func (c *call) concluded(q *asked, req *sip.Request, res *sip.Response) {
 type conclusion struct {
 	final *sip.Response   // nil: none came
 	broke bool            // its connection broke before
+	stays bool            // it could not be sent at all
 	acked <-chan struct{} // a 2xx to an INVITE: closed when the ACK has left
 }
 
@@ -104,7 +115,7 @@ func (c *call) transact(ctx context.Context, at *peer, req *sip.Request, progres
 	tx, err := c.startInCall(ctx, req, before, left)
 	if err != nil {
 		c.log.Info("sip: request not sent", "method", req.Method.String(), "error", err)
-		tell(conclusion{})
+		tell(conclusion{stays: true})
 		return
 	}
 	gone := goneOf(tx.Connection())
@@ -177,13 +188,18 @@ func (c *call) depart(ctx context.Context, req *sip.Request, before <-chan struc
 	return c.agent.start(ctx, req)
 }
 
-// startInCall is depart for a request of a call that is up. Who can't be reached over a stream is tried for as long as
-// over UDP: a proxy that is started again ends no call.
+// unreachable is what a request that could not be sent counts as: a 503 (RFC 3261 §8.1.3.1). It ends no call by itself.
+func unreachable(req *sip.Request) *sip.Response {
+	return sip.NewResponseFromRequest(req, sip.StatusServiceUnavailable, "The far end cannot be reached", nil)
+}
+
+// startInCall is depart for a request of a call that is up. Who can't be reached over a stream is tried again for a few
+// seconds: a proxy that is started again refuses nothing.
 func (c *call) startInCall(ctx context.Context, req *sip.Request, before <-chan struct{}, left chan<- struct{}) (*sip.ClientTx, error) {
-	deadline := time.After(64 * sip.T1)
+	deadline := time.After(reconnectTime * sip.T1)
 	tx, err := c.depart(ctx, req, before, left)
-	for err != nil && req.Via().Transport != "UDP" {
-		pause := time.NewTimer(sip.T2)
+	for wait := sip.T1; err != nil && req.Via().Transport != "UDP"; wait *= 2 {
+		pause := time.NewTimer(wait)
 		select {
 		case <-pause.C:
 			tx, err = c.agent.start(ctx, req)

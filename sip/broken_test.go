@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
@@ -19,6 +20,8 @@ type wire struct {
 	t      *testing.T
 	listen net.Listener
 	conn   net.Conn
+	secure *tls.Config // nil: TCP
+	number int         // of its requests within a call
 }
 
 func newWire(t *testing.T) *wire {
@@ -36,7 +39,7 @@ func newWire(t *testing.T) *wire {
 }
 
 func (w *wire) trunk(name string, priority int) Trunk {
-	return Trunk{Name: name, Account: "1", URI: "sip:" + w.listen.Addr().String() + ";transport=tcp", Priority: priority}
+	return Trunk{Name: name, Account: "1", URI: "sip:" + w.listen.Addr().String() + ";transport=" + w.network(), Priority: priority}
 }
 
 // accept takes the next connection.
@@ -47,21 +50,63 @@ func (w *wire) accept() {
 	require.NoError(w.t, listen.SetDeadline(time.Now().Add(patience)))
 	conn, err := listen.Accept()
 	require.NoError(w.t, err)
-	w.conn = conn
+	if w.conn = conn; w.secure != nil {
+		w.conn = tls.Server(conn, w.secure)
+	}
 }
 
 // dial connects to the gateway.
 func (w *wire) dial(g *gateway) {
 	w.t.Helper()
-	conn, err := net.Dial("tcp", g.at("tcp"))
+	var err error
+	if w.secure != nil {
+		w.conn, err = tls.Dial("tcp", g.at("tls"), w.secure)
+	} else {
+		w.conn, err = net.Dial("tcp", g.at("tcp"))
+	}
 	require.NoError(w.t, err)
-	w.conn = conn
 }
 
 // breaks ends the connection.
 func (w *wire) breaks() {
 	w.t.Helper()
 	require.NoError(w.t, w.conn.Close())
+}
+
+// network is what it speaks.
+func (w *wire) network() string {
+	if w.secure != nil {
+		return "tls"
+	}
+	return "tcp"
+}
+
+// resets ends the connection as a machine that was started again does.
+func (w *wire) resets() {
+	w.t.Helper()
+	conn := w.conn
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	require.True(w.t, ok)
+	require.NoError(w.t, tcp.SetLinger(0))
+	require.NoError(w.t, tcp.Close())
+}
+
+// asks sends a request within the call that an INVITE of the gateway began.
+func (w *wire) asks(method, invite, body string) {
+	w.t.Helper()
+	w.number++
+	kind := ""
+	if body != "" {
+		kind = "Content-Type: application/sdp\r\n"
+	}
+	at := w.listen.Addr()
+	w.send(fmt.Sprintf("%s sip:tandem@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/%s %s;branch=z9hG4bKasks%d\r\nFrom: %s;tag=wire\r\nTo: %s\r\nCall-ID: %s\r\n"+
+		"CSeq: %d %s\r\nMax-Forwards: 70\r\nContact: <sip:wire@%s;transport=%s>\r\n%sContent-Length: %d\r\n\r\n%s",
+		method, strings.ToUpper(w.network()), at, w.number, headerOf(invite, "To"), headerOf(invite, "From"), headerOf(invite, "Call-ID"),
+		w.number, method, at, w.network(), kind, len(body), body))
 }
 
 // next returns the next message that starts so.
@@ -81,9 +126,12 @@ func (w *wire) send(text string) {
 }
 
 // answer answers a request, with SDP if there is a body.
-func (w *wire) answer(request, status, body string) {
+func (w *wire) answer(request, status, body string, headers ...string) {
 	w.t.Helper()
 	text := "SIP/2.0 " + status + "\r\n"
+	for _, h := range headers {
+		text += h + "\r\n"
+	}
 	for _, name := range []string{"Via", "From", "Call-ID", "CSeq"} {
 		text += name + ": " + headerOf(request, name) + "\r\n"
 	}
@@ -91,7 +139,7 @@ func (w *wire) answer(request, status, body string) {
 	if !strings.Contains(to, ";tag=") && status != "100 Trying" {
 		to += ";tag=wire"
 	}
-	text += "To: " + to + "\r\nContact: <sip:wire@" + w.listen.Addr().String() + ";transport=tcp>\r\n"
+	text += "To: " + to + "\r\nContact: <sip:wire@" + w.listen.Addr().String() + ";transport=" + w.network() + ">\r\n"
 	if body != "" {
 		text += "Content-Type: application/sdp\r\n"
 	}

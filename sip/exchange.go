@@ -76,7 +76,7 @@ func (a *Agent) authorized(req *sip.Request, authorization sip.Header) *sip.Requ
 func (c *call) bye(ctx context.Context) {
 	creds := c.credentials()
 	var authorization sip.Header
-	again := false
+	broken := 0
 	for {
 		req, err := c.agent.request(&c.peer, sip.BYE)
 		if err != nil {
@@ -87,8 +87,8 @@ func (c *call) bye(ctx context.Context) {
 			req.AppendHeader(authorization)
 		}
 		res, broke := c.sendBye(ctx, req)
-		if broke && !again {
-			again = true // over a connection that is new
+		if broke && broken < maxBroken {
+			broken++ // over another connection
 			continue
 		}
 		if res == nil || (res.StatusCode != sip.StatusUnauthorized && res.StatusCode != sip.StatusProxyAuthRequired) {
