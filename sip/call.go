@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+	"golang.org/x/time/rate"
 
 	"tandem/dialogs"
 	"tandem/media"
@@ -56,6 +57,7 @@ type call struct {
 	done      chan struct{}
 	inbox     *inbox
 	order     order
+	pracks    atomic.Int32 // under way
 
 	// Owned by the call's goroutine.
 	keys     []callKey // under which it is found; guarded by the agent's mutex
@@ -80,6 +82,8 @@ type call struct {
 	invitation *sip.Request
 	offerless  bool
 	phones     phones
+	pace       *rate.Limiter       // of its provisional answers; nil: none came
+	crowded    bool                // that there are too many was said
 	reliable   reliable            // an inbound call's provisional answers
 	acks       <-chan *sip.Request // ACKs that came in the transaction of the INVITE
 	unacked    *unacked

@@ -4,8 +4,10 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
+	"golang.org/x/time/rate"
 
 	"tandem/dialogs"
 	"tandem/media"
@@ -65,7 +67,11 @@ func (t *trying) early(res *sip.Response) *early {
 	if e := t.phones.with(tagOf(to.Params)); e != nil {
 		return e
 	}
-	if len(t.phones) >= maxForks || res.StatusCode == earlyDialogTerminated {
+	if res.StatusCode == earlyDialogTerminated {
+		return nil
+	}
+	if len(t.phones) >= maxForks {
+		t.crowd()
 		return nil
 	}
 	p, err := answeredBy(t.invite, res, t.network)
@@ -78,12 +84,47 @@ func (t *trying) early(res *sip.Response) *early {
 	return e
 }
 
+const (
+	// provisionalRate and provisionalBurst bound how many provisional answers of one call are taken. Beyond, they are lost
+	// as on the way; nobody rings as often.
+	provisionalRate  = 5 // a second
+	provisionalBurst = 100
+	// maxPracks is how many PRACKs of one call are under way at once: a far end has to wait for each before it sends the
+	// next of its provisional answers (RFC 3262 §3), but one that never answers would be owed ever more.
+	maxPracks = 16
+)
+
+// hurried says whether a provisional answer is one too many.
+func (t *trying) hurried(now time.Time) bool {
+	if t.pace == nil {
+		t.pace = rate.NewLimiter(provisionalRate, provisionalBurst)
+	}
+	if t.pace.AllowN(now, 1) {
+		return false
+	}
+	t.crowd()
+	return true
+}
+
+// crowd says once in a call's life that its far end sends too much.
+func (c *call) crowd() {
+	if !c.crowded {
+		c.crowded = true
+		c.log.Warn("sip: too many provisional answers; some are passed over")
+	}
+}
+
 // progressed takes a provisional answer: the far end rings, and may be heard already.
 func (t *trying) progressed(res *sip.Response) {
 	t.heard = true
+	if t.hurried(time.Now()) {
+		return
+	}
 	e := t.early(res)
 	rseq, reliably := rseqOf(res)
 	switch {
+	case e == nil && res.To() != nil && tagOf(res.To().Params) != "" && t.rang:
+		return // one of more phones than are followed: its 2xx is taken all the same
 	case res.StatusCode == earlyDialogTerminated:
 		if e != nil {
 			t.lost(e)
@@ -93,6 +134,9 @@ func (t *trying) progressed(res *sip.Response) {
 		return // nobody to send a PRACK to
 	case reliably && e.rseq != 0 && rseq != e.rseq+1:
 		return // a repetition, or one before it was lost and comes again (RFC 3262 §4)
+	case reliably && t.pracks.Load() >= maxPracks:
+		t.crowd()
+		return // as if it were lost: it comes again, once those before are answered
 	}
 	if e != nil {
 		t.introduce(&e.peer, true, false)

@@ -216,7 +216,14 @@ func (c *call) prack(e *early, ack rack, body []byte) {
 	if creds.username != "" {
 		e.peer.seq++ // for the repeat with credentials; a gap is no error (RFC 3261 §12.2.2)
 	}
-	c.agent.spawn(func(ctx context.Context) { c.agent.confirmed(ctx, req, creds) })
+	c.pracks.Add(1)
+	started := c.agent.spawn(func(ctx context.Context) {
+		defer c.pracks.Add(-1)
+		c.agent.confirmed(ctx, req, creds)
+	})
+	if !started {
+		c.pracks.Add(-1)
+	}
 }
 
 // confirmed sends a request and answers one challenge to it.
