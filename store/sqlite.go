@@ -21,6 +21,9 @@ const (
 	busyTimeout = "10000"
 	// sqliteReaders is the number of connections that read beside the one that writes.
 	sqliteReaders = 4
+	// writerCache is what the connection that writes keeps of the file, in KiB, as SQLite wants it: negative. Keys are random, so
+	// the pages that a call writes to lie anywhere; with SQLite's 2 MiB it reads most of them again.
+	writerCache = "-8192"
 )
 
 // connectSQLite opens path, or a database in memory for ":memory:". One connection writes: SQLite has one writer at a
@@ -58,10 +61,12 @@ func (db *DB) connectSQLite(ctx context.Context, path string) error {
 		"_txlock":       {"immediate"},
 	}
 	file := (&url.URL{Scheme: "file", Path: path}).String() + "?"
+	options.Set("_pragma", "cache_size("+writerCache+")")
 	if db.write, err = sql.Open("sqlite", file+options.Encode()); err != nil {
 		return errs.Wrap(err, errs.Internal, "open database %s", path)
 	}
 	db.write.SetMaxOpenConns(1)
+	options.Del("_pragma")
 	options.Set("_query_only", "1")
 	if db.read, err = sql.Open("sqlite", file+options.Encode()); err != nil {
 		return joinClose(errs.Wrap(err, errs.Internal, "open database %s", path), db)
