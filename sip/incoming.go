@@ -159,7 +159,7 @@ func (a *Agent) unacceptable(c *call, req *sip.Request) (status int, why string)
 		return 0, ""
 	}
 	probe := newDescription(0, c.shown(netip.AddrPortFrom(a.ports.Public(), 0)), termsOf(c.trunk))
-	if _, _, err := probe.answer(req.Body()); err != nil {
+	if err := probe.takes(req.Body()); err != nil {
 		return offerStatus(err), err.Error()
 	}
 	return 0, ""

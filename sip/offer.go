@@ -323,6 +323,15 @@ func (d *description) answer(offer []byte) ([]byte, media.PortMedia, error) {
 	return d.stamp(next.text), p.agreed, nil
 }
 
+// takes says whether an offer can be answered, with the error that answer would return, and answers nothing.
+func (d *description) takes(offer []byte) error {
+	parsed, lines, err := parseDescription(offer)
+	if err == nil {
+		_, err = d.pick(parsed, lines, false)
+	}
+	return err
+}
+
 // keyFor is the key of our answer: the same as before while the far end keeps its own, since then nothing begins anew.
 func (d *description) keyFor(p picked) (crypto, error) {
 	if d.agreed.Outbound != nil && d.agreed.Inbound.Equal(p.agreed.Inbound) {
