@@ -11,7 +11,7 @@ const (
 	concealStep   = 10 // after each, one more period is repeated, up to three: less of a buzz
 	concealGrain  = 5  // half of a piece of unvoiced sound
 	concealWhole  = 20 // at full loudness
-	concealEnd    = 60 // silence from here on
+	concealEnd    = 80 // silence from here on
 	concealStop   = 5  // the same after Stop
 	concealMerge  = 8  // cross-fade into what is good again
 	// concealVoiced is the likeness of sound to itself, one period ago, above which it is repeated. Noise that is
@@ -22,7 +22,7 @@ const (
 )
 
 // Concealer makes up for sound that is missing: it goes on with the last periods of a voice, or with sound as noisy as
-// the last one was, without a step where it begins. After 20 ms it gets quieter, after 60 ms it is silent. When sound
+// the last one was, without a step where it begins. After 20 ms it gets quieter, after 80 ms it is silent. When sound
 // comes again, what was made up fades into it. It is pure, bounded and not safe for concurrent use.
 type Concealer struct {
 	ms     int     // samples in a millisecond
@@ -228,7 +228,7 @@ func (c *Concealer) gain() int32 {
 	if c.stopped >= 0 {
 		g = min(g, max(0, 32768*(concealStop*c.ms-(c.since-c.stopped))/(concealStop*c.ms)))
 	}
-	if c.kind == concealNothing && c.since >= concealStop*c.ms {
+	if c.kind == concealNothing && (c.since >= concealStop*c.ms || c.past[len(c.past)-1] == 0) {
 		return 0
 	}
 	return int32(g)

@@ -16,6 +16,7 @@ type lateness struct {
 	n       int   // spells with frames
 	earlier [latenessSpells]int64
 	later   [latenessSpells]int64
+	missed  [latenessSpells]int // frames that came too late to be heard
 }
 
 // add notes a frame that came late by late, at at.
@@ -24,13 +25,17 @@ func (l *lateness) add(late, at int64) {
 		// However long nothing came: one spell is forgotten at a time.
 		copy(l.earlier[1:], l.earlier[:])
 		copy(l.later[1:], l.later[:])
-		l.earlier[0], l.later[0] = late, late
+		copy(l.missed[1:], l.missed[:])
+		l.earlier[0], l.later[0], l.missed[0] = late, late, 0
 		l.n = min(l.n+1, latenessSpells)
 		l.ends = at + l.spell
 	}
 	l.earlier[0] = min(l.earlier[0], late)
 	l.later[0] = max(l.later[0], late)
 }
+
+// miss says that the frame that was noted last came too late to be heard.
+func (l *lateness) miss() { l.missed[0]++ }
 
 // least is that of the earliest frame.
 func (l *lateness) least() int64 {
@@ -42,10 +47,13 @@ func (l *lateness) least() int64 {
 }
 
 // usual is what frames are late by, at most, with the worst half second left out: a single stall of a path is no reason
-// to wait longer from now on, a second one is.
+// to wait longer from now on. A second one is, and so are two frames that were missed.
 func (l *lateness) usual() int64 {
 	worst, usual := int64(math.MinInt64), int64(math.MinInt64)
-	for _, v := range l.later[:l.n] {
+	for i, v := range l.later[:l.n] {
+		if l.missed[i] > 1 {
+			usual = max(usual, v)
+		}
 		if v > worst {
 			worst, v = v, worst
 		}

@@ -69,6 +69,7 @@ type Playout struct {
 
 	rest  int64 // samples until the delay may change again
 	tried int64 // samples for which it should have
+	short int64 // by how much it is too short, now
 }
 
 // NewPlayout makes a Playout of sound of rate samples per second, of 8000 to 48000.
@@ -114,6 +115,7 @@ func (p *Playout) Put(pos int64, pcm []int16, concealed bool, now time.Duration)
 			return
 		}
 		p.Late++
+		p.late.miss()
 		if p.lateRun += n; p.lateRun < playoutLateRun*p.ms {
 			return
 		}
@@ -342,6 +344,11 @@ func (p *Playout) more(n int64) {
 	case p.waiting.n == 0:
 		p.gap += n
 		p.lose(n)
+	case first.from > p.read && p.short > 0: // what is missing may still come: the delay grows here
+		n = min(n, p.short)
+		p.short -= n
+		p.Inserted += uint64(n)
+		p.lose(n)
 	case first.from > p.read:
 		n = min(n, first.from-p.read)
 		p.read += n
@@ -388,7 +395,8 @@ func (p *Playout) wanted() int64 {
 
 // adapt makes what waits longer or shorter before n samples are played at t.
 func (p *Playout) adapt(t int64, n int) {
-	if !p.playing || p.fresh || p.rebased || p.wait > 0 || p.gap > 0 || p.rest > 0 || p.late.n == 0 {
+	p.short = 0
+	if !p.playing || p.fresh || p.rebased || p.wait > 0 || p.late.n == 0 {
 		return
 	}
 	staged, ready := int64(len(p.stage)), int64(0)
@@ -397,6 +405,12 @@ func (p *Playout) adapt(t int64, n int) {
 	}
 	spare := staged + ready - int64(n) // of what is there
 	excess := t + staged - p.read - p.wanted()
+	if !p.drained {
+		p.short = max(0, -excess)
+	}
+	if p.gap > 0 || p.rest > 0 {
+		return
+	}
 	switch {
 	case p.drained && spare > 0:
 		p.shrink(n, ready, spare, spare)
@@ -466,6 +480,7 @@ func (p *Playout) grow(n int, ready, missing int64) {
 		p.sound += in
 	}
 	p.Inserted += uint64(in)
+	p.short = max(0, p.short-int64(in))
 	p.changed(hurry)
 }
 

@@ -99,61 +99,75 @@ func steepest(pcm []int16) int {
 	return most
 }
 
-// segmentalSNR is the mean over frames of 20 ms that are not silent of how far the difference is below the sound, each
-// from -10 to 35 dB.
-func segmentalSNR(want, got []int16, frame int) float64 {
-	sum, n := 0.0, 0
-	for i := 0; i+frame <= min(len(want), len(got)); i += frame {
-		var signal, noise float64
-		for j := i; j < i+frame; j++ {
-			d := float64(want[j]) - float64(got[j])
-			signal += float64(want[j]) * float64(want[j])
-			noise += d * d
+// spectra is the power of pcm in bands of about 200 Hz up to 4 kHz, every 10 ms.
+func spectra(pcm []int16, rate int) [][]float64 {
+	frame := rate / 50
+	var bands [][2][]float64
+	for f := 200.0; f < 3900; f += 200 {
+		re, im := make([]float64, frame), make([]float64, frame)
+		for i := range frame {
+			w := 0.5 - 0.5*math.Cos(2*math.Pi*(float64(i)+0.5)/float64(frame))
+			s, c := math.Sincos(2 * math.Pi * f / float64(rate) * float64(i))
+			re[i], im[i] = w*c, w*s
 		}
-		if signal < 100*100*float64(frame) {
-			continue
-		}
-		sum += min(35, max(-10, 10*math.Log10(signal/(noise+1))))
-		n++
+		bands = append(bands, [2][]float64{re, im})
 	}
-	return sum / float64(n)
+	var out [][]float64
+	for from := 0; from+frame <= len(pcm); from += frame / 2 {
+		power := make([]float64, len(bands))
+		for k, b := range bands {
+			re, im := 0.0, 0.0
+			for i, v := range pcm[from : from+frame] {
+				re += float64(v) * b[0][i]
+				im += float64(v) * b[1][i]
+			}
+			power[k] = (re*re + im*im) / float64(frame)
+		}
+		out = append(out, power)
+	}
+	return out
 }
 
-// spectralDistance is the mean distance of the two sounds' spectra in dB, in frames of 20 ms and bands of about 200 Hz,
-// with what is 40 dB below the sound's loudest band left out.
+// spectralDistance is the root mean square distance of two sounds' spectra in dB. What is 40 dB below the loudest band
+// is left out, and so is silence.
 func spectralDistance(want, got []int16, rate int) float64 {
-	frame := rate / 50
-	var bands []float64
-	for f := 200.0; f < float64(min(rate, 8000))/2-100; f += 200 {
-		bands = append(bands, f)
-	}
-	power := func(pcm []int16, f float64) float64 {
-		re, im := 0.0, 0.0
-		for i, v := range pcm {
-			w := 0.5 - 0.5*math.Cos(2*math.Pi*(float64(i)+0.5)/float64(len(pcm)))
-			s, c := math.Sincos(2 * math.Pi * f / float64(rate) * float64(i))
-			re += w * float64(v) * c
-			im += w * float64(v) * s
-		}
-		return (re*re+im*im)/float64(len(pcm)) + 1
-	}
-	a, b := make([]float64, len(bands)), make([]float64, len(bands))
+	a, b := spectra(want, rate), spectra(got, rate)
 	sum, n := 0.0, 0
-	for i := 0; i+frame <= min(len(want), len(got)); i += frame / 2 {
-		for k, f := range bands {
-			a[k], b[k] = power(want[i:i+frame], f), power(got[i:i+frame], f)
-		}
-		floor := slices.Max(a) / 1e4
+	for i := range min(len(a), len(b)) {
+		floor := slices.Max(a[i]) / 1e4
 		if floor < 100 {
 			continue
 		}
-		for k := range bands {
-			d := 10 * math.Log10(max(a[k], floor)/max(b[k], floor))
+		for k := range a[i] {
+			d := 10 * math.Log10(max(a[i][k], floor)/max(b[i][k], floor))
 			sum += d * d
 			n++
 		}
 	}
 	return math.Sqrt(sum / float64(n))
+}
+
+// intelligible is how alike the loudness of two sounds moves in each band, over 300 ms at a time: 1 is alike. It is what
+// STOI measures, in other bands.
+func intelligible(want, got []int16, rate int) float64 {
+	const span = 30
+	a, b := spectra(want, rate), spectra(got, rate)
+	sum, n := 0.0, 0
+	for from := 0; from+span <= min(len(a), len(b)); from += span / 2 {
+		for k := range a[0] {
+			var x, y, xx, xy, yy float64
+			for i := from; i < from+span; i++ {
+				u, v := math.Sqrt(a[i][k]), math.Sqrt(b[i][k])
+				x, y, xx, xy, yy = x+u, y+v, xx+u*u, xy+u*v, yy+v*v
+			}
+			if xx < 100*span {
+				continue
+			}
+			sum += (xy - x*y/span) / math.Sqrt((xx-x*x/span)*(yy-y*y/span)+1)
+			n++
+		}
+	}
+	return sum / float64(n)
 }
 
 // packet is a frame under way.
