@@ -45,7 +45,7 @@ func BenchmarkPlayout(b *testing.B) {
 // BenchmarkConceal is the cost of one loss of 20 ms, with the search for the pitch and the way back.
 func BenchmarkConceal(b *testing.B) {
 	for _, rate := range []int{8000, 16000} {
-		for name, pcm := range map[string][]int16{"voice": vowel(rate, rate, 120), "hiss": hiss(rate, 3000)} {
+		for name, pcm := range map[string][]int16{"voice": vowel(rate, rate, 120), "hiss": fizz(rate, 3000)} {
 			b.Run(fmt.Sprintf("%d/%s", rate, name), func(b *testing.B) {
 				c := NewConcealer(rate)
 				n := rate / 50

@@ -158,10 +158,10 @@ func (p *Playout) Target() int {
 }
 
 // Begin says that the source was heard directly until now: history is what was played last, and pos is the position
-// that comes next. Nothing waits yet. The delay grows to what is wanted while the source is heard.
+// that comes next. Nothing waits yet. The delay grows to what is wanted while the source is heard. Drain is off.
 func (p *Playout) Begin(pos int64, history []int16) {
 	p.restart(pos)
-	p.fresh = false
+	p.fresh, p.drained = false, false
 	p.stage, p.sound = p.stage[:0], 0
 	p.conceal.Reset()
 	p.conceal.Good(history)
@@ -174,6 +174,7 @@ func (p *Playout) Drain(on bool) { p.drained = on }
 // Rest fills dst with what waits, without its time, and returns how much that was: 0 when nothing does.
 func (p *Playout) Rest(dst []int16) int {
 	n := 0
+	p.wait, p.short = 0, 0
 	for n < len(dst) && p.playing && p.Delay() > 0 {
 		k := min(len(dst)-n, p.Delay(), int(playoutFrame*p.ms))
 		p.fill(k)
@@ -251,9 +252,10 @@ func (p *Playout) measure(rel, at int64) {
 
 // resume meets a frame behind a gap that was being made up for.
 func (p *Playout) resume(rel int64) {
-	if p.gap == 0 || rel < p.read {
+	if p.gap == 0 {
 		return
 	}
+	rel = max(rel, p.read)
 	if p.gap >= playoutPause*p.ms { // silence for long: its length is free
 		p.read, p.fresh = rel, true
 	} else {

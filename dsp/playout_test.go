@@ -129,7 +129,7 @@ func TestPlayoutFollowsJitter(t *testing.T) {
 		}{
 			{"sine", sine(rate8, 40*rate8, 437, 8000), 1.15},
 			{"voice", vowel(rate8, 40*rate8, 110), 1.03},
-			{"hiss", hiss(40*rate8, 3000), 1.03},
+			{"hiss", fizz(40*rate8, 3000), 1.03},
 			{"speech", long(speech(t, rate8), 40*rate8), 1.03},
 		} {
 			t.Run(pt.name+"/"+s.name, func(t *testing.T) {
@@ -202,8 +202,9 @@ func TestPlayoutMakesUpForLoss(t *testing.T) {
 		require.LessOrEqual(t, int(p.Concealed), count*160)
 		require.Greater(t, int(p.Concealed), count*160*2/3)
 		require.Zero(t, p.Late+p.Overflow+p.Inserted+p.Removed)
-		require.Less(t, spectralDistance(pcm, heard, rate8), 0.9*spectralDistance(pcm, zero, rate8), name)
-		require.Greater(t, intelligible(pcm[:len(heard)], heard, rate8), intelligible(pcm, zero, rate8), name)
+		original, with, without := newSpectrum(pcm, rate8), newSpectrum(heard, rate8), newSpectrum(zero, rate8)
+		require.Less(t, original.distance(with), 0.9*original.distance(without), name)
+		require.Greater(t, original.likeness(with), original.likeness(without), name)
 		require.LessOrEqual(t, float64(steepest(heard)), 1.03*float64(steepest(pcm)), name)
 	}
 }
@@ -294,7 +295,7 @@ func TestPlayoutAbsorbsDrift(t *testing.T) {
 		} {
 			for _, ppm := range []float64{200, -200, 1000, -1000} {
 				length := time.Hour
-				if rate > 8000 || math.Abs(ppm) > 200 {
+				if rate > 8000 || math.Abs(ppm) > 200 || name == "voice" {
 					length = 10 * time.Minute
 				}
 				t.Run(fmt.Sprintf("%d/%s/%v", rate, name, ppm), func(t *testing.T) {
@@ -391,7 +392,7 @@ func TestPlayoutKeepsTimeOverAPause(t *testing.T) {
 func TestPlayoutTakesOverAndGivesBack(t *testing.T) {
 	for name, pcm := range map[string][]int16{
 		"sine": sine(rate8, 10*rate8, 437, 8000), "voice": vowel(rate8, 10*rate8, 110),
-		"hiss": hiss(10*rate8, 3000), "speech": speech(t, rate8),
+		"hiss": fizz(10*rate8, 3000), "speech": speech(t, rate8),
 	} {
 		t.Run(name, func(t *testing.T) {
 			const direct, mixed, drained = 100, 250, 400 // frames
@@ -455,7 +456,7 @@ func TestPlayoutRefusesNonsense(t *testing.T) {
 	require.True(t, p.Take(nil, 0) == false && p.Delay() == 0 && p.Target() == 160)
 	for _, at := range []time.Duration{0, math.MaxInt64, math.MinInt64, -1} {
 		for _, pos := range []int64{-1 << 60, 1 << 60, math.MaxInt64, math.MinInt64, 0} {
-			p.Put(pos, hiss(960, 3000), false, at)
+			p.Put(pos, fizz(960, 3000), false, at)
 			p.Take(frame, -at)
 			require.LessOrEqual(t, p.Delay(), 4000)
 			require.LessOrEqual(t, p.Target(), 1600)

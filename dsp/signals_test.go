@@ -54,8 +54,8 @@ func vowel(rate, n int, pitch float64) []int16 {
 	return pcm
 }
 
-// hiss is n samples of white noise.
-func hiss(n int, amplitude float64) []int16 {
+// fizz is n samples of white noise.
+func fizz(n int, amplitude float64) []int16 {
 	rnd := rand.New(rand.NewPCG(7, 7))
 	out := make([]int16, n)
 	for i := range out {
@@ -99,8 +99,10 @@ func steepest(pcm []int16) int {
 	return most
 }
 
-// spectra is the power of pcm in bands of about 200 Hz up to 4 kHz, every 10 ms.
-func spectra(pcm []int16, rate int) [][]float64 {
+// spectrum is the power in bands of about 200 Hz up to 4 kHz, every 10 ms.
+type spectrum [][]float64
+
+func newSpectrum(pcm []int16, rate int) spectrum {
 	frame := rate / 50
 	var bands [][2][]float64
 	for f := 200.0; f < 3900; f += 200 {
@@ -112,7 +114,7 @@ func spectra(pcm []int16, rate int) [][]float64 {
 		}
 		bands = append(bands, [2][]float64{re, im})
 	}
-	var out [][]float64
+	var out spectrum
 	for from := 0; from+frame <= len(pcm); from += frame / 2 {
 		power := make([]float64, len(bands))
 		for k, b := range bands {
@@ -128,10 +130,9 @@ func spectra(pcm []int16, rate int) [][]float64 {
 	return out
 }
 
-// spectralDistance is the root mean square distance of two sounds' spectra in dB. What is 40 dB below the loudest band
+// distance is the root mean square distance from the spectrum of another sound in dB. What is 40 dB below the loudest band
 // is left out, and so is silence.
-func spectralDistance(want, got []int16, rate int) float64 {
-	a, b := spectra(want, rate), spectra(got, rate)
+func (a spectrum) distance(b spectrum) float64 {
 	sum, n := 0.0, 0
 	for i := range min(len(a), len(b)) {
 		floor := slices.Max(a[i]) / 1e4
@@ -147,11 +148,10 @@ func spectralDistance(want, got []int16, rate int) float64 {
 	return math.Sqrt(sum / float64(n))
 }
 
-// intelligible is how alike the loudness of two sounds moves in each band, over 300 ms at a time: 1 is alike. It is what
-// STOI measures, in other bands.
-func intelligible(want, got []int16, rate int) float64 {
+// likeness is how alike the loudness of two sounds moves in each band, over 300 ms at a time: 1 is alike. It is what STOI
+// measures, in other bands.
+func (a spectrum) likeness(b spectrum) float64 {
 	const span = 30
-	a, b := spectra(want, rate), spectra(got, rate)
 	sum, n := 0.0, 0
 	for from := 0; from+span <= min(len(a), len(b)); from += span / 2 {
 		for k := range a[0] {

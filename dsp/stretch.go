@@ -218,17 +218,33 @@ func (l *lagSearch) find(pcm []int16, at, dir, window, shortest, longest int) in
 	return bestLag(pcm, at, dir, window, max(shortest, lag-f), min(longest, lag+f))
 }
 
-// bestLag tries every lag from shortest to longest: dir 1 ahead of the window at at, -1 behind.
+// bestLag tries every lag from shortest to longest: dir 1 ahead of the window at at, -1 behind. It goes by the square of
+// the cosine, whose sign is that of the product.
 func bestLag(pcm []int16, at, dir, window, shortest, longest int) int {
+	from := at + dir*shortest
+	if from < 0 || from+window > len(pcm) {
+		return shortest
+	}
+	a := pcm[at : at+window]
+	_, _, energy := products(a, pcm[from:from+window])
 	best, lag := math.Inf(-1), shortest
-	for l := shortest; l <= longest; l++ {
-		from := at + dir*l
-		if from < 0 || from+window > len(pcm) {
-			break
+	for l := shortest; ; {
+		b := pcm[from : from+window]
+		var product int64
+		for i, v := range a {
+			product += int64(v) * int64(b[i])
 		}
-		if like := cosine(pcm[at:at+window], pcm[from:from+window]); like > best {
+		if like := float64(product) * math.Abs(float64(product)) / float64(energy+1); like > best {
 			best, lag = like, l
 		}
+		from += dir
+		if l++; l > longest || from < 0 || from+window > len(pcm) {
+			return lag
+		}
+		in, out := int64(pcm[from+window-1]), int64(b[0])
+		if dir < 0 {
+			in, out = int64(pcm[from]), int64(b[window-1])
+		}
+		energy += in*in - out*out
 	}
-	return lag
 }

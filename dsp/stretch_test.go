@@ -45,7 +45,7 @@ func TestStretcherIsNotHeard(t *testing.T) {
 			{"sine of 1013 Hz", sine(rate, n, 1013, 8000), 0.05, 1.03},
 			{"low voice", vowel(rate, n, 100), 0.1, 1.03},
 			{"high voice", vowel(rate, n, 210), 0.1, 1.03},
-			{"hiss", hiss(n, 3000), 0.1, 1.03},
+			{"hiss", fizz(n, 3000), 0.1, 1.03},
 			{"speech", speech(t, rate)[rate/2 : rate/2+n], 0.05, 1.03},
 		} {
 			for _, lengthen := range []bool{false, true} {
@@ -85,8 +85,8 @@ func TestStretcherRefuses(t *testing.T) {
 	const rate = 8000
 	s := NewStretcher(rate)
 	low := sine(rate, 240, 70, 8000) // longer than any period that is looked for
-	click := slices.Concat(make([]int16, 60), hiss(60, 9000), make([]int16, 120))
-	onset := slices.Concat(hiss(60, 300), hiss(180, 9000))
+	click := slices.Concat(make([]int16, 60), fizz(60, 9000), make([]int16, 120))
+	onset := slices.Concat(fizz(60, 300), fizz(180, 9000))
 	for name, pcm := range map[string][]int16{"low tone": low, "click": click, "onset": onset} {
 		was := slices.Clone(pcm)
 		require.Zero(t, s.Shorten(pcm, 100, false), name)
@@ -134,10 +134,10 @@ func TestStretcherCutsSilenceToAnyLength(t *testing.T) {
 	const rate = 8000
 	s := NewStretcher(rate)
 	for _, most := range []int{1, 7, 40, 133, 180} {
-		require.Equal(t, most, s.Shorten(hiss(240, 20), most, false))
+		require.Equal(t, most, s.Shorten(fizz(240, 20), most, false))
 	}
 	for _, most := range []int{1, 7, 100} {
-		require.Equal(t, most, s.Lengthen(append(make([]int16, 0, 400), hiss(240, 20)...), most, false))
+		require.Equal(t, most, s.Lengthen(append(make([]int16, 0, 400), fizz(240, 20)...), most, false))
 	}
 }
 
