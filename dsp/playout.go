@@ -12,7 +12,7 @@ const (
 	playoutEarly    = 1   // by which a frame is to come before it is needed
 	playoutExcess   = 5   // of waiting too long that is let be
 	playoutHurry    = 40  // the same, for which there is hurry
-	playoutLateRun  = 100 // of frames in a row that come too late, after which the source is taken to have begun anew
+	playoutLateRun  = 100 // of frames too late in a row, and half as long, after which the source has begun anew
 	playoutSpare    = 20  // room of the ring beyond what may wait and the longest frame
 )
 
@@ -54,18 +54,19 @@ type Playout struct {
 	stage   []int16 // taken from the ring, to be played next
 	sound   int     // in stage: what is behind is silence
 
-	playing bool
-	drained bool  // Drain
-	base    int64 // the source's position that is 0 here
-	read    int64 // position behind what stage holds
-	gap     int64 // samples made up behind read, while nothing waits
-	fresh   bool  // the next frame begins after the delay that is wanted
-	rebased bool  // the next frame's lateness is of a new base
-	wait    int64 // samples of silence before read
-	late    lateness
-	lateRun int64               // samples
-	recent  [recentFrames]int64 // positions of frames
-	nth     int
+	playing  bool
+	drained  bool  // Drain
+	base     int64 // the source's position that is 0 here
+	read     int64 // position behind what stage holds
+	gap      int64 // samples made up behind read, while nothing waits
+	fresh    bool  // the next frame begins after the delay that is wanted
+	rebased  bool  // the next frame's lateness is of a new base
+	wait     int64 // samples of silence before read
+	late     lateness
+	lateRun  int64               // samples
+	lateFrom int64               // when it began
+	recent   [recentFrames]int64 // positions of frames
+	nth      int
 
 	rest  int64 // samples until the delay may change again
 	tried int64 // samples for which it should have
@@ -104,27 +105,26 @@ func (p *Playout) Put(pos int64, pcm []int16, concealed bool, now time.Duration)
 		p.restart(pos)
 	}
 	rel := pos - p.base
-	if !concealed {
-		if p.repeated(rel) {
+	passed := rel+n <= p.read
+	if concealed {
+		if passed {
 			return
 		}
-		p.measure(rel, at)
-	}
-	if rel+n <= p.read {
-		if concealed {
-			return
+	} else {
+		again := p.repeated(rel)
+		if !again {
+			p.measure(rel, at)
 		}
-		p.Late++
-		p.late.miss()
-		if p.lateRun += n; p.lateRun < playoutLateRun*p.ms {
+		switch {
+		case passed && p.behind(n, at, again):
+			p.restart(pos)
+			p.measure(0, at)
+			rel = 0
+		case passed || again:
 			return
+		default:
+			p.lateRun = 0
 		}
-		p.restart(pos)
-		p.measure(0, at)
-		rel = 0
-	}
-	if !concealed {
-		p.lateRun = 0
 	}
 	p.resume(rel)
 	p.bound(rel + n)
@@ -211,6 +211,20 @@ func (p *Playout) jumped(rel, n int64) bool {
 	far := playoutCapacity * p.ms
 	ahead := max(p.read+p.gap, p.waiting.end()) + far
 	return rel > ahead-n || rel < p.read-far
+}
+
+// behind meets a frame of n samples whose time has passed, at at. It says that enough of them came in a row, and in
+// their own time, to be a source that began anew.
+func (p *Playout) behind(n, at int64, again bool) bool {
+	if !again {
+		p.Late++
+		p.late.miss()
+	}
+	if p.lateRun == 0 {
+		p.lateFrom = at
+	}
+	p.lateRun += n
+	return p.lateRun >= playoutLateRun*p.ms && at-p.lateFrom >= playoutLateRun/2*p.ms
 }
 
 // restart lets pos be the next position.

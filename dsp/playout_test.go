@@ -241,6 +241,18 @@ func TestPlayoutBoundsWhatWaits(t *testing.T) {
 	out := make([]int16, 4400)
 	require.Equal(t, 4000, p.Rest(out))
 	require.Equal(t, pcm[16000+64:], out[64:4000])
+	// What was played before fades into what is left.
+	pcm = sine(rate8, 20000, 437, 8000)
+	p = NewPlayout(rate8)
+	r := newReader(p, rate8)
+	r.send(packets(rate8, pcm[:4000], 0, 0, punctual)...)
+	r.run(500 * time.Millisecond)
+	for i := 25; i < 125; i++ {
+		p.Put(int64(i*160), pcm[i*160:(i+1)*160], false, r.now)
+	}
+	require.NotZero(t, p.Overflow)
+	r.run(time.Second)
+	require.LessOrEqual(t, float64(steepest(r.heard)), 1.1*float64(steepest(pcm)))
 	// Pieces that touch no other are bounded too.
 	p = NewPlayout(rate8)
 	for i := range 2000 {
@@ -320,7 +332,7 @@ func TestPlayoutAbsorbsDrift(t *testing.T) {
 
 // A source that begins anew, at any position and whether or not that is told, is heard again at once and without a click.
 func TestPlayoutMeetsARestart(t *testing.T) {
-	for name, step := range map[string]int64{"far ahead": 1 << 31, "far behind": -1 << 31, "a second ahead": 8000, "a second behind": -8000, "100 ms behind": -800, "to the end": math.MaxInt64 - 40*160 - 99*160} {
+	for name, step := range map[string]int64{"far ahead": 1 << 31, "far behind": -1 << 31, "a second ahead": 8000, "a second behind": -8000, "100 ms behind": -800, "400 ms behind": -3200, "to the end": math.MaxInt64 - 40*160 - 99*160} {
 		for _, told := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, told %v", name, told), func(t *testing.T) {
 				pcm := sine(rate8, 6*rate8, 437, 8000)
@@ -347,6 +359,32 @@ func TestPlayoutMeetsARestart(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The same where the clock stood still for longer than the delay is.
+func TestPlayoutMeetsARestartLate(t *testing.T) {
+	pcm := sine(rate8, 3*rate8, 437, 8000)
+	p := NewPlayout(rate8)
+	r := newReader(p, rate8)
+	r.send(packets(rate8, pcm[:rate8], 0, 0, punctual)...)
+	r.run(time.Second)
+	r.send(packets(rate8, pcm[rate8+77:], 1<<40, time.Second, punctual)...)
+	p.Put(1<<40, pcm[rate8+77:][:160], false, time.Second)
+	r.now += 60 * time.Millisecond
+	r.run(2 * time.Second)
+	require.LessOrEqual(t, float64(steepest(r.heard)), 1.1*float64(steepest(pcm)))
+}
+
+// Frames that come twice say nothing about the path.
+func TestPlayoutPassesOverRepetitions(t *testing.T) {
+	pcm := speech(t, rate8)
+	p := NewPlayout(rate8)
+	r := newReader(p, rate8)
+	r.send(packets(rate8, pcm, 0, 0, punctual)...)
+	r.send(packets(rate8, pcm, 0, 0, func(int) time.Duration { return 90 * time.Millisecond })...)
+	r.run(9 * time.Second)
+	require.Zero(t, p.Late+p.Overflow+p.Concealed+p.Inserted+p.Removed)
+	require.Equal(t, 168, p.Target())
 }
 
 func TestPlayoutResetIsSilentAtOnce(t *testing.T) {

@@ -59,7 +59,11 @@ func TestStretcherIsNotHeard(t *testing.T) {
 					t.Logf("by %.1f %%", 100*float64(by)/float64(n))
 					require.Greater(t, float64(by)/float64(n), s.least)
 					require.LessOrEqual(t, float64(steepest(out)), s.steeper*float64(steepest(s.pcm)))
-					require.InDelta(t, audio.Level(s.pcm), audio.Level(out), 0.7, "as loud")
+					louder := 0.7 // dB; which vowels go and come is chance
+					if s.name == "hiss" {
+						louder = 0.2
+					}
+					require.InDelta(t, audio.Level(s.pcm), audio.Level(out), louder, "as loud")
 				})
 			}
 		}
