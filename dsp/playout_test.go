@@ -263,7 +263,9 @@ func TestPlayoutBoundsWhatWaits(t *testing.T) {
 
 // drift feeds p by a source whose clock is slow by ppm, for as long as length. It returns the steepest step that is heard,
 // and the most of how much steeper a frame is than the source was about then.
-func drift(p *Playout, rate int, pcm []int16, ppm float64, length time.Duration, check func(tick int)) (steep int, local float64) {
+func drift(
+	p *Playout, rate int, pcm []int16, ppm float64, length time.Duration, check func(tick int),
+) (steep int, local float64) {
 	n := rate / 50
 	pcm = pcm[:len(pcm)/n*n]
 	frames := len(pcm) / n
@@ -332,7 +334,10 @@ func TestPlayoutAbsorbsDrift(t *testing.T) {
 
 // A source that begins anew, at any position and whether or not that is told, is heard again at once and without a click.
 func TestPlayoutMeetsARestart(t *testing.T) {
-	for name, step := range map[string]int64{"far ahead": 1 << 31, "far behind": -1 << 31, "a second ahead": 8000, "a second behind": -8000, "100 ms behind": -800, "400 ms behind": -3200, "to the end": math.MaxInt64 - 40*160 - 99*160} {
+	for name, step := range map[string]int64{
+		"far ahead": 1 << 31, "far behind": -1 << 31, "a second ahead": 8000, "a second behind": -8000,
+		"100 ms behind": -800, "400 ms behind": -3200, "to the end": math.MaxInt64 - 40*160 - 99*160,
+	} {
 		for _, told := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, told %v", name, told), func(t *testing.T) {
 				pcm := sine(rate8, 6*rate8, 437, 8000)
@@ -460,7 +465,8 @@ func TestPlayoutTakesOverAndGivesBack(t *testing.T) {
 			require.Zero(t, p.Rest(rest))
 			out = append(out, rest[:n]...)
 			out = append(out, pcm[drained*160:]...)
-			require.EqualValues(t, (drained-direct)*160, taken*160+n-int(p.Inserted)+int(p.Removed), "every sample is accounted for")
+			require.EqualValues(t, (drained-direct)*160, taken*160+n-int(p.Inserted)+int(p.Removed),
+				"every sample is accounted for")
 			require.Zero(t, p.Concealed+p.Late+p.Overflow)
 			require.LessOrEqual(t, float64(steepest(out)), 1.03*float64(steepest(pcm)))
 		})

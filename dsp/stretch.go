@@ -93,7 +93,8 @@ func (s *Stretcher) lengthen(pcm []int16, most int, likeness float64) int {
 	return lag
 }
 
-// period finds how much can be taken out or put in at the beginning of pcm, at most most, and whether it is noise. 0: nothing.
+// period finds how much can be taken out or put in at the beginning of pcm, at most most, and whether it is noise. 0:
+// nothing.
 func (s *Stretcher) period(pcm []int16, most int, likeness float64) (lag int, noise bool) {
 	longest := min(most, len(pcm)-s.fade)
 	if longest <= 0 {
