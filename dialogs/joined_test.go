@@ -143,7 +143,7 @@ func TestBridge(t *testing.T) {
 			require.Equal(t, byte('8'), next(t, second.keys).digit)
 
 			moved := guest.media
-			moved.Law = media.PCMA
+			moved.Speech = media.PCMA
 			second.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: guest.port, Media: moved}
 			second.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: "+15550106"}}
 			require.Equal(t, 603, next(t, second.referred))

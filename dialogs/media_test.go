@@ -43,7 +43,7 @@ func newHandset(t *testing.T) *handset {
 	t.Cleanup(func() { require.NoError(t, conn.Close()) })
 	h := &handset{t: t, conn: conn, port: port}
 	h.media = media.PortMedia{
-		Remote: conn.LocalAddr().(*net.UDPAddr).AddrPort(), Law: media.PCMU, EventType: 101, Send: true, Receive: true,
+		Remote: conn.LocalAddr().(*net.UDPAddr).AddrPort(), Speech: media.PCMU, EventType: 101, Send: true, Receive: true,
 	}
 	h.rtp.Version, h.rtp.SSRC = 2, 7
 	return h
@@ -134,7 +134,7 @@ func conversation(t *testing.T, more ...func(*dialogs.Config)) (h *house, phone 
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, device.Leave(context.WithoutCancel(t.Context()))) })
 	voice = &media.Source{Participant: agent, Stream: "agent", Tracks: []*media.Track{
-		media.NewTrack("audio", media.Audio, media.Opus(), nil),
+		media.NewTrack("audio", media.Audio, media.BrowserOpus(), nil),
 	}}
 	device.Publish(voice)
 	phone = newHandset(t)

@@ -8,8 +8,8 @@ import (
 )
 
 func TestPortMediaTypes(t *testing.T) {
-	static := PortMedia{Law: PCMA, EventType: -1}
-	dynamic := PortMedia{Law: PCMU, PayloadType: 97, ComesAs: 98, EventType: 100, EventComesAs: 101}
+	static := PortMedia{Speech: PCMA, EventType: -1}
+	dynamic := PortMedia{Speech: PCMU, PayloadType: 97, ComesAs: 98, EventType: 100, EventComesAs: 101}
 	for _, c := range []struct {
 		m            PortMedia
 		pt           uint8
@@ -35,10 +35,10 @@ func TestPortMediaTypes(t *testing.T) {
 
 func TestPortMediaEqual(t *testing.T) {
 	key := func(b byte) *SRTPKey { return &SRTPKey{Suite: "AES_CM_128_HMAC_SHA1_80", Key: []byte{b}} }
-	a := PortMedia{Law: PCMA, Inbound: key(1), Outbound: key(2)}
-	require.True(t, a.Equal(PortMedia{Law: PCMA, Inbound: key(1), Outbound: key(2)}))
-	require.False(t, a.Equal(PortMedia{Law: PCMU, Inbound: key(1), Outbound: key(2)}))
-	require.False(t, a.Equal(PortMedia{Law: PCMA, Inbound: key(1), Outbound: key(3)}))
-	require.False(t, a.Equal(PortMedia{Law: PCMA}))
+	a := PortMedia{Speech: PCMA, Inbound: key(1), Outbound: key(2)}
+	require.True(t, a.Equal(PortMedia{Speech: PCMA, Inbound: key(1), Outbound: key(2)}))
+	require.False(t, a.Equal(PortMedia{Speech: PCMU, Inbound: key(1), Outbound: key(2)}))
+	require.False(t, a.Equal(PortMedia{Speech: PCMA, Inbound: key(1), Outbound: key(3)}))
+	require.False(t, a.Equal(PortMedia{Speech: PCMA}))
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", a.Inbound, a, a.Inbound), "[1]", "a key shows itself")
 }

@@ -45,7 +45,7 @@ func TestPortTellsWhatItHeard(t *testing.T) {
 	far.write(report)
 	require.Eventually(t, func() bool { return !p.Heard().RTCP.IsZero() }, 5*time.Second, time.Millisecond)
 
-	p.Update(PortMedia{Remote: far.addr(), Law: PCMA, EventType: -1, Send: true, Receive: true, Inbound: newKey(t, AEADAES128GCM)})
+	p.Update(PortMedia{Remote: far.addr(), Speech: PCMA, EventType: -1, Send: true, Receive: true, Inbound: newKey(t, AEADAES128GCM)})
 	stop := p.Heard().Refused
 	far.to = p.Local()
 	far.send(8, 1, 3)

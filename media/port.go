@@ -12,20 +12,11 @@ import (
 	"github.com/pion/rtp"
 )
 
-// G711 is which of the two laws a phone speaks; the value is its static RTP payload type (RFC 3551).
-type G711 uint8
-
-// The two laws.
-const (
-	PCMU G711 = 0
-	PCMA G711 = 8
-)
-
 // PortMedia is what an offer and its answer agreed for a port (RFC 3264).
 type PortMedia struct {
 	Remote     netip.AddrPort // where the far end wants its RTP; the port follows its first valid packet
 	RemoteRTCP netip.AddrPort // where it wants its RTCP; zero: the port after Remote's
-	Law        G711
+	Speech     Speech
 	EventType  int  // payload type of telephone-event (RFC 4733); -1: none
 	Send       bool // we may send
 	Receive    bool // the far end may send
@@ -41,7 +32,9 @@ type PortMedia struct {
 	InBand bool
 	// KeysByInfo says that keys go to the far end as SIP INFO and not with the sound.
 	KeysByInfo bool
-	// PayloadType is what our sound is sent as; 0: the static one of Law.
+	// ComfortType is the payload type of comfort noise on Speech's clock (RFC 3389), which only G.711 and G.722 have; 0: none.
+	ComfortType uint8
+	// PayloadType is what our sound is sent as; 0: the static one of Speech.
 	PayloadType uint8
 	// ComesAs and EventComesAs are what the far end may send its sound and its keys as besides PayloadType and
 	// EventType: in an answer it names what it wants to get, and what it sends is as our offer named it (RFC 3264
@@ -54,13 +47,13 @@ func (m PortMedia) Audio() uint8 {
 	if m.PayloadType != 0 {
 		return m.PayloadType
 	}
-	return uint8(m.Law)
+	return uint8(m.Speech)
 }
 
-// IsAudio says whether packets of payload type pt are the far end's sound. The law's static type always is: nothing
+// IsAudio says whether packets of payload type pt are the far end's sound. The codec's static type always is: nothing
 // else can be.
 func (m PortMedia) IsAudio(pt uint8) bool {
-	return pt == uint8(m.Law) || pt == m.Audio() || m.ComesAs != 0 && pt == m.ComesAs
+	return m.Speech != Opus && pt == uint8(m.Speech) || pt == m.Audio() || m.ComesAs != 0 && pt == m.ComesAs
 }
 
 // IsEvent says whether packets of payload type pt are the far end's keys.
@@ -77,8 +70,11 @@ func (m PortMedia) Equal(other PortMedia) bool {
 	return m == other
 }
 
+// IsComfort says whether packets of payload type pt are comfort noise.
+func (m PortMedia) IsComfort(pt uint8) bool { return m.ComfortType != 0 && pt == m.ComfortType }
+
 // expects says whether a packet of payload type pt may come.
-func (m PortMedia) expects(pt uint8) bool { return m.IsAudio(pt) || m.IsEvent(pt) }
+func (m PortMedia) expects(pt uint8) bool { return m.IsAudio(pt) || m.IsEvent(pt) || m.IsComfort(pt) }
 
 // PortReceiver takes the packets that a port accepts.
 type PortReceiver interface {
@@ -223,6 +219,8 @@ func (p *Port) Update(m PortMedia) {
 		p.opening.use(m.Inbound, time.Now())
 	}
 	p.out.secure(m.Outbound)
+	p.out.count(m.Speech.Clock())
+	p.quality.clock = int64(m.Speech.Clock())
 	p.media = m
 	p.mux.Store(m.RTCPMux)
 	p.sending.Store(m.Send)
@@ -365,8 +363,8 @@ func (p *Port) forgedBy(from netip.AddrPort) *tally {
 // isRTCP tells RTCP from RTP on one socket (RFC 5761 §4).
 func isRTCP(b []byte) bool { return len(b) >= 2 && b[1] >= 192 && b[1] <= 223 }
 
-// Send writes one packet with the port's own SSRC and the next sequence number. ts counts samples from any start that
-// the caller likes; it may stay the same but never go back: then nothing is sent and false is returned, as it is while
+// Send writes one packet with the port's own SSRC and the next sequence number. ts counts on the codec's RTP clock from any
+// start that the caller likes; it may stay the same but never go back: then nothing is sent and false is returned, as it is while
 // the far end's address is unknown or PortMedia.Send is false. Send never blocks: what the kernel does not take at
 // once is counted as unsent. Safe from any goroutine; nothing of payload is kept.
 func (p *Port) Send(payloadType uint8, marker bool, ts uint32, payload []byte) bool {
@@ -384,11 +382,11 @@ func (p *Port) Send(payloadType uint8, marker bool, ts uint32, payload []byte) b
 
 // KeyTime is what makes the timestamp of a key another than that of the sound around it. The zero value is that of sound.
 type KeyTime struct {
-	Clock uint32 // of telephone-event in Hz; 0: 8000
+	Clock uint32 // of telephone-event in Hz; 0: that of the sound
 	Past  uint32 // on that clock: how long the key was before this segment of it (KeyPacket.Past)
 }
 
-// SendKey is Send for a packet of telephone-event: ts is when its key began, in samples of sound as Send counts them.
+// SendKey is Send for a packet of telephone-event: ts is when its key began, as Send counts the sound.
 func (p *Port) SendKey(payloadType uint8, first bool, ts uint32, at KeyTime, payload []byte) bool {
 	to := p.target.Load()
 	if to == nil || !p.sending.Load() || len(payload) > maxPayload {

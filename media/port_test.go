@@ -91,7 +91,7 @@ func (e *endpoint) readRTP() *rtp.Packet {
 }
 
 func agreed(far netip.AddrPort) PortMedia {
-	return PortMedia{Remote: far, Law: PCMA, EventType: 101, Send: true, Receive: true}
+	return PortMedia{Remote: far, Speech: PCMA, EventType: 101, Send: true, Receive: true}
 }
 
 func TestPortReceivesWhatIsExpected(t *testing.T) {
@@ -119,13 +119,13 @@ func TestPortReceivesWhatIsExpected(t *testing.T) {
 	far.send(101, 1, 103)
 	require.EqualValues(t, 103, got.next(t).SequenceNumber)
 
-	p.Update(PortMedia{Remote: far.addr(), Law: PCMU, EventType: -1, Send: true, Receive: true})
+	p.Update(PortMedia{Remote: far.addr(), Speech: PCMU, EventType: -1, Send: true, Receive: true})
 	far.send(101, 1, 104)
 	far.send(8, 1, 105)
 	far.send(0, 1, 106)
 	require.EqualValues(t, 106, got.next(t).SequenceNumber)
 
-	hold := PortMedia{Remote: far.addr(), Law: PCMU, EventType: -1}
+	hold := PortMedia{Remote: far.addr(), Speech: PCMU, EventType: -1}
 	p.Update(hold)
 	far.send(0, 1, 107)
 	require.Eventually(t, func() bool { return p.Stats().Ignored == 5 }, 5*time.Second, time.Millisecond)

@@ -13,24 +13,29 @@ type reception struct {
 	first    uint32 // extended sequence numbers
 	highest  uint32
 	received uint32
+	clock    int64   // timestamp units in a second; 0: 8000
 	jitter   float64 // in timestamp units
 	transit  int64
 	priorExp uint32 // at the last report
 	priorRcv uint32
 }
 
-// packet counts one that came at time at. The clock rate is 8 kHz, the telephone's.
+// packet counts one that came at time at.
 func (r *reception) packet(ssrc uint32, seq uint16, ts uint32, at time.Time) {
-	transit := at.UnixMicro()*8/1000 - int64(ts)
+	clock := r.clock
+	if clock == 0 {
+		clock = 8000
+	}
+	transit := at.UnixMicro()*(clock/1000)/1000 - int64(ts)
 	if !r.began || ssrc != r.ssrc {
-		*r = reception{ssrc: ssrc, began: true, first: uint32(seq), highest: uint32(seq), received: 1, transit: transit}
+		*r = reception{clock: r.clock, ssrc: ssrc, began: true, first: uint32(seq), highest: uint32(seq), received: 1, transit: transit}
 		return
 	}
 	r.received++
 	step := int16(seq - uint16(r.highest))
 	switch {
 	case step > 3000 || step < -3000: // the far end began anew (appendix A.1, MAX_DROPOUT)
-		*r = reception{ssrc: ssrc, began: true, first: uint32(seq), highest: uint32(seq), received: 1, transit: transit}
+		*r = reception{clock: r.clock, ssrc: ssrc, began: true, first: uint32(seq), highest: uint32(seq), received: 1, transit: transit}
 		return
 	case step > 0:
 		r.highest += uint32(step)
@@ -41,7 +46,7 @@ func (r *reception) packet(ssrc uint32, seq uint16, ts uint32, at time.Time) {
 	if d < 0 {
 		d = -d
 	}
-	if d < 8000 {
+	if d < clock {
 		r.jitter += (float64(d) - r.jitter) / 16
 	}
 }

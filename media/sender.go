@@ -27,6 +27,7 @@ type sender struct {
 	index   uint32  // of the last SRTCP packet
 	sealer  *sealer // nil: plain RTP
 	offset  uint32  // added to the caller's timestamps
+	clock   uint32  // timestamp units in a second; 0: 8000
 	anew    bool    // another caller: its timestamps have another start
 	last    uint32  // timestamp of the last packet on the wire
 	lastAt  time.Time
@@ -74,7 +75,7 @@ func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uin
 		s.buf[1] |= 0x80
 	}
 	binary.BigEndian.PutUint16(s.buf[2:], s.seq)
-	binary.BigEndian.PutUint32(s.buf[4:], key.timestamp(ts))
+	binary.BigEndian.PutUint32(s.buf[4:], key.timestamp(ts, s.rate()))
 	binary.BigEndian.PutUint32(s.buf[8:], s.ssrc)
 	s.packet = s.buf[:12+copy(s.buf[12:], payload)]
 	if s.sealer != nil {
@@ -96,9 +97,9 @@ func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uin
 }
 
 // timestamp is what a packet of a key has that began at ts on the clock of the sound.
-func (k KeyTime) timestamp(ts uint32) uint32 {
-	if k.Clock != 0 && k.Clock != 8000 {
-		ts = uint32(uint64(ts) * uint64(k.Clock) / 8000)
+func (k KeyTime) timestamp(ts, clock uint32) uint32 {
+	if k.Clock != 0 && k.Clock != clock {
+		ts = uint32(uint64(ts) * uint64(k.Clock) / uint64(clock))
 	}
 	return ts + k.Past
 }
@@ -137,7 +138,24 @@ func (s *sender) report(now time.Time) sent {
 
 // at is the timestamp of a moment after the first packet. s.mu is held.
 func (s *sender) at(now time.Time) uint32 {
-	return s.last + uint32(now.Sub(s.lastAt).Microseconds()*8/1000)
+	return s.last + uint32(now.Sub(s.lastAt).Microseconds()*int64(s.rate()/1000)/1000)
+}
+
+// rate is the clock of the sound.
+func (s *sender) rate() uint32 {
+	if s.clock == 0 {
+		return 8000
+	}
+	return s.clock
+}
+
+// count changes the clock of the sound. The timestamps go on from where they are: the caller's have another meaning now.
+func (s *sender) count(clock int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if rate := uint32(clock); rate != s.rate() {
+		s.clock, s.anew = rate, true
+	}
 }
 
 // begin lets the next packet, whatever its timestamp, follow the last one in real time.

@@ -35,8 +35,8 @@ type Codec struct {
 	Fmtp      string // format parameters as the publisher announced them
 }
 
-// Opus is what the gateway sends to browsers for a phone's voice (RFC 7587).
-func Opus() Codec {
+// BrowserOpus is what the gateway sends to browsers for a phone's voice (RFC 7587).
+func BrowserOpus() Codec {
 	return Codec{MimeType: "audio/opus", ClockRate: 48000, Channels: 2, Fmtp: "minptime=10;useinbandfec=1"}
 }
 

@@ -254,7 +254,7 @@ func (r *recorder) told() []sessions.DialogChange {
 func voice(participant, stream, alias string) *media.Source {
 	return &media.Source{
 		Participant: participant, Stream: stream, Alias: alias,
-		Tracks: []*media.Track{media.NewTrack("audio", media.Audio, media.Opus(), nil)},
+		Tracks: []*media.Track{media.NewTrack("audio", media.Audio, media.BrowserOpus(), nil)},
 	}
 }
 

@@ -251,7 +251,7 @@ type phone struct {
 }
 
 func newPhone(participant, stream string) *phone {
-	track := media.NewTrack("voice", media.Audio, media.Opus(), nil)
+	track := media.NewTrack("voice", media.Audio, media.BrowserOpus(), nil)
 	return &phone{src: &media.Source{Participant: participant, Stream: stream, Tracks: []*media.Track{track}}}
 }
 

@@ -161,14 +161,14 @@ func (w *nowhere) Write([]byte) (int, error)                 { w.n++; return 0, 
 func forwarding(subscribers int) (step func(), written func() int) {
 	d := &Device{}
 	lane := newInbound("0", media.Audio)
-	lane.agree([]agreed{{111, media.Opus()}, {110, media.Codec{MimeType: mimeTelephoneEvent, ClockRate: 48000}}})
+	lane.agree([]agreed{{111, media.BrowserOpus()}, {110, media.Codec{MimeType: mimeTelephoneEvent, ClockRate: 48000}}})
 	src := &media.Source{}
 	track := lane.aim(src)
 	var writers []*nowhere
 	for range subscribers {
 		w := &nowhere{}
 		writers = append(writers, w)
-		out := &outbound{kind: media.Audio, codec: media.Opus(), writer: w, open: true}
+		out := &outbound{kind: media.Audio, codec: media.BrowserOpus(), writer: w, open: true}
 		out.attach(track)
 	}
 	r := &trackReader{d: d, lane: lane}

@@ -44,7 +44,7 @@ func (n *negotiation) run(from *description, offer []byte, err error) (offered, 
 	require.NoError(n.t, err, "%s", offer)
 	offered, err = from.accept(answer)
 	require.NoError(n.t, err, "%s", answer)
-	require.Equal(n.t, offered.Law, answered.Law)
+	require.Equal(n.t, offered.Speech, answered.Speech)
 	require.Equal(n.t, offered.Audio(), answered.Audio())
 	require.Equal(n.t, offered.EventType, answered.EventType)
 	require.Equal(n.t, offered.Send, answered.Receive)

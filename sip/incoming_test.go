@@ -42,7 +42,7 @@ func TestIncomingCallIsAnswered(t *testing.T) {
 			leg.Answer()
 			agreed := next(t, leg)
 			require.Equal(t, dialogs.LegMedia, agreed.Kind)
-			require.Equal(t, media.PCMU, agreed.Media.Law)
+			require.Equal(t, media.PCMU, agreed.Media.Speech)
 			require.Equal(t, 101, agreed.Media.EventType)
 			require.Equal(t, dialogs.LegAnswered, next(t, leg).Kind)
 			require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))
@@ -124,7 +124,7 @@ func TestIncomingCallVariants(t *testing.T) {
 				leg.Answer()
 				agreed := await(t, leg, dialogs.LegMedia)
 				if c.scenario == "uac_late_offer" {
-					require.Equal(t, media.PCMA, agreed.Media.Law)
+					require.Equal(t, media.PCMA, agreed.Media.Speech)
 				}
 				await(t, leg, dialogs.LegAnswered)
 				require.Equal(t, dialogs.Cause{Details: byFarEnd}, end(t, leg))

@@ -41,7 +41,7 @@ var errNoOffer = errors.New("no offer was made")
 
 // terms is what may be negotiated with one trunk.
 type terms struct {
-	laws   []media.G711 // in the order of preference; never empty
+	laws   []media.Speech // in the order of preference; never empty
 	srtp   string       // trunks.SRTPOff, SRTPOptional or SRTPRequired
 	info   bool         // keys travel as SIP INFO: telephone-event is not offered
 	inBand bool         // keys are listened for in the sound
@@ -86,7 +86,7 @@ type standing struct {
 	index   int                  // which m-line is the audio stream
 	lines   []streamLine         // what the m-lines are, since their number and order never change (RFC 3264 §8)
 	profile string               // of our m-line
-	types   map[media.G711]uint8 // under which payload type we name each law
+	types   map[media.Speech]uint8 // under which payload type we name each law
 	event   int                  // payload type of telephone-event in our descriptions
 	rate    int                  // its clock in Hz
 	taken   map[uint8]string     // what a payload type means in this session (RFC 3264 §8.3.2)
@@ -109,7 +109,7 @@ func newDescription(session uint64, local netip.AddrPort, t terms) *description 
 	if t.srtp == trunks.SRTPRequired {
 		d.profile = secureProfile
 	}
-	d.types = map[media.G711]uint8{media.PCMU: uint8(media.PCMU), media.PCMA: uint8(media.PCMA)}
+	d.types = map[media.Speech]uint8{media.PCMU: uint8(media.PCMU), media.PCMA: uint8(media.PCMA)}
 	return d
 }
 
@@ -120,22 +120,22 @@ func (d *description) clone() *description {
 }
 
 // lawsOf picks the laws out of a trunk's codecs: both when it names none that we know.
-func lawsOf(codecs []string) []media.G711 {
-	var laws []media.G711
+func lawsOf(codecs []string) []media.Speech {
+	var laws []media.Speech
 	for _, codec := range codecs {
-		for _, law := range []media.G711{media.PCMU, media.PCMA} {
+		for _, law := range []media.Speech{media.PCMU, media.PCMA} {
 			if strings.EqualFold(codec, nameOf(law)) && !slices.Contains(laws, law) {
 				laws = append(laws, law)
 			}
 		}
 	}
 	if len(laws) == 0 {
-		return []media.G711{media.PCMU, media.PCMA}
+		return []media.Speech{media.PCMU, media.PCMA}
 	}
 	return laws
 }
 
-func nameOf(law media.G711) string {
+func nameOf(law media.Speech) string {
 	if law == media.PCMA {
 		return "PCMA"
 	}
@@ -183,7 +183,7 @@ func (d *description) holding(on bool) ([]byte, error) {
 	case on:
 		direction = "sendonly"
 	}
-	return d.send(next, []media.G711{d.agreed.Law}, event, direction)
+	return d.send(next, []media.Speech{d.agreed.Speech}, event, direction)
 }
 
 // refresh returns the last description again, as it was: an offer that changes nothing (RFC 4028 §7.4).
@@ -206,7 +206,7 @@ func (d *description) propose() (standing, error) {
 }
 
 // send renders and checks an offer, and waits for its answer from then on.
-func (d *description) send(next standing, laws []media.G711, event int, direction string) ([]byte, error) {
+func (d *description) send(next standing, laws []media.Speech, event int, direction string) ([]byte, error) {
 	next.said, next.mine = direction, true
 	if err := d.write(&next, laws, event); err != nil {
 		return nil, err
@@ -241,11 +241,11 @@ func (d *description) insist() ([]byte, bool, error) {
 }
 
 // lawsFirst lists the laws of an offer, the one in use first.
-func (d *description) lawsFirst() []media.G711 {
+func (d *description) lawsFirst() []media.Speech {
 	if !d.up {
 		return d.terms.laws
 	}
-	return append([]media.G711{d.agreed.Law}, slices.DeleteFunc(slices.Clone(d.terms.laws), func(l media.G711) bool { return l == d.agreed.Law })...)
+	return append([]media.Speech{d.agreed.Speech}, slices.DeleteFunc(slices.Clone(d.terms.laws), func(l media.Speech) bool { return l == d.agreed.Speech })...)
 }
 
 // wished is the direction of an offer that lets the far end decide about its own hold.
@@ -296,7 +296,7 @@ func (d *description) answer(offer []byte) ([]byte, media.PortMedia, error) {
 	next.learn(parsed)
 	next.index, next.lines, next.profile, next.mux = p.index, lines, lines[p.index].proto, p.agreed.RTCPMux
 	next.types = maps.Clone(next.types)
-	next.types[p.agreed.Law] = p.agreed.Audio()
+	next.types[p.agreed.Speech] = p.agreed.Audio()
 	if p.agreed.EventType >= 0 {
 		next.event, next.rate = p.agreed.EventType, 8000 // a payload type keeps its meaning
 		if p.agreed.EventRate != 0 {
@@ -315,7 +315,7 @@ func (d *description) answer(offer []byte) ([]byte, media.PortMedia, error) {
 	p.agreed.Receive = p.agreed.Receive && !d.hold
 	next.said = directionOf(p.agreed)
 	next.farHold, next.mine = !p.receives, false
-	if err := d.write(&next, []media.G711{p.agreed.Law}, p.agreed.EventType); err != nil {
+	if err := d.write(&next, []media.Speech{p.agreed.Speech}, p.agreed.EventType); err != nil {
 		return nil, media.PortMedia{}, err
 	}
 	next.agreed, next.up = p.agreed, true
@@ -363,7 +363,7 @@ func (d *description) accept(answer []byte) (media.PortMedia, error) {
 		i := slices.IndexFunc(d.cryptos, func(c crypto) bool { return c.tag == p.crypto.tag })
 		p.agreed.Outbound = d.cryptos[i].key
 	}
-	if ours := d.types[p.agreed.Law]; ours != p.agreed.Audio() {
+	if ours := d.types[p.agreed.Speech]; ours != p.agreed.Audio() {
 		p.agreed.ComesAs = ours
 	}
 	if p.agreed.EventType >= 0 && d.event != p.agreed.EventType {
@@ -429,7 +429,7 @@ func (d *description) read(parsed *sdp.SessionDescription, m *sdp.MediaDescripti
 	if !ok {
 		return picked{}, fmt.Errorf("%w: no G.711", errNothingCommon)
 	}
-	p := picked{agreed: media.PortMedia{Law: law, EventType: -1, InBand: d.terms.inBand, KeysByInfo: d.terms.info}}
+	p := picked{agreed: media.PortMedia{Speech: law, EventType: -1, InBand: d.terms.inBand, KeysByInfo: d.terms.info}}
 	if payload != uint8(law) {
 		p.agreed.PayloadType = payload
 	}
@@ -484,7 +484,7 @@ func (d *description) readKeys(m *sdp.MediaDescription, line streamLine, answer 
 
 // commonLaw returns the far end's first choice among ours, and its payload type. Static payload types need no rtpmap;
 // one that contradicts RFC 3551 makes the format another codec.
-func (d *description) commonLaw(m *sdp.MediaDescription) (media.G711, uint8, bool) {
+func (d *description) commonLaw(m *sdp.MediaDescription) (media.Speech, uint8, bool) {
 	for _, format := range m.MediaName.Formats {
 		payload, err := strconv.ParseUint(format, 10, 7)
 		if err != nil {
@@ -538,7 +538,7 @@ func directionOf(agreed media.PortMedia) string {
 
 // write renders the description of s and checks it before anybody sends it; every m-line of the far end that is not our
 // audio stream is refused with port 0 (RFC 3264 §6).
-func (d *description) write(s *standing, laws []media.G711, event int) error {
+func (d *description) write(s *standing, laws []media.Speech, event int) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "s=-\r\nc=IN %s %s\r\nt=0 0\r\n", familyOf(d.local.Addr()), d.local.Addr().Unmap())
 	for i := range max(len(s.lines), 1) {
@@ -576,7 +576,7 @@ func familyOf(a netip.Addr) string {
 	return "IP4"
 }
 
-func (d *description) writeAudio(b *strings.Builder, s *standing, laws []media.G711, event int) {
+func (d *description) writeAudio(b *strings.Builder, s *standing, laws []media.Speech, event int) {
 	fmt.Fprintf(b, "m=audio %d %s", d.local.Port(), s.profile)
 	for _, law := range laws {
 		fmt.Fprintf(b, " %d", s.types[law])

@@ -16,8 +16,8 @@ var here = netip.MustParseAddrPort("192.0.2.1:20000")
 // lines joins SDP lines.
 func lines(s ...string) string { return strings.Join(s, "\r\n") + "\r\n" }
 
-func remote(addr string, rtcp string, law media.G711, event int, send, receive bool) media.PortMedia {
-	m := media.PortMedia{Law: law, EventType: event, Send: send, Receive: receive}
+func remote(addr string, rtcp string, law media.Speech, event int, send, receive bool) media.PortMedia {
+	m := media.PortMedia{Speech: law, EventType: event, Send: send, Receive: receive}
 	if addr != "" {
 		m.Remote, m.RemoteRTCP = netip.MustParseAddrPort(addr), netip.MustParseAddrPort(rtcp)
 	}
@@ -200,7 +200,7 @@ func FuzzSDP(f *testing.F) {
 		_ = offerOf(t, offerer)
 		back, err := offerer.accept(answer)
 		require.NoError(t, err)
-		require.Equal(t, agreed.Law, back.Law)
+		require.Equal(t, agreed.Speech, back.Speech)
 		require.Equal(t, agreed.EventType, back.EventType)
 		require.Equal(t, agreed.Send, back.Receive)
 		require.Equal(t, agreed.Receive, back.Send)

@@ -46,7 +46,7 @@ func TestOutgoingCallIsAnsweredAndHungUp(t *testing.T) {
 			require.Equal(t, dialogs.Cause{Reason: dialogs.RingingReason, Details: "180 Ringing", SIPCode: 180}, ringing.Cause)
 			agreed := next(t, leg)
 			require.Equal(t, dialogs.LegMedia, agreed.Kind)
-			require.Equal(t, media.PCMA, agreed.Media.Law)
+			require.Equal(t, media.PCMA, agreed.Media.Speech)
 			require.Equal(t, 101, agreed.Media.EventType)
 			require.True(t, agreed.Media.Send && agreed.Media.Receive)
 			require.NotNil(t, agreed.Port)

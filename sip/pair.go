@@ -60,7 +60,7 @@ func (s *side) Answer() {
 	p.up = true
 	for i, side := range p.sides {
 		side.agreed = media.PortMedia{
-			Remote: p.sides[1-i].port.Bound(), Law: media.PCMU, EventType: ownEventType, Send: true, Receive: true,
+			Remote: p.sides[1-i].port.Bound(), Speech: media.PCMU, EventType: ownEventType, Send: true, Receive: true,
 		}
 		side.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: side.port, Media: side.agreed}
 		side.events <- dialogs.LegEvent{Kind: dialogs.LegAnswered}

@@ -50,7 +50,7 @@ func TestOutgoingCallBeforeTheAnswer(t *testing.T) {
 		trunk    func(*Trunk)
 		args     []string
 		want     []dialogs.LegEventKind
-		law      media.G711 // of the last LegMedia
+		law      media.Speech // of the last LegMedia
 		port     uint16     // likewise; 0: any
 	}{
 		{"uas_prack", nil, nil, []dialogs.LegEventKind{hears, rings, answers}, media.PCMA, 0},
@@ -94,7 +94,7 @@ func TestOutgoingCallBeforeTheAnswer(t *testing.T) {
 					got = append(got, e.Kind)
 				}
 				require.Equal(t, c.want, got)
-				require.Equal(t, c.law, agreed.Law)
+				require.Equal(t, c.law, agreed.Speech)
 				if c.port != 0 {
 					require.Equal(t, c.port, agreed.Remote.Port())
 				}
@@ -155,7 +155,7 @@ func TestIncomingCallBeforeTheAnswer(t *testing.T) {
 		scenario string
 		act      func(*testing.T, *sipp, dialogs.Leg)
 		want     []dialogs.LegEventKind
-		law      media.G711
+		law      media.Speech
 		port     uint16
 		cause    dialogs.Cause
 	}{
@@ -178,7 +178,7 @@ func TestIncomingCallBeforeTheAnswer(t *testing.T) {
 		{
 			"uac_prack_offer", func(t *testing.T, _ *sipp, leg dialogs.Leg) {
 				leg.Progress(true)
-				require.Equal(t, media.PCMA, await(t, leg, hears).Media.Law)
+				require.Equal(t, media.PCMA, await(t, leg, hears).Media.Speech)
 				leg.Answer()
 			}, []dialogs.LegEventKind{answers, ends}, media.PCMU, 0, dialogs.Cause{Details: byFarEnd},
 		},
@@ -253,7 +253,7 @@ func TestIncomingCallBeforeTheAnswer(t *testing.T) {
 				}
 				require.Equal(t, c.want, got)
 				require.Equal(t, c.cause, last.Cause)
-				require.Equal(t, c.law, agreed.Law)
+				require.Equal(t, c.law, agreed.Speech)
 				if c.port != 0 {
 					require.Equal(t, c.port, agreed.Remote.Port())
 				}

@@ -97,10 +97,10 @@ func TestCallerChangesTheSession(t *testing.T) {
 		}
 		require.Len(t, all, 6, "what was refused changed nothing")
 		require.Equal(t, uint16(40002), all[1].Remote.Port())
-		require.Equal(t, media.PCMA, all[2].Law)
+		require.Equal(t, media.PCMA, all[2].Speech)
 		require.Equal(t, 30*time.Millisecond, all[3].PacketTime)
 		require.Equal(t, uint8(97), all[4].Audio())
-		require.Equal(t, media.PCMU, all[5].Law)
+		require.Equal(t, media.PCMU, all[5].Speech)
 		require.Equal(t, uint16(40006), all[5].Remote.Port())
 		phone.passed()
 		g.idle(t)
@@ -133,9 +133,9 @@ func TestUpdateChangesTheCodec(t *testing.T) {
 					}
 				}
 				require.Len(t, all, 3, "what was refused changed nothing")
-				require.Equal(t, media.PCMA, all[0].Law)
+				require.Equal(t, media.PCMA, all[0].Speech)
 				require.Equal(t, 30*time.Millisecond, all[1].PacketTime)
-				require.Equal(t, media.PCMU, all[2].Law)
+				require.Equal(t, media.PCMU, all[2].Speech)
 				require.Equal(t, uint8(97), all[2].Audio())
 				require.Equal(t, uint16(40530), all[2].Remote.Port())
 				phone.passed()

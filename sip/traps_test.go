@@ -561,7 +561,7 @@ func TestOwnDescriptionIsChecked(t *testing.T) {
 	for name, spoil := range map[string]func(*description, *standing){
 		"an address of nobody": func(d *description, _ *standing) { d.local = netip.AddrPortFrom(netip.Addr{}, 20000) },
 		"SRTP without a key":   func(_ *description, s *standing) { s.profile = secureProfile },
-		"a type of two laws":   func(_ *description, s *standing) { s.types = map[media.G711]uint8{media.PCMU: 0, media.PCMA: 0} },
+		"a type of two laws":   func(_ *description, s *standing) { s.types = map[media.Speech]uint8{media.PCMU: 0, media.PCMA: 0} },
 		"a line that breaks":   func(_ *description, s *standing) { s.said = "sendrecv\r\n[object Object]" },
 	} {
 		d := newDescription(7, here, termsOf(nil))

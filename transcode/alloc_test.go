@@ -18,7 +18,7 @@ func TestNoAllocationPerPacket(t *testing.T) {
 		b.Source().Audio().Add(&web)
 		var tracks []*media.Track
 		for range sources {
-			track := media.NewTrack("audio", media.Audio, media.Opus(), nil)
+			track := media.NewTrack("audio", media.Audio, media.BrowserOpus(), nil)
 			tracks = append(tracks, track)
 			b.Subscribe(&media.Source{Tracks: []*media.Track{track}})
 		}

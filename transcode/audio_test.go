@@ -19,11 +19,11 @@ func requireTone(t *testing.T, pcm []int16, rate int, freq, level float64) {
 }
 
 func TestToneFromPhoneToBrowser(t *testing.T) {
-	for _, law := range []media.G711{media.PCMU, media.PCMA} {
+	for _, law := range []media.Speech{media.PCMU, media.PCMA} {
 		for _, ptime := range []int{80, 160, 240, 320, 480} {
 			c := newClock()
 			m := pcmu
-			m.Law = law
+			m.Speech = law
 			b, _ := testBridge(t, testEngine(c, Config{}), c, m, nil)
 			ear := &opusEar{}
 			b.Source().Audio().Add(ear)
@@ -41,12 +41,12 @@ func TestToneFromPhoneToBrowser(t *testing.T) {
 }
 
 func TestToneFromBrowserToPhone(t *testing.T) {
-	for _, law := range []media.G711{media.PCMU, media.PCMA} {
+	for _, law := range []media.Speech{media.PCMU, media.PCMA} {
 		for _, channels := range []int{1, 2} {
 			for _, size := range []int{120, 240, 480, 960, 1920, 2880} { // 2.5 to 60 ms
 				c := newClock()
 				m := pcmu
-				m.Law = law
+				m.Speech = law
 				b, ear := testBridge(t, testEngine(c, Config{}), c, m, nil)
 				web := newBrowser(t, "web", channels)
 				b.Subscribe(web.src)

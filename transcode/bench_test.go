@@ -101,7 +101,7 @@ func bridgePair(b *testing.B) func() {
 	bridge, err := e.newBridge(BridgeConfig{Media: pcmu}, &tel)
 	require.NoError(b, err)
 	bridge.Source().Audio().Add(&web)
-	track := media.NewTrack("audio", media.Audio, media.Opus(), nil)
+	track := media.NewTrack("audio", media.Audio, media.BrowserOpus(), nil)
 	bridge.Subscribe(&media.Source{Tracks: []*media.Track{track}})
 	p := newBenchPair(b)
 	i := 0
@@ -129,7 +129,7 @@ func libopusPair(b *testing.B) func() {
 	p := newBenchPair(b)
 	dec, err := opus.NewDecoder(8000, 1)
 	require.NoError(b, err)
-	enc, err := Config{}.encoder()
+	enc, err := Config{}.encoder(narrow)
 	require.NoError(b, err)
 	pcm, data := make([]int16, maxFrame), make([]byte, 1500)
 	i := 0
@@ -207,7 +207,7 @@ func BenchmarkMix(b *testing.B) {
 	require.NoError(b, err)
 	defer bridge.Close(nil)
 	for range 4 {
-		bridge.Subscribe(&media.Source{Tracks: []*media.Track{media.NewTrack("audio", media.Audio, media.Opus(), nil)}})
+		bridge.Subscribe(&media.Source{Tracks: []*media.Track{media.NewTrack("audio", media.Audio, media.BrowserOpus(), nil)}})
 	}
 	pcm := speech(8000)[:160]
 	b.ReportAllocs()

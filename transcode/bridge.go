@@ -41,6 +41,7 @@ type Bridge struct {
 
 	mu     sync.Mutex
 	closed bool
+	rate   int // of what the phone hears
 	inputs map[*media.Source]*input
 	silent map[*media.Source]bool // muted
 }
@@ -78,7 +79,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	if err := e.cfg.check(); err != nil {
 		return nil, err
 	}
-	track := media.NewTrack("audio", media.Audio, media.Opus(), nil)
+	track := media.NewTrack("audio", media.Audio, media.BrowserOpus(), nil)
 	b := &Bridge{
 		engine: e,
 		log:    e.log.With("participant", cfg.Participant, "stream", cfg.Stream),
@@ -89,14 +90,16 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	b.fuse.log, b.fuse.tell = b.log, cfg.OnFailure
 	b.up.fuse = &b.fuse
 	b.up.source, b.up.track, b.up.feed, b.up.onKey = b.source, track, &feed{}, cfg.OnKey
-	b.up.media = cfg.Media
-	b.up.init(e.cfg)
-	b.down.phone, b.down.media, b.down.sendKey = to, cfg.Media, cfg.SendKey
-	b.down.line.out = &b.down
+	b.up.init(e.cfg, cfg.Media)
+	b.down.phone, b.down.sendKey, b.down.own = to, cfg.SendKey, b.up.feed
+	if err := b.down.open(cfg.Media, e.cfg); err != nil {
+		return nil, err
+	}
 	b.watcher.paused = !cfg.Media.Send || !cfg.Media.Receive
 	b.down.line.begin(e.now())
 
 	e.offer(track, b.up.feed)
+	b.rate = cfg.Media.Speech.Rate()
 	b.shard = &e.shards[int(e.next.Add(1))%len(e.shards)]
 	b.shard.add(b)
 	return b, nil
@@ -118,14 +121,51 @@ func (b *Bridge) Subscribe(src *media.Source) {
 	in := &input{down: &b.down, src: src, muted: b.silent[src]}
 	b.inputs[src] = in
 	if track := src.Audio(); understood(track) {
-		// First the phone's side, so that the first frame finds its place.
-		b.down.add(in)
-		if err := b.engine.listen(in, track); err != nil {
-			b.down.remove(in)
+		var err error
+		if in.feed, err = b.engine.acquire(track); err != nil {
 			b.log.Error("a voice can't be decoded", "of", src.Participant, "error", err)
+		} else {
+			in.track = track
+			b.down.add(in) // first the phone's side, so that the first frame finds its place
+			b.engine.listen(in, b.rate)
+			b.regroup()
 		}
 	}
 	src.AddKeys(in)
+}
+
+// regroup finds the mix of what the phone hears now: phones that hear the same, each but itself, share one. b.mu is held.
+func (b *Bridge) regroup() {
+	var voices []*input
+	for _, in := range b.inputs {
+		if in.feed != nil && !in.muted {
+			voices = append(voices, in)
+		}
+	}
+	var m *mix
+	if len(voices) > 1 {
+		m = b.engine.join(voices, b.up.feed, b.up.track, b.rate, b.shard)
+		if m.shard != b.shard {
+			b.shard.bridges.Remove(b)
+			b.shard = m.shard
+			b.shard.add(b)
+		}
+	}
+	if before := b.down.use(m); before != nil {
+		b.engine.part(before)
+	}
+}
+
+// relisten lets the phone hear everybody at another rate. b.mu is held.
+func (b *Bridge) relisten(rate int) {
+	b.rate = rate
+	for _, in := range b.inputs {
+		if in.feed != nil {
+			b.engine.ignore(in)
+			b.engine.listen(in, rate)
+		}
+	}
+	b.regroup()
 }
 
 // Unsubscribe ends what Subscribe began.
@@ -135,6 +175,7 @@ func (b *Bridge) Unsubscribe(src *media.Source) {
 	delete(b.silent, src)
 	if in := b.inputs[src]; in != nil {
 		b.drop(in)
+		b.regroup()
 	}
 }
 
@@ -152,6 +193,7 @@ func (b *Bridge) Mute(src *media.Source, muted bool) {
 	}
 	if in := b.inputs[src]; in != nil {
 		b.down.mute(in, muted)
+		b.regroup()
 	}
 }
 
@@ -161,17 +203,34 @@ func (b *Bridge) drop(in *input) {
 	in.src.RemoveKeys(in)
 	b.down.remove(in)
 	if in.feed != nil {
-		b.engine.leave(in)
+		b.engine.ignore(in)
+		b.engine.release(in.track)
 	}
 }
 
 // Update applies a new agreement with the phone: hold, another law, another address.
 func (b *Bridge) Update(m media.PortMedia) {
 	b.up.update(m, b.engine.now())
-	b.down.update(m)
+	b.agreed(b.down.update(m))
 	b.watcher.update(m, b.engine.now())
 	if b.port != nil {
 		b.port.Update(m)
+	}
+}
+
+// agreed follows a new agreement of the downlink.
+func (b *Bridge) agreed(anew bool, err error) {
+	if err != nil {
+		b.fuse.trip("no encoder for a phone", "error", err)
+		return
+	}
+	if !anew {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.relisten(b.down.rate())
 	}
 }
 
@@ -190,6 +249,7 @@ func (b *Bridge) Close(cause error) {
 	for _, in := range b.inputs {
 		b.drop(in)
 	}
+	b.regroup()
 	b.up.close()
 	b.down.close()
 	b.log.Debug("bridge closed", "cause", cause, "counters", b.Stats())

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"tandem/dsp"
 	"tandem/media"
 )
 
@@ -13,23 +14,40 @@ type phone interface {
 	SendKey(payloadType uint8, first bool, ts uint32, at media.KeyTime, payload []byte) bool
 }
 
-// downlink makes what a phone hears. hear and queueKey run on the publishers' goroutines, tick on the clock's; its own
-// lock, which no other call takes, orders them.
+// leaveMix is how long a phone that hears one voice through a mix waits for a moment to hear it directly.
+const leaveMix = time.Second
+
+// downlink makes what a phone hears: one voice as it comes, as long as only one is to be heard; else a mix, on the clock.
+// hear and queueKey run on the publishers' goroutines, tick on the clock's; its own lock, under which only that of a mix is
+// taken, orders them.
 type downlink struct {
 	phone phone
+	cfg   Config
 
 	mu         sync.Mutex
 	closed     bool
 	media      media.PortMedia
+	coder      coder
 	line       timeline
-	inputs     []*input // with audio
-	mix        mixer
+	inputs     []*input  // with audio
+	picked     *input    // whom the phone hears directly; nil: nobody
+	mixing     bool      // it hears mix instead
+	leaving    time.Time // since when a mix has had no more than one voice for it; zero: it has
+	mix        *mix      // of its inputs and its own voice; nil: they are fewer than two
+	own        *feed     // its own voice
+	limiter    dsp.Limiter
+	mixed      [frameMost]int16
+	shared     []byte // the next packet as others have encoded it; nil: they have not
+	heard      *dsp.Concealer
+	joined     [soundMost]int16
 	player     player
+	ended      bool // the player's sound was sent to its end
+	pause      pause
 	packets    packets
 	sendKey    func(digit byte, duration time.Duration) // by SIP INFO; nil: not possible
 	keys       media.KeyWriter
 	tone       media.ToneWriter
-	tonePCM    [frameSamples]int16
+	tonePCM    [frameMost]int16
 	dialled    dialled
 	key        byte  // being sent
 	keyPos     int64 // its timestamp
@@ -38,27 +56,72 @@ type downlink struct {
 	queued     int
 	keysLost   uint64
 	suppressed uint64 // frames not heard because a key was being sent
-	bufferLate uint64 // of inputs that are gone
-	bufferOver uint64
 }
 
-// update applies a new agreement.
-func (d *downlink) update(m media.PortMedia) {
+// input is one source at a bridge: it takes the source's voice and keys.
+type input struct {
+	down  *downlink
+	src   *media.Source
+	feed  *feed        // nil: the source has no audio that we understand
+	track *media.Track // feed's
+	rate  int          // at which it listens to feed
+
+	// Under down.mu.
+	gone  bool
+	muted bool
+}
+
+// WriteKey queues a key of the source for the phone. It implements media.KeySink.
+func (in *input) WriteKey(k media.Key) { in.down.queueKey(in, k) }
+
+// hear takes a frame of the source's voice. It implements listener.
+func (in *input) hear(f frame, now time.Time) { in.down.hear(in, f, now) }
+
+// rate is how many samples of what the phone hears make a second.
+func (d *downlink) rate() int { return d.media.Speech.Rate() }
+
+// open makes what depends on the codec. It is called once before anything else.
+func (d *downlink) open(m media.PortMedia, cfg Config) error {
+	d.cfg, d.media = cfg, m
+	d.line.out, d.line.rate = d, int64(d.rate())
+	d.heard, d.limiter = dsp.NewConcealer(d.rate()), dsp.NewLimiter(d.rate())
+	return d.coder.use(m.Speech, cfg)
+}
+
+// update applies a new agreement. True: what the phone hears has another rate now, so it has to listen anew.
+func (d *downlink) update(m media.PortMedia) (anew bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if m.Send && !d.media.Send {
 		d.line.marked = false // a phone that was on hold may have forgotten our clock
 	}
 	d.flush()
-	d.media = m
+	return d.agree(m)
 }
 
-// add lets in be heard. With its second source the phone hears a mix.
+// agree takes a new agreement over. d.mu is held.
+func (d *downlink) agree(m media.PortMedia) (anew bool, err error) {
+	if err := d.coder.use(m.Speech, d.cfg); err != nil {
+		return false, err
+	}
+	if anew = m.Speech.Rate() != d.rate(); anew {
+		d.line.pace(int64(m.Speech.Rate()))
+		d.flush()
+		d.heard, d.limiter = dsp.NewConcealer(m.Speech.Rate()), dsp.NewLimiter(m.Speech.Rate())
+		d.player.doubler, d.mixing = dsp.Doubler{}, false
+	}
+	d.media = m
+	return anew, nil
+}
+
+// add lets in be heard.
 func (d *downlink) add(in *input) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.inputs = append(d.inputs, in)
-	d.line.detach()
+	if d.picked == nil && !in.muted {
+		d.pick(in)
+	}
 }
 
 // remove ends what add began.
@@ -69,14 +132,9 @@ func (d *downlink) remove(in *input) {
 	for i, other := range d.inputs {
 		if other == in {
 			d.inputs = append(d.inputs[:i], d.inputs[i+1:]...)
-			d.line.detach()
-			d.bufferLate += in.buffer.Late
-			d.bufferOver += in.buffer.Overflow
-			break
+			d.lose(in)
+			return
 		}
-	}
-	if len(d.inputs) == 1 {
-		d.inputs[0].buffer.Reset() // heard directly from now on; what waits would be out of time in a later mix
 	}
 }
 
@@ -87,10 +145,68 @@ func (d *downlink) mute(in *input, muted bool) {
 	if in.muted == muted {
 		return
 	}
-	in.muted = muted
-	in.buffer.Reset() // what waits is out of time later
-	if len(d.inputs) == 1 {
+	if in.muted = muted; muted {
+		d.lose(in)
+	} else if d.picked == nil {
+		d.pick(in)
+	}
+}
+
+// lose picks another one in place of in.
+func (d *downlink) lose(in *input) {
+	if d.picked != in {
+		return
+	}
+	d.heard.Stop() // nothing of it is made up from now on
+	d.pick(nil)
+	for _, other := range d.inputs {
+		if !other.muted {
+			d.pick(other)
+			return
+		}
+	}
+}
+
+// pick lets the phone hear one voice directly, from its next frame on.
+func (d *downlink) pick(in *input) {
+	if d.picked == in {
+		return
+	}
+	for _, other := range [...]*input{d.picked, in} {
+		if other == nil {
+			continue
+		}
+		if other == in {
+			other.feed.direct.Add(1)
+		} else {
+			other.feed.direct.Add(-1)
+		}
+	}
+	d.picked = in
+	d.line.detach()
+}
+
+// seam lets what comes next grow out of what was heard last: another voice takes over, or another way to hear the same.
+func (d *downlink) seam() { d.heard.Break() }
+
+// use changes the mix that the phone hears when it hears several.
+func (d *downlink) use(m *mix) (before *mix) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before, d.mix = d.mix, m
+	if m == nil {
+		d.stopMixing()
+	} else if d.mixing {
+		d.heard.Stop() // somebody who must not be heard any more may be missing from it
+	}
+	return before
+}
+
+func (d *downlink) stopMixing() {
+	if d.mixing {
+		d.mixing = false
 		d.line.detach()
+		d.seam()
 	}
 }
 
@@ -98,16 +214,19 @@ func (d *downlink) mute(in *input, muted bool) {
 func (d *downlink) hear(in *input, f frame, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.closed || in.gone || in.muted:
-	case d.player.active() && len(d.inputs) == 1:
-		// A sound takes its place; it is mapped anew afterwards.
-	case len(d.inputs) > 1:
-		if f.epoch != in.epoch {
-			in.epoch = f.epoch
-			in.buffer.Reset()
+	if d.closed || d.mixing || in.gone || in.muted || in.rate != d.rate() {
+		return
+	}
+	if in != d.picked {
+		if d.picked != nil && (d.picked.feed.active.Load() || !in.feed.active.Load()) {
+			return // if both are to be heard the next tick mixes them
 		}
-		in.buffer.Put(f.pos, f.pcm)
+		d.pick(in)
+		d.seam()
+	}
+	switch {
+	case d.player.active():
+		// A sound takes its place; it is mapped anew afterwards.
 	case d.keys.Active():
 		d.suppressed++
 	default:
@@ -115,29 +234,94 @@ func (d *downlink) hear(in *input, f frame, now time.Time) {
 	}
 }
 
-// tick makes 20 ms of what the clock must make: a key, a mix, silence for what is overdue.
+// choose says how the phone hears its voices from this tick on.
+func (d *downlink) choose(now time.Time) {
+	if d.mix == nil {
+		return // one voice at most: it is picked
+	}
+	var (
+		active int
+		one    *input
+	)
+	for _, in := range d.inputs {
+		if !in.muted && in.feed.active.Load() {
+			active++
+			one = in
+		}
+	}
+	switch {
+	case active > 1:
+		d.leaving = time.Time{}
+		if !d.mixing {
+			d.mixing = true
+			d.seam()
+		}
+	case d.mixing:
+		if d.leaving.IsZero() {
+			d.leaving = now
+		}
+		if one == nil {
+			one = d.picked
+		}
+		if one == nil || d.mix.settled(one.feed) || now.Sub(d.leaving) > leaveMix {
+			d.pick(one)
+			d.stopMixing()
+		}
+	case one != nil && one != d.picked:
+		d.pick(one)
+		d.seam()
+	}
+}
+
+// tick makes 20 ms of what the clock must make: a key, a mix, what takes the place of what is overdue.
 func (d *downlink) tick(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	d.choose(now)
 	switch {
-	case d.closed:
 	case d.keyStep(now):
-		d.mix.skipOnce(d.mixed())
 	case d.player.active():
 		d.line.clocked(d.play(), now)
-	case len(d.inputs) > 1:
-		d.line.clocked(d.mix.mixOnce(d.inputs), now)
+		if d.ended {
+			d.ended = false
+			d.heard.Stop()
+		}
+	case d.mixing:
+		d.mixed20(now)
 	default:
 		d.line.fill(now)
 	}
 }
 
-// mixed returns the inputs whose buffers are in use.
-func (d *downlink) mixed() []*input {
-	if len(d.inputs) > 1 {
-		return d.inputs
+// mixed20 sends 20 ms of the mix.
+func (d *downlink) mixed20(now time.Time) {
+	m := d.mix
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tick(now)
+	pcm, shared := m.without(d.own, &d.limiter, d.mixed[:])
+	if shared && d.media.Send && d.line.n == 0 && d.packets.n == 0 && packetSamples(d.media) == len(pcm) && !d.heard.Merging() {
+		d.shared = m.encoded(d.media.Speech, d.cfg)
 	}
-	return nil
+	d.line.clocked(pcm, now)
+	d.shared = nil
+}
+
+// sound lets what is sent grow out of what was made up before it. It implements timelineOut.
+func (d *downlink) sound(pcm []int16) []int16 {
+	if d.heard.Merging() {
+		pcm = d.joined[:copy(d.joined[:], pcm)] // it may be others' too
+	}
+	d.heard.Good(pcm)
+	return pcm
+}
+
+// missing makes up for sound that did not come. It implements timelineOut.
+func (d *downlink) missing(pcm []int16) {
+	d.pause.empty = !d.heard.Lost(pcm) && len(pcm) == d.line.frame()
 }
 
 // close lets nothing be sent any more.
@@ -145,15 +329,12 @@ func (d *downlink) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true
+	d.pick(nil)
 }
 
 func (d *downlink) stats(s *BridgeStats) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.Fillers, s.Suppressed, s.KeysLost = d.line.fillers, d.suppressed, d.keysLost
-	s.LateToPhone, s.Overflow, s.Skipped = d.line.late+d.bufferLate, d.bufferOver, d.line.skipped
-	for _, in := range d.inputs {
-		s.LateToPhone += in.buffer.Late
-		s.Overflow += in.buffer.Overflow
-	}
+	s.LateToPhone, s.Skipped = d.line.late, d.line.skipped
 }

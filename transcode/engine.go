@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/hraban/opus"
 	"golang.org/x/sync/errgroup"
 
+	"tandem/dsp"
 	"tandem/media"
 )
 
@@ -37,9 +39,9 @@ func (c Config) check() error {
 	return nil
 }
 
-// encoder makes an encoder for a phone's voice.
-func (c Config) encoder() (*opus.Encoder, error) {
-	enc, err := opus.NewEncoder(8000, 1, opus.AppVoIP)
+// encoder makes an encoder of sound at a rate.
+func (c Config) encoder(rate int) (*opus.Encoder, error) {
+	enc, err := opus.NewEncoder(rate, 1, opus.AppVoIP)
 	if err != nil {
 		return nil, fmt.Errorf("opus encoder: %w", err)
 	}
@@ -84,8 +86,10 @@ type Engine struct {
 	shards []shard
 	next   atomic.Uint32 // shard of the next bridge
 
-	mu    sync.Mutex
-	feeds map[*media.Track]*feed
+	mu     sync.Mutex
+	feeds  map[*media.Track]*feed
+	mixes  map[string]*mix
+	lastID uint64
 }
 
 // shard is the part of the bridges that one goroutine clocks.
@@ -103,6 +107,7 @@ func NewEngine(cfg Config, log *slog.Logger) *Engine {
 		now:    time.Now,
 		shards: make([]shard, runtime.GOMAXPROCS(0)),
 		feeds:  make(map[*media.Track]*feed),
+		mixes:  make(map[string]*mix),
 	}
 	for i := range e.shards {
 		e.shards[i].wake = make(chan struct{}, 1)
@@ -170,60 +175,66 @@ func (s *shard) tick(at time.Time) {
 	}
 }
 
-// listen lets in have the voice of its source's audio track: of the phone that publishes it, or of a decoder that all
-// listeners share.
-func (e *Engine) listen(in *input, track *media.Track) error {
-	f, fresh, err := e.acquire(track)
-	if err != nil {
-		return err
-	}
-	in.track, in.feed = track, f
-	f.listeners.Add(in)
-	if fresh {
+// acquire returns the voice of a track: of the phone that publishes it, or of a decoder that all listeners share. It must be
+// released.
+func (e *Engine) acquire(track *media.Track) (*feed, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f := e.feeds[track]
+	if f == nil {
+		f = &feed{id: e.newID()}
+		var err error
+		if f.decoder, err = newDecoder(f, e.now); err != nil {
+			return nil, err
+		}
+		e.feeds[track] = f
 		track.Add(f.decoder)
 	}
-	return nil
-}
-
-func (e *Engine) acquire(track *media.Track) (f *feed, fresh bool, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	f = e.feeds[track]
-	if f == nil {
-		f = &feed{}
-		if f.decoder, err = newDecoder(f, e.now); err != nil {
-			return nil, false, err
-		}
-		e.feeds[track], fresh = f, true
-	}
 	f.refs++
-	return f, fresh, nil
+	return f, nil
 }
 
-// leave ends what listen began; the last listener's leaving ends the decoder.
-func (e *Engine) leave(in *input) {
-	in.feed.listeners.Remove(in)
-	if e.give(in) {
-		in.track.Remove(in.feed.decoder)
-	}
+// newID numbers the voices. e.mu is held.
+func (e *Engine) newID() uint64 {
+	e.lastID++
+	return e.lastID
 }
 
-// give says whether a shared decoder is not needed any more.
-func (e *Engine) give(in *input) bool {
+// release ends what acquire began; the last listener's release ends the decoder.
+func (e *Engine) release(track *media.Track) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	in.feed.refs--
-	if in.feed.refs > 0 || in.feed.decoder == nil {
-		return false
-	}
-	delete(e.feeds, in.track)
-	return true
+	e.releaseLocked(track)
 }
+
+func (e *Engine) releaseLocked(track *media.Track) {
+	f := e.feeds[track]
+	if f == nil { // of a phone that is gone
+		return
+	}
+	if f.refs--; f.refs > 0 || f.decoder == nil {
+		return
+	}
+	delete(e.feeds, track)
+	track.Remove(f.decoder)
+}
+
+// listen gives in the frames of its feed.
+func (e *Engine) listen(in *input, rate int) {
+	in.down.mu.Lock()
+	in.rate = rate
+	in.down.mu.Unlock()
+	in.feed.at(rate).Add(in)
+}
+
+// ignore ends what listen began.
+func (e *Engine) ignore(in *input) { in.feed.at(in.rate).Remove(in) }
 
 // offer makes a phone's own voice known, so that other phones hear it without Opus between.
 func (e *Engine) offer(track *media.Track, f *feed) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	f.id = e.newID()
 	e.feeds[track] = f
 }
 
@@ -232,4 +243,49 @@ func (e *Engine) withdraw(track *media.Track) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.feeds, track)
+}
+
+// join returns the mix of the voices, together with the phone's own: those who hear the same have the same one. It must be
+// parted from.
+func (e *Engine) join(voices []*input, own *feed, ownTrack *media.Track, rate int, shard *shard) *mix {
+	tracks := map[*media.Track]*feed{ownTrack: own}
+	for _, in := range voices {
+		tracks[in.track] = in.feed
+	}
+	ids := make([]uint64, 0, len(tracks))
+	for _, f := range tracks {
+		ids = append(ids, f.id)
+	}
+	slices.Sort(ids)
+	key := fmt.Sprint(rate, ids)
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.mixes[key]
+	if m == nil {
+		m = newMix(key, rate, shard)
+		for track, f := range tracks {
+			f.refs++
+			v := &voice{feed: f, track: track, rate: rate, playout: dsp.NewPlayout(rate)}
+			m.voices = append(m.voices, v)
+			f.at(rate).Add(v)
+		}
+		e.mixes[key] = m
+	}
+	m.refs++
+	return m
+}
+
+// part ends what join began.
+func (e *Engine) part(m *mix) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m.refs--; m.refs > 0 {
+		return
+	}
+	delete(e.mixes, m.key)
+	for _, v := range m.voices {
+		v.feed.at(m.rate).Remove(v)
+		e.releaseLocked(v.track)
+	}
 }

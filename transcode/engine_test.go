@@ -29,11 +29,11 @@ var _ endpoint = (*Bridge)(nil)
 
 func TestConfig(t *testing.T) {
 	for _, c := range []Config{{}, {NoFEC: true}, {OpusComplexity: 10, Bitrate: 16000, ExpectedLoss: 20}} {
-		_, err := c.encoder()
+		_, err := c.encoder(narrow)
 		require.NoError(t, err)
 	}
 	for _, c := range []Config{{OpusComplexity: 11}, {Bitrate: -5}, {ExpectedLoss: 101}} {
-		_, err := c.encoder()
+		_, err := c.encoder(narrow)
 		require.Error(t, err)
 		_, err = testEngine(newClock(), c).newBridge(BridgeConfig{Media: pcmu}, &discard{})
 		require.Error(t, err)

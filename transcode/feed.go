@@ -9,20 +9,71 @@ import (
 	"github.com/hraban/opus"
 	"github.com/pion/rtp"
 
+	"tandem/dsp"
 	"tandem/media"
 )
 
-// feed is the voice of one track at 8 kHz, for any number of phones. A phone's own track is fed by its bridge, any
-// other one by a decoder that is shared.
-type feed struct {
-	listeners media.Fanout[*input]
-	refs      int // of a shared decoder; under Engine.mu
-	decoder   *decoder
+// listener takes the frames of a feed at the rate that it asked for. It runs where the source's packets are read: it must
+// not block, and must keep nothing of the frame.
+type listener interface {
+	hear(f frame, now time.Time)
 }
 
-func (f *feed) publish(fr frame, now time.Time) {
-	for _, in := range f.listeners.All() {
-		in.down.hear(in, fr, now)
+// feed is the voice of one track, for any number of phones. A phone's own track is fed by its bridge, any other one by
+// a decoder that is shared. Each frame is made once for those at 8 kHz and once for those at 16.
+type feed struct {
+	id           uint64 // names it in the key of a mix; under Engine.mu
+	narrow, wide media.Fanout[listener]
+	refs         int // of a shared decoder; under Engine.mu
+	decoder      *decoder
+	active       atomic.Bool  // there is something to hear: a voice, or what may be one
+	direct       atomic.Int32 // phones that hear it as it comes
+
+	// What follows belongs to the goroutine that publishes.
+	rate    int // of voice; 0: nothing came yet
+	voice   dsp.Voice
+	halver  dsp.Halver
+	doubler dsp.Doubler
+	other   [soundMost]int16
+}
+
+// at is the list of those who listen at a rate.
+func (f *feed) at(rate int) *media.Fanout[listener] {
+	if rate == wide {
+		return &f.wide
+	}
+	return &f.narrow
+}
+
+// wanted says whether anybody listens.
+func (f *feed) wanted() bool { return f.narrow.Len() > 0 || f.wide.Len() > 0 }
+
+// publish hands out a frame of sound at a rate.
+func (f *feed) publish(fr frame, rate int, now time.Time) {
+	if f.rate != rate {
+		f.rate, f.voice = rate, dsp.NewVoice(rate)
+		f.halver, f.doubler = dsp.Halver{}, dsp.Doubler{}
+	}
+	if !fr.concealed {
+		f.active.Store(f.voice.Frame(fr.pcm))
+	}
+	for _, l := range f.at(rate).All() {
+		l.hear(fr, now)
+	}
+	if rate == wide {
+		if list := f.narrow.All(); len(list) > 0 {
+			half := frame{pos: fr.pos / 2, epoch: fr.epoch, pcm: f.other[:f.halver.Frame(f.other[:], fr.pcm)], concealed: fr.concealed}
+			for _, l := range list {
+				l.hear(half, now)
+			}
+		}
+		return
+	}
+	if list := f.wide.All(); len(list) > 0 {
+		double := frame{pos: fr.pos * 2, epoch: fr.epoch, pcm: f.other[:f.doubler.Frame(f.other[:], fr.pcm)], concealed: fr.concealed}
+		for _, l := range list {
+			l.hear(double, now)
+		}
 	}
 }
 
@@ -31,15 +82,17 @@ const (
 	seqJump = 3000
 	// maxConceal is how many lost packets are made up for; longer losses become silence.
 	maxConceal = 3
-	opusRatio  = 6 // RTP timestamp units of Opus in a sample at 8 kHz
+	// opusClock is how many RTP timestamp units of Opus make a second (RFC 7587 §4.1).
+	opusClock = 48000
 )
 
-// decoder turns the Opus of one track into 8 kHz samples, once for everybody. Its fields belong to the goroutine that
-// writes the track; libopus resamples and mixes to mono itself.
+// decoder turns the Opus of one track into sound, once for everybody: at 16 kHz as soon as somebody wants that, else at
+// 8. Its fields belong to the goroutine that writes the track; libopus resamples and mixes to mono itself.
 type decoder struct {
 	feed  *feed
 	now   func() time.Time
 	opus  *opus.Decoder
+	rate  int // of opus
 	begun bool
 	ssrc  uint32
 	seq   uint16
@@ -47,17 +100,25 @@ type decoder struct {
 	pos   int64 // of ts, at 48 kHz
 	last  int   // samples of the last packet
 	epoch uint32
-	pcm   [maxFrame]int16
+	pcm   [soundMost]int16
 
-	malformed, concealed, reordered atomic.Uint64
+	decoded, malformed, concealed, reordered atomic.Uint64
 }
 
 func newDecoder(f *feed, now func() time.Time) (*decoder, error) {
-	dec, err := opus.NewDecoder(8000, 1)
+	d := &decoder{feed: f, now: now}
+	return d, d.open(narrow)
+}
+
+// open makes the decoder of a rate.
+func (d *decoder) open(rate int) error {
+	dec, err := opus.NewDecoder(rate, 1)
 	if err != nil {
-		return nil, fmt.Errorf("opus decoder: %w", err)
+		return fmt.Errorf("opus decoder: %w", err)
 	}
-	return &decoder{feed: f, now: now, opus: dec}, nil
+	d.last = d.last * rate / max(d.rate, 1)
+	d.opus, d.rate = dec, rate
+	return nil
 }
 
 // understood says whether a track's packets can be decoded.
@@ -71,6 +132,16 @@ func (d *decoder) WriteRTP(p *rtp.Packet) {
 	if !ok || len(p.Payload) == 0 {
 		return
 	}
+	rate := narrow
+	if d.feed.wide.Len() > 0 {
+		rate = wide
+	}
+	if rate != d.rate {
+		if err := d.open(rate); err != nil {
+			d.malformed.Add(1)
+			return
+		}
+	}
 	now := d.now()
 	d.conceal(p.Payload, lost, now)
 	n, err := d.opus.Decode(p.Payload, d.pcm[:])
@@ -78,9 +149,13 @@ func (d *decoder) WriteRTP(p *rtp.Packet) {
 		d.malformed.Add(1)
 		return
 	}
+	d.decoded.Add(1)
 	d.last = n
-	d.feed.publish(frame{pos: d.pos / opusRatio, epoch: d.epoch, pcm: d.pcm[:n]}, now)
+	d.feed.publish(frame{pos: d.position(), epoch: d.epoch, pcm: d.pcm[:n]}, d.rate, now)
 }
+
+// position is where the last packet's sound begins, in samples.
+func (d *decoder) position() int64 { return d.pos * int64(d.rate) / opusClock }
 
 // follow finds a packet's place. It says how many packets are missing before it; false: it is late or a repetition.
 func (d *decoder) follow(p *rtp.Packet) (lost int, ok bool) {
@@ -101,7 +176,7 @@ func (d *decoder) follow(p *rtp.Packet) (lost int, ok bool) {
 	default:
 		d.pos += advance
 		// Where time went on by more than the lost packets held, the rest was silence: not made up for.
-		if lost = step - 1; lost > 0 && advance != int64((lost+1)*d.last*opusRatio) {
+		if lost = step - 1; lost > 0 && advance != int64(lost+1)*int64(d.last)*opusClock/int64(d.rate) {
 			lost = 0
 		}
 	}
@@ -121,7 +196,7 @@ func (d *decoder) conceal(next []byte, lost int, now time.Time) {
 		return
 	}
 	n := d.last
-	pos := d.pos/opusRatio - int64(lost*n)
+	pos := d.position() - int64(lost*n)
 	for i := range lost {
 		var err error
 		if i < lost-1 {
@@ -133,7 +208,7 @@ func (d *decoder) conceal(next []byte, lost int, now time.Time) {
 			return
 		}
 		d.concealed.Add(1)
-		d.feed.publish(frame{pos: pos, epoch: d.epoch, pcm: d.pcm[:n], concealed: true}, now)
+		d.feed.publish(frame{pos: pos, epoch: d.epoch, pcm: d.pcm[:n], concealed: true}, d.rate, now)
 		pos += int64(n)
 	}
 }

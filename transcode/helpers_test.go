@@ -68,7 +68,7 @@ func (p *phoneEar) SendKey(pt uint8, first bool, ts uint32, at media.KeyTime, pa
 }
 
 // pcm is all audio that the phone got from its first packet on, silence in the gaps.
-func (p *phoneEar) pcm(law media.G711) []int16 {
+func (p *phoneEar) pcm(law media.Speech) []int16 {
 	var out []int16
 	for _, k := range p.got {
 		if k.pt != uint8(law) {
@@ -95,7 +95,7 @@ func (p *phoneEar) events() []sentPacket {
 	return out
 }
 
-var pcmu = media.PortMedia{Law: media.PCMU, EventType: 101, Send: true, Receive: true}
+var pcmu = media.PortMedia{Speech: media.PCMU, EventType: 101, Send: true, Receive: true}
 
 // testBridge makes a bridge that a test steps.
 func testBridge(t *testing.T, e *Engine, c *clock, m media.PortMedia, onKey func(media.Key)) (*Bridge, *phoneEar) {
@@ -124,7 +124,7 @@ func newBrowser(t *testing.T, name string, channels int) *browser {
 	enc, err := opus.NewEncoder(48000, channels, opus.AppAudio)
 	require.NoError(t, err)
 	require.NoError(t, enc.SetBitrate(64000))
-	track := media.NewTrack("audio", media.Audio, media.Opus(), nil)
+	track := media.NewTrack("audio", media.Audio, media.BrowserOpus(), nil)
 	return &browser{
 		t: t, enc: enc, track: track, rate: 48000, ch: channels,
 		src:    &media.Source{Participant: name, Stream: name, Tracks: []*media.Track{track}},
@@ -154,11 +154,11 @@ func (b *browser) say(pcm []int16) { b.track.WriteRTP(b.make(pcm)) }
 
 // phoneVoice is the RTP of a phone.
 type phoneVoice struct {
-	law    media.G711
+	law    media.Speech
 	packet rtp.Packet
 }
 
-func newPhoneVoice(law media.G711) *phoneVoice {
+func newPhoneVoice(law media.Speech) *phoneVoice {
 	return &phoneVoice{law: law, packet: rtp.Packet{Header: rtp.Header{
 		Version: 2, PayloadType: uint8(law), SequenceNumber: 65000, Timestamp: 0xffff_ff00, SSRC: 99,
 	}}}
@@ -202,3 +202,8 @@ func (o *opusEar) pcm(t *testing.T) []int16 {
 	}
 	return out
 }
+
+const (
+	frameSamples = narrow / 50 // 20 ms of G.711
+	maxFrame     = 960         // 120 ms of it
+)

@@ -100,7 +100,7 @@ func (d *downlink) keyStep(now time.Time) bool {
 	}
 	if d.media.Send {
 		at := media.KeyTime{Clock: d.keyClock, Past: p.Past}
-		d.phone.SendKey(uint8(d.media.EventType), p.First, uint32(d.keyPos), at, p.Payload)
+		d.phone.SendKey(uint8(d.media.EventType), p.First, timestamp(d.media, d.keyPos), at, p.Payload)
 	}
 	return true
 }
@@ -156,8 +156,12 @@ func (d *downlink) soundKey(p media.KeyPacket, now time.Time) {
 	if p.End {
 		d.tone = media.ToneWriter{}
 	}
-	d.tone.Sound(d.tonePCM[:])
-	d.line.clocked(d.tonePCM[:], now)
+	pcm := d.tonePCM[:len(d.tonePCM)/2]
+	d.tone.Sound(pcm)
+	if d.rate() == wide {
+		pcm = d.player.double[:d.player.doubler.Frame(d.player.double[:], pcm)]
+	}
+	d.line.clocked(pcm, now)
 }
 
 // ticks is how many ticks a time takes, one at least.

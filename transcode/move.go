@@ -19,7 +19,7 @@ func (b *Bridge) Move(port *media.Port, m media.PortMedia) {
 	b.port.Start(deaf{})
 	b.port = port
 	b.up.update(m, b.engine.now())
-	b.down.move(port, m)
+	b.agreed(b.down.move(port, m))
 	b.watcher.update(m, b.engine.now())
 	b.watcher.move(port.Heard, b.engine.now())
 	port.Update(m)
@@ -27,8 +27,9 @@ func (b *Bridge) Move(port *media.Port, m media.PortMedia) {
 }
 
 // move sends to another phone from now on. It has not heard our clock yet.
-func (d *downlink) move(to phone, m media.PortMedia) {
+func (d *downlink) move(to phone, m media.PortMedia) (anew bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.phone, d.media, d.line.marked = to, m, false
+	d.phone, d.line.marked = to, false
+	return d.agree(m)
 }

@@ -100,7 +100,8 @@ func TestKeyEndsAPacket(t *testing.T) {
 func TestPacketsAllocateNothing(t *testing.T) {
 	m := pcmu
 	m.PacketTime = 30 * time.Millisecond
-	d := downlink{phone: nobody{}, media: m}
+	d := downlink{phone: nobody{}}
+	require.NoError(t, d.open(m, Config{}))
 	pcm := make([]int16, frameSamples)
 	pos := int64(0)
 	require.Zero(t, testing.AllocsPerRun(100, func() {

@@ -1,5 +1,7 @@
 package transcode
 
+import "tandem/dsp"
+
 // Sound is what a bridge can play into its phone.
 type Sound struct {
 	Samples []int16 // 8 kHz, mono; it is shared and never changed
@@ -11,9 +13,11 @@ type Sound struct {
 
 // player feeds a downlink with a sound, 20 ms at a time. It belongs to the downlink's lock; the zero value is silent.
 type player struct {
-	sound Sound
-	at    int // the next sample
-	frame [frameSamples]int16
+	sound   Sound
+	at      int // the next sample
+	frame   [frameMost / 2]int16
+	doubler dsp.Doubler
+	double  [frameMost]int16
 }
 
 func (p *player) active() bool { return len(p.sound.Samples) > 0 }
@@ -23,7 +27,7 @@ func (p *player) active() bool { return len(p.sound.Samples) > 0 }
 func (p *player) next() (pcm []int16, over bool) {
 	n := copy(p.frame[:], p.sound.Samples[p.at:])
 	p.at += n
-	for n < frameSamples && p.sound.Loop {
+	for n < len(p.frame) && p.sound.Loop {
 		p.at = copy(p.frame[n:], p.sound.Samples)
 		n += p.at
 	}
@@ -39,6 +43,7 @@ func (b *Bridge) Play(s Sound) {
 	defer d.mu.Unlock()
 	d.player.sound, d.player.at = s, 0
 	d.line.detach()
+	d.heard.Stop()
 }
 
 // Stop ends what Play began: the phone hears its session again.
@@ -47,16 +52,19 @@ func (b *Bridge) Stop() { b.Play(Sound{}) }
 // KeepKeys lets the phone's keys be told to OnKey alone, and to nobody who hears the phone: a PIN is typed.
 func (b *Bridge) KeepKeys(on bool) { b.up.keep.Store(on) }
 
-// play takes 20 ms of the sound that is active. What the session says meanwhile passes unheard. d.mu is held.
+// play takes 20 ms of the sound that is active, at the phone's rate. d.mu is held.
 func (d *downlink) play() []int16 {
-	d.mix.skipOnce(d.mixed())
 	pcm, over := d.player.next()
 	if over {
 		done := d.player.sound.Done
 		d.player.sound, d.player.at = Sound{}, 0
+		d.ended = true
 		if done != nil {
 			done()
 		}
+	}
+	if d.rate() == wide {
+		return d.player.double[:d.player.doubler.Frame(d.player.double[:], pcm)]
 	}
 	return pcm
 }

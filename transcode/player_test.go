@@ -74,7 +74,7 @@ func TestPlayReplacesTheSession(t *testing.T) {
 			}
 			require.Equal(t, 1, done)
 			heard = ear.pcm(media.PCMU)[from:]
-			require.Less(t, power(heard, 1000), 0.01, "the sound is over")
+			require.Less(t, power(heard[40:], 1000), 0.01, "the sound is over")
 			if sources > 0 {
 				require.Greater(t, power(heard[800:], 300), 0.95, "the session is back")
 			}
@@ -99,7 +99,7 @@ func TestPlayLoopsAndStops(t *testing.T) {
 		b.tick(c.t)
 		c.add(frameTime)
 	}
-	require.Zero(t, power(ear.pcm(media.PCMU)[16160:], 1000))
+	require.Zero(t, power(ear.pcm(media.PCMU)[16048:], 1000), "it ends within some 5 ms")
 	// Shorter than a frame: it goes round several times in one.
 	b.Play(Sound{Samples: sine(1000, 8000, 8), Loop: true, Done: done})
 	from := len(ear.pcm(media.PCMU))

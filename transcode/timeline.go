@@ -3,9 +3,12 @@ package transcode
 import "time"
 
 const (
-	frameSamples = 160 // 20 ms at 8 kHz: what goes to a phone, and to Opus
-	frameTime    = 20 * time.Millisecond
-	maxFrame     = 960 // 120 ms: the longest Opus packet
+	narrow = 8000  // samples in a second of G.711
+	wide   = 16000 // of G.722, and of what is decoded for it
+
+	frameTime = 20 * time.Millisecond
+	frameMost = wide / 50         // samples of 20 ms
+	soundMost = 120 * wide / 1000 // of the longest packet
 
 	// overdue is how late a frame may be before silence takes its place: ordinary jitter never meets the filler.
 	overdue = 60 * time.Millisecond
@@ -13,15 +16,15 @@ const (
 	ahead = 200 * time.Millisecond
 	// jump is a gap in a source's positions that no pause explains, for pauses are filled while they last. Hostile
 	// timestamps end here, before any arithmetic with time.
-	jump = 8000
+	jump = time.Second
 	// maxLead is how far the stream may run ahead of real time. Each stall of a path puts silence into the stream, and
 	// what waited comes in a burst behind it: without a bound the phone's delay would grow with every stall.
 	maxLead = 200 * time.Millisecond
 	// easyLead is a lead that is given up as soon as it is not heard: frames this quiet are left out, pauses shortened.
 	easyLead = 60 * time.Millisecond
 	quiet    = 100 // peak, about -50 dBFS
-	// patch is the longest gap that is filled with packets of silence at once; over a longer one the timestamp jumps.
-	patch = 4 * frameSamples
+	// patch is the longest gap that is filled with packets at once; over a longer one the timestamp jumps.
+	patch = 4 * frameTime
 	// stall is how far behind the clock may be and still be made up for packet by packet.
 	stall = 500 * time.Millisecond
 	// lateRun is how many frames in a row may come too late until the source is mapped anew: its path became slower.
@@ -30,7 +33,7 @@ const (
 	drift = 20 * time.Microsecond
 )
 
-// frame is a piece of a source's voice at 8 kHz. It is valid during the call that brings it.
+// frame is a piece of a source's voice. It is valid during the call that brings it.
 type frame struct {
 	pos       int64  // of the first sample, in the source's count
 	epoch     uint32 // changes when pos begins anew
@@ -41,22 +44,27 @@ type frame struct {
 // timelineOut takes the packets of a timeline: 20 ms each, at a rising position.
 type timelineOut interface {
 	packet(pos int64, marker bool, pcm []int16)
+	// sound sees what is sent, in order, and may send something else in its place.
+	sound(pcm []int16) []int16
+	// missing makes up for sound that did not come, or did not come in time. What it leaves alone is silence.
+	missing(pcm []int16)
 }
 
 // timeline makes the continuous stream that a phone hears of whatever comes: frames of one source as they arrive with
 // their timing kept, silence where nothing came, or frames that a clock makes. Positions only rise. It is pure: time
 // comes from the caller.
 type timeline struct {
-	out timelineOut
+	out  timelineOut
+	rate int64 // samples in a second
 
-	pos     int64               // of the next packet
-	part    [frameSamples]int16 // its beginning, while it is not complete
-	n       int                 // samples in part
-	origin  time.Time           // when position 0 was due, by the source's clock as it was last seen
-	zero    time.Time           // when position 0 was sent, had all been sent in real time
-	marked  bool                // the next packet needs no marker
-	mapped  bool                // offset is valid
-	offset  int64               // from the source's positions to ours
+	pos     int64            // of the next packet
+	part    [frameMost]int16 // its beginning, while it is not complete
+	n       int              // samples in part
+	origin  time.Time        // when position 0 was due, by the source's clock as it was last seen
+	zero    time.Time        // when position 0 was sent, had all been sent in real time
+	marked  bool             // the next packet needs no marker
+	mapped  bool             // offset is valid
+	offset  int64            // from the source's positions to ours
 	epoch   uint32
 	lateRun int
 
@@ -75,7 +83,26 @@ func (t *timeline) begin(now time.Time) {
 func (t *timeline) at() int64 { return t.pos + int64(t.n) }
 
 func (t *timeline) span(samples int64) time.Duration {
-	return time.Duration(samples) * (time.Second / 8000)
+	return time.Duration(samples) * (time.Second / time.Duration(t.rate))
+}
+
+// samples is how many a time takes.
+func (t *timeline) samples(d time.Duration) int64 {
+	return int64(d) * t.rate / int64(time.Second)
+}
+
+// frame is how many samples a packet has.
+func (t *timeline) frame() int { return int(t.rate / 50) }
+
+// pace changes the rate. What has begun goes out first, and the positions keep their time.
+func (t *timeline) pace(rate int64) {
+	if rate == t.rate {
+		return
+	}
+	t.complete()
+	t.pos = t.pos * rate / t.rate
+	t.rate = rate
+	t.detach()
 }
 
 // due is when a position should be sent.
@@ -106,7 +133,7 @@ func (t *timeline) write(f frame, now time.Time) {
 	if !t.mapped || f.epoch != t.epoch {
 		t.attach(f, now)
 	}
-	if pos := f.pos + t.offset; pos > t.at()+jump || pos > t.at() && t.due(pos).Sub(now) > ahead {
+	if pos := f.pos + t.offset; pos > t.at()+t.samples(jump) || pos > t.at() && t.due(pos).Sub(now) > ahead {
 		t.attach(f, now)
 	}
 	pos, pcm := f.pos+t.offset, f.pcm
@@ -160,7 +187,7 @@ func (t *timeline) drop(f frame) {
 
 // bridge goes on to pos over a gap in the source's time.
 func (t *timeline) bridge(pos int64) {
-	if pos-t.at() > patch {
+	if pos-t.at() > t.samples(patch) {
 		t.skip(pos)
 		return
 	}
@@ -179,10 +206,10 @@ func (t *timeline) skip(pos int64) {
 // fill sends silence in place of what is overdue.
 func (t *timeline) fill(now time.Time) {
 	if behind := now.Sub(t.due(t.at())); behind > stall {
-		t.skip(t.at() + int64((behind-overdue)/frameTime)*frameSamples)
+		t.skip(t.at() + int64((behind-overdue)/frameTime)*int64(t.frame()))
 	}
 	for now.Sub(t.due(t.at())) >= overdue {
-		t.silence(frameSamples)
+		t.silence(int64(t.frame()))
 	}
 }
 
@@ -197,7 +224,7 @@ func (t *timeline) clocked(pcm []int16, now time.Time) {
 func (t *timeline) reserve(now time.Time) int64 {
 	t.complete()
 	pos := t.pos
-	t.pos += frameSamples
+	t.pos += int64(t.frame())
 	t.expect(now.Add(frameTime))
 	t.detach()
 	return pos
@@ -205,44 +232,49 @@ func (t *timeline) reserve(now time.Time) int64 {
 
 // append adds samples and sends what makes whole packets.
 func (t *timeline) append(pcm []int16) {
+	pcm = t.out.sound(pcm)
+	size := t.frame()
 	if t.n > 0 {
-		n := copy(t.part[t.n:], pcm)
+		n := copy(t.part[t.n:size], pcm)
 		t.n += n
 		pcm = pcm[n:]
-		if t.n == frameSamples {
-			t.send(t.part[:])
+		if t.n == size {
+			t.send(t.part[:size])
 		}
 	}
-	for len(pcm) >= frameSamples {
-		t.send(pcm[:frameSamples])
-		pcm = pcm[frameSamples:]
+	for len(pcm) >= size {
+		t.send(pcm[:size])
+		pcm = pcm[size:]
 	}
 	if len(pcm) > 0 {
-		t.n = copy(t.part[:], pcm)
+		t.n = copy(t.part[:size], pcm)
 	}
 }
 
-// silence adds at most n samples of silence, and no more than the packet needs.
+// silence adds at most n samples in place of what did not come, and no more than the packet needs.
 func (t *timeline) silence(n int64) {
-	n = min(n, int64(frameSamples-t.n))
-	clear(t.part[t.n : t.n+int(n)])
+	size := t.frame()
+	n = min(n, int64(size-t.n))
+	gap := t.part[t.n : t.n+int(n)]
+	clear(gap)
+	t.out.missing(gap)
 	t.n += int(n)
-	if t.n == frameSamples {
+	if t.n == size {
 		t.fillers++
-		t.send(t.part[:])
+		t.send(t.part[:size])
 	}
 }
 
 // complete sends a packet that has begun.
 func (t *timeline) complete() {
 	if t.n > 0 {
-		t.silence(frameSamples)
+		t.silence(int64(t.frame()))
 	}
 }
 
 func (t *timeline) send(pcm []int16) {
 	t.out.packet(t.pos, !t.marked, pcm)
 	t.marked = true
-	t.pos += frameSamples
+	t.pos += int64(t.frame())
 	t.n = 0
 }

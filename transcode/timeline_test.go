@@ -12,7 +12,7 @@ import (
 type tape struct {
 	t       *testing.T
 	pos     []int64
-	sound   []bool
+	loud    []bool
 	pcm     []int16
 	markers int
 	next    int64
@@ -27,17 +27,21 @@ func (p *tape) packet(pos int64, marker bool, pcm []int16) {
 		require.Equal(p.t, p.next, pos)
 	}
 	p.next = pos + frameSamples
-	loud := false
+	sounds := false
 	for _, s := range pcm {
-		loud = loud || s != 0
+		sounds = sounds || s != 0
 	}
-	p.pos, p.sound = append(p.pos, pos), append(p.sound, loud)
+	p.pos, p.loud = append(p.pos, pos), append(p.loud, sounds)
 	p.pcm = append(p.pcm, pcm...)
 }
 
+func (p *tape) missing([]int16) {}
+
+func (p *tape) sound(pcm []int16) []int16 { return pcm }
+
 func (p *tape) sounding() int {
 	n := 0
-	for _, s := range p.sound {
+	for _, s := range p.loud {
 		if s {
 			n++
 		}
@@ -55,7 +59,7 @@ type line struct {
 
 func newLine(t *testing.T) *line {
 	l := &line{tape: &tape{t: t}, begun: time.Unix(1000, 0)}
-	l.out = l.tape
+	l.out, l.rate = l.tape, narrow
 	l.begin(l.begun)
 	return l
 }
@@ -70,7 +74,7 @@ func (l *line) run(ms int) {
 }
 
 // voice is samples that say where they belong.
-func voice(pos int64, n int) []int16 {
+func words(pos int64, n int) []int16 {
 	out := make([]int16, n)
 	for i := range out {
 		out[i] = int16((pos+int64(i))%30000) + 1
@@ -81,7 +85,7 @@ func voice(pos int64, n int) []int16 {
 // hear lets frame number i of a source with 20 ms frames come at ms.
 func (l *line) hear(i, ms int) {
 	l.run(ms)
-	l.write(frame{pos: int64(i) * 160, epoch: 1, pcm: voice(int64(i)*160, 160)}, l.at(ms))
+	l.write(frame{pos: int64(i) * 160, epoch: 1, pcm: words(int64(i)*160, 160)}, l.at(ms))
 }
 
 // requireSamples compares without printing thousands of them.
@@ -112,7 +116,7 @@ func TestTimelineSendsFramesAsTheyCome(t *testing.T) {
 		l.hear(i, 107+20*i)
 		require.Len(t, l.tape.pos, before+i+1, "at once, and nothing else")
 	}
-	requireSamples(t, voice(0, 16000), l.tape.pcm[before*160:])
+	requireSamples(t, words(0, 16000), l.tape.pcm[before*160:])
 	require.EqualValues(t, 0, l.late)
 }
 
@@ -140,7 +144,7 @@ func TestTimelineFillsALostFrame(t *testing.T) {
 		}
 	}
 	require.Equal(t, 99, l.tape.sounding())
-	requireSamples(t, voice(51*160, 160), l.tape.pcm[len(l.tape.pcm)-49*160:][:160])
+	requireSamples(t, words(51*160, 160), l.tape.pcm[len(l.tape.pcm)-49*160:][:160])
 	requireSamples(t, make([]int16, 160), l.tape.pcm[len(l.tape.pcm)-50*160:][:160])
 	require.Equal(t, 1, l.tape.markers)
 }
@@ -224,7 +228,7 @@ func TestTimelineFollowsAJumpOfTheSource(t *testing.T) {
 		}
 		for i := 50; i < 100; i++ {
 			l.run(20 * i)
-			l.write(frame{pos: int64(i)*160 + jump, epoch: 1, pcm: voice(0, 160)}, l.at(20*i))
+			l.write(frame{pos: int64(i)*160 + jump, epoch: 1, pcm: words(0, 160)}, l.at(20*i))
 		}
 		require.GreaterOrEqual(t, l.tape.sounding(), 100-lateRun, "%d", jump)
 		require.LessOrEqual(t, len(l.tape.pos), 100+4)
@@ -238,7 +242,7 @@ func TestTimelineTakesAnotherEpochAtOnce(t *testing.T) {
 	}
 	for i := range 50 {
 		l.run(1000 + 20*i)
-		l.write(frame{pos: int64(i) * 160, epoch: 2, pcm: voice(0, 160)}, l.at(1000+20*i))
+		l.write(frame{pos: int64(i) * 160, epoch: 2, pcm: words(0, 160)}, l.at(1000+20*i))
 	}
 	require.Equal(t, 100, l.tape.sounding())
 	require.Zero(t, l.late)
@@ -252,7 +256,7 @@ func TestTimelineFollowsDrift(t *testing.T) {
 		for i := range 20_000 {
 			at := l.begun.Add(time.Duration(i) * (frameTime + frameTime*time.Duration(ppm)/1_000_000))
 			l.run(int(at.Sub(l.begun).Milliseconds()))
-			l.write(frame{pos: int64(i) * 160, pcm: voice(0, 160)}, at)
+			l.write(frame{pos: int64(i) * 160, pcm: words(0, 160)}, at)
 			if i == 0 {
 				begun = l.fillers
 			}
@@ -268,11 +272,11 @@ func TestTimelineReframes(t *testing.T) {
 		pos := 0
 		for ; pos < 16000; pos += size {
 			l.run(pos / 8)
-			l.write(frame{pos: int64(pos), pcm: voice(int64(pos), size)}, l.at(pos/8))
+			l.write(frame{pos: int64(pos), pcm: words(int64(pos), size)}, l.at(pos/8))
 		}
 		require.Zero(t, l.late)
 		start := int(l.fillers) * 160
-		requireSamples(t, voice(0, pos/160*160), l.tape.pcm[start:])
+		requireSamples(t, words(0, pos/160*160), l.tape.pcm[start:])
 	}
 }
 
@@ -281,9 +285,9 @@ func TestTimelineCompletesWhatIsOverdue(t *testing.T) {
 	l := newLine(t)
 	l.run(40)
 	n := len(l.tape.pos)
-	l.write(frame{pos: 0, pcm: voice(0, 80)}, l.at(40))
+	l.write(frame{pos: 0, pcm: words(0, 80)}, l.at(40))
 	l.run(140)
-	requireSamples(t, append(voice(0, 80), make([]int16, 80)...), l.tape.pcm[n*160:n*160+160])
+	requireSamples(t, append(words(0, 80), make([]int16, 80)...), l.tape.pcm[n*160:n*160+160])
 }
 
 // Whatever comes, time does not go back and does not run away.
@@ -297,14 +301,14 @@ func FuzzTimeline(f *testing.F) {
 			case 0:
 				pos += int64(int8(b[1])) << (b[2] % 40)
 			case 1:
-				l.clocked(voice(0, 160), l.at(l.ms))
+				l.clocked(words(0, 160), l.at(l.ms))
 			case 2:
 				l.reserve(l.at(l.ms))
 			case 3:
 				l.run(l.ms + int(b[1]))
 			default:
 				n := int(b[1])*4 + 1
-				l.write(frame{pos: pos, epoch: uint32(b[2] % 4 / 3), pcm: voice(0, min(n, maxFrame))}, l.at(l.ms))
+				l.write(frame{pos: pos, epoch: uint32(b[2] % 4 / 3), pcm: words(0, min(n, maxFrame))}, l.at(l.ms))
 				pos += int64(n)
 			}
 			l.tape.next = max(l.tape.next, l.pos) // reserved slots are not packets

@@ -6,14 +6,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gotranspile/g722"
 	"github.com/hraban/opus"
 	"github.com/pion/rtp"
 
+	"tandem/dsp"
 	"tandem/media"
 )
 
-// maxPayload is more G.711 than any phone puts into a packet (120 ms); a longer one is dropped.
-const maxPayload = maxFrame
+// maxPayload is more than any phone puts into a packet: 120 ms of G.711 or G.722, and of Opus what SILK needs for it. A
+// longer one is dropped.
+const maxPayload = 1275
 
 // toneTimeout ends a key in the sound when no more sound comes.
 const toneTimeout = 100 * time.Millisecond
@@ -29,30 +32,38 @@ type uplink struct {
 	onKey  func(media.Key)
 	keep   atomic.Bool // keys are told to onKey alone
 
-	mu     sync.Mutex
-	closed bool
-	media  media.PortMedia
-	begun  bool
-	ssrc   uint32
-	seq    uint16
-	ts     uint32
-	pos    int64     // of ts, in our own count of samples
-	end    int64     // after the last audio
-	endAt  time.Time // when that came
-	lost   int       // packets missing since the last audio
-	keys   media.KeyReader
-	tones  media.ToneReader
-	merge  media.KeyMerge
-	ears   *machineEars // nil: nobody wants to know who answered
-	steps  []media.Key  // scratch of who reads keys
-	news   []media.Key  // and of tell
-	pcm    [maxPayload]int16
+	mu       sync.Mutex
+	closed   bool
+	media    media.PortMedia
+	begun    bool
+	ssrc     uint32
+	seq      uint16
+	ts       uint32
+	pos      int64     // of ts, in our own count on its clock
+	end      int64     // after the last audio
+	endAt    time.Time // when that came
+	lost     int       // packets missing since the last audio
+	keys     media.KeyReader
+	tones    media.ToneReader
+	merge    media.KeyMerge
+	ears     *machineEars // nil: nobody wants to know who answered
+	steps    []media.Key  // scratch of who reads keys
+	news     []media.Key  // and of tell
+	pcm      [soundMost]int16
+	g722     *g722.Decoder // of such a phone
+	own      *decoder      // of a phone that speaks Opus, for those who don't; nil: nobody did yet
+	halver   dsp.Halver    // of wide sound, for who looks for tones in it
+	half     [soundMost / 2]int16
+	narrowed []int16 // the last sound at 8 kHz
+	noise    noise
+	epoch    uint32
 
-	part    [frameSamples]int16 // beginning of a frame that is not complete
+	part    [frameMost]int16 // beginning of a frame that is not complete
 	partPos int64
 	n       int
-	encoder func() (*opus.Encoder, error)
+	encoder func(rate int) (*opus.Encoder, error)
 	opus    *opus.Encoder // nil: nobody has wanted to hear the phone yet; it is large, and many calls end before
+	rate    int           // of opus
 	idle    bool          // nobody took the last frame: the encoder's memory is old
 	packet  rtp.Packet
 	encoded [1500]byte
@@ -60,19 +71,21 @@ type uplink struct {
 	received, late, malformed uint64
 }
 
-func (u *uplink) init(cfg Config) {
+func (u *uplink) init(cfg Config, m media.PortMedia) {
 	u.encoder = cfg.encoder
 	u.steps, u.news = make([]media.Key, 0, 8), make([]media.Key, 0, 8)
-	u.keys.Rate = uint32(max(u.media.EventRate, 0))
+	u.keys.Rate = uint32(max(m.EventRate, 0))
 	u.packet.Header = rtp.Header{
 		Version:        2,
 		PayloadType:    111,
 		SSRC:           rand.Uint32(),
 		SequenceNumber: uint16(rand.Uint32()),
 	}
-	u.pos = int64(rand.Uint32() / opusRatio)
+	u.pos = int64(rand.Uint32() / 6) // Opus counts six times as fast
 	u.end = u.pos
 	u.idle = true
+	u.change(m.Speech)
+	u.media = m
 }
 
 // ReceiveRTP takes a packet of the phone. It implements media.PortReceiver.
@@ -95,10 +108,14 @@ func (u *uplink) ReceiveRTP(p *rtp.Packet, at time.Time) {
 		u.tell(u.keys.Packet(u.steps[:0], p.Timestamp, p.Payload, at), at)
 	case !inOrder:
 		u.late++
+	case u.media.IsComfort(p.PayloadType):
+		u.comfort(p.Payload, at)
 	case len(p.Payload) == 0 || len(p.Payload) > maxPayload || !u.media.IsAudio(p.PayloadType):
 		u.malformed++
 	case u.keys.Down():
 		// A key is not heard as sound too, whatever a phone sends beside its events.
+	case u.media.Speech == media.Opus:
+		u.forward(p, at)
 	default:
 		u.audio(p.Payload, at)
 	}
@@ -125,7 +142,7 @@ func (u *uplink) follow(p *rtp.Packet, at time.Time, event bool) bool {
 	}
 	u.pos += int64(int32(p.Timestamp - u.ts))
 	u.ts = p.Timestamp
-	if u.pos < u.end-maxFrame || u.pos > u.end+8000*3600 {
+	if clock := int64(u.media.Speech.Clock()); u.pos < u.end-clock*12/100 || u.pos > u.end+clock*3600 {
 		u.resume(at) // the phone's clock jumped
 	}
 	return true
@@ -135,9 +152,14 @@ func (u *uplink) follow(p *rtp.Packet, at time.Time, event bool) bool {
 // on.
 func (u *uplink) resume(at time.Time) {
 	u.pos, u.lost = u.end, 0
-	if gap := int64(at.Sub(u.endAt)/(time.Second/8000)) - frameSamples; !u.endAt.IsZero() && gap > 0 {
+	if gap := u.span(at.Sub(u.endAt) - frameTime); !u.endAt.IsZero() && gap > 0 {
 		u.pos += gap
 	}
+}
+
+// span is a time on the clock of the sound.
+func (u *uplink) span(d time.Duration) int64 {
+	return int64(d) * int64(u.media.Speech.Clock()) / int64(time.Second)
 }
 
 // tell hands out keys, each press once. u.mu is held.
@@ -165,6 +187,7 @@ func (u *uplink) expire(now time.Time) {
 	if u.closed {
 		return
 	}
+	u.hush(now)
 	u.tell(u.keys.Expire(u.steps[:0], now), now)
 	if u.tones.Down() && now.Sub(u.endAt) > toneTimeout {
 		u.tell(u.tones.Reset(u.steps[:0]), now)
@@ -187,60 +210,84 @@ func (u *uplink) listen(pcm []int16, gap int64, at time.Time) {
 	if gap > 0 {
 		keys = u.tones.Lost(keys, gap)
 	}
-	keys, mute := u.tones.Sound(keys, pcm)
+	keys, mute := u.tones.Sound(keys, u.narrowed)
 	if mute {
 		clear(pcm)
 	}
 	u.tell(keys, at)
 }
 
+// decode turns a payload of G.711 or G.722 into sound, and says how long that is on the clock.
+func (u *uplink) decode(payload []byte) (pcm []int16, span int64) {
+	if u.media.Speech == media.G722 {
+		return u.pcm[:u.g722.Decode(u.pcm[:], payload)], int64(len(payload))
+	}
+	expand(u.media.Speech, u.pcm[:len(payload)], payload)
+	return u.pcm[:len(payload)], int64(len(payload))
+}
+
 // audio decodes a payload at u.pos and passes it on.
 func (u *uplink) audio(payload []byte, at time.Time) {
-	pcm, pos := u.pcm[:len(payload)], u.pos
-	expand(u.media.Law, pcm, payload)
+	pcm, span := u.decode(payload)
+	ratio := int64(u.media.Speech.Rate() / u.media.Speech.Clock()) // 2 for G.722
+	pos := u.pos
 	u.received++
 	gap := pos - u.end
 	if gap < 0 { // it overlaps what was heard
-		if -gap >= int64(len(pcm)) {
+		if -gap >= span {
 			u.late++
 			return
 		}
-		pcm, pos = pcm[-gap:], u.end
+		pcm, pos = pcm[-gap*ratio:], u.end
 	}
-	u.end, u.endAt = pos+int64(len(pcm)), at
+	u.end, u.endAt = u.pos+span, at
+	u.noise.stop()
+	if u.media.InBand || u.ears != nil {
+		u.narrowed = pcm
+		if ratio == 2 {
+			u.narrowed = u.half[:u.halver.Frame(u.half[:], pcm)]
+		}
+	}
 	if u.media.InBand {
 		u.listen(pcm, gap, at)
 	}
-	if u.ears != nil && !u.ears.hear(pcm, gap) {
+	if u.ears != nil && !u.ears.hear(u.narrowed, gap) {
 		u.ears = nil
 	}
-	u.feed.publish(frame{pos: pos, pcm: pcm}, at)
+	u.sound(pos, pcm, gap, at)
+}
+
+// sound passes on what the phone says, which follows gap units of the clock behind what it said last.
+func (u *uplink) sound(pos int64, pcm []int16, gap int64, at time.Time) {
+	speech := u.media.Speech
+	u.feed.publish(frame{pos: pos * int64(speech.Rate()) / int64(speech.Clock()), epoch: u.epoch, pcm: pcm}, speech.Rate(), at)
 
 	if !u.track.Wanted() {
 		u.idle = true
 		return
 	}
-	if u.idle {
-		if !u.wake() {
+	switch {
+	case u.idle || u.rate != speech.Rate():
+		if !u.wake(speech.Rate()) {
 			return
 		}
-	} else if gap > 0 {
+	case gap > 0:
 		u.skip(gap)
 	}
 	u.lost = 0
 	u.frames(pos, pcm)
 }
 
-// wake begins anew for listeners that have heard nothing before. It is false when there is no encoder: then the bridge
-// has failed.
-func (u *uplink) wake() bool {
-	if u.opus == nil {
-		enc, err := u.encoder()
+// wake begins anew for listeners that have heard nothing before, or nothing at this rate. It is false when there is no
+// encoder: then the bridge has failed.
+func (u *uplink) wake(rate int) bool {
+	if u.opus == nil || u.rate != rate {
+		enc, err := u.encoder(rate)
 		if err != nil {
 			u.fuse.trip("no encoder for a phone", "error", err)
 			return false
 		}
-		u.opus = enc
+		u.opus, u.rate = enc, rate
 	} else {
 		_ = u.opus.Reset() // fails for no reason that a running encoder could have
 	}
@@ -249,44 +296,49 @@ func (u *uplink) wake() bool {
 	return true
 }
 
-// skip lets the stream of Opus show that samples are missing before the next frame: lost packets as missing sequence
+// frame is how many samples make 20 ms.
+func (u *uplink) frame() int { return u.rate / 50 }
+
+// skip lets the stream of Opus show that sound is missing before the next frame: lost packets as missing sequence
 // numbers, which the browser conceals; a pause as time alone (RFC 7587 §4.1).
 func (u *uplink) skip(gap int64) {
+	clock, size := int64(u.media.Speech.Clock()), u.frame()
 	if u.n > 0 {
-		pad := min(gap, int64(frameSamples-u.n))
+		pad := min(gap*int64(u.rate)/clock, int64(size-u.n))
 		clear(u.part[u.n : u.n+int(pad)])
 		u.n += int(pad)
-		gap -= pad
-		if u.n == frameSamples {
-			u.encode(u.part[:], u.partPos)
+		gap -= pad * clock / int64(u.rate)
+		if u.n == size {
+			u.encode(u.part[:size], u.partPos)
 			u.n = 0
 		}
 	}
-	switch {
+	switch frames := (gap + clock/100) / (clock / 50); {
 	case gap == 0:
 	case u.lost > 0:
-		u.packet.SequenceNumber += uint16(min(max(1, (gap+frameSamples/2)/frameSamples), seqJump/2))
+		u.packet.SequenceNumber += uint16(min(max(1, frames), seqJump/2))
 	default:
 		u.packet.Marker = true
 	}
 }
 
-// frames makes frames of 20 ms, whatever a phone puts into a packet.
+// frames makes frames of 20 ms, whatever a phone puts into a packet. pos is on the phone's clock.
 func (u *uplink) frames(pos int64, pcm []int16) {
+	size, clock := u.frame(), int64(u.media.Speech.Clock())
 	for len(pcm) > 0 {
-		if u.n == 0 && len(pcm) >= frameSamples {
-			u.encode(pcm[:frameSamples], pos)
-			pcm, pos = pcm[frameSamples:], pos+frameSamples
+		if u.n == 0 && len(pcm) >= size {
+			u.encode(pcm[:size], pos)
+			pcm, pos = pcm[size:], pos+clock/50
 			continue
 		}
 		if u.n == 0 {
 			u.partPos = pos
 		}
-		n := copy(u.part[u.n:], pcm)
+		n := copy(u.part[u.n:size], pcm)
 		u.n += n
-		pcm, pos = pcm[n:], pos+int64(n)
-		if u.n == frameSamples {
-			u.encode(u.part[:], u.partPos)
+		pcm, pos = pcm[n:], pos+int64(n)*clock/int64(u.rate)
+		if u.n == size {
+			u.encode(u.part[:size], u.partPos)
 			u.n = 0
 		}
 	}
@@ -299,11 +351,50 @@ func (u *uplink) encode(pcm []int16, pos int64) {
 		u.malformed++
 		return
 	}
-	u.packet.Timestamp = uint32(pos) * opusRatio
-	u.packet.Payload = u.encoded[:n]
+	u.publish(uint32(pos*opusClock/int64(u.media.Speech.Clock())), u.encoded[:n])
+}
+
+// publish gives the track its next packet.
+func (u *uplink) publish(ts uint32, payload []byte) {
+	u.packet.Timestamp, u.packet.Payload = ts, payload
 	u.track.WriteRTP(&u.packet)
 	u.packet.SequenceNumber++
 	u.packet.Marker = false
+}
+
+// forward passes a packet of Opus on as it is, and decodes it for phones that listen.
+func (u *uplink) forward(p *rtp.Packet, at time.Time) {
+	span := int64(opusSamples(p.Payload)) // on its clock
+	if span == 0 {
+		u.malformed++
+		return
+	}
+	u.received++
+	gap := u.pos - u.end
+	u.end, u.endAt = u.pos+span, at
+	if u.track.Wanted() {
+		switch {
+		case u.idle || p.Marker:
+			u.packet.Marker = true
+		case gap > 0 && u.lost > 0:
+			u.packet.SequenceNumber += uint16(min(u.lost, seqJump/2))
+		}
+		u.idle, u.lost = false, 0
+		u.publish(uint32(u.pos), p.Payload)
+	} else {
+		u.idle = true
+	}
+	if !u.feed.wanted() {
+		return
+	}
+	if u.own == nil {
+		var err error
+		if u.own, err = newDecoder(u.feed, func() time.Time { return u.endAt }); err != nil {
+			u.fuse.trip("no decoder for a phone", "error", err)
+			return
+		}
+	}
+	u.own.WriteRTP(p)
 }
 
 // update applies a new agreement.
@@ -317,7 +408,24 @@ func (u *uplink) update(m media.PortMedia, now time.Time) {
 	if !m.InBand {
 		u.tell(u.tones.Reset(u.steps[:0]), now)
 	}
+	if m.Speech != u.media.Speech {
+		u.change(m.Speech)
+	}
 	u.media = m
+}
+
+// change takes another codec up: our count of time goes on on its clock.
+func (u *uplink) change(s media.Speech) {
+	clock, before := int64(s.Clock()), int64(u.media.Speech.Clock())
+	u.pos, u.end = u.pos*clock/before, u.end*clock/before
+	u.begun, u.n, u.idle = false, 0, true // its timestamps are others
+	u.g722, u.own = nil, nil
+	if s == media.G722 {
+		u.g722 = g722.NewDecoder(g722.Rate64000, 0)
+	}
+	u.halver = dsp.Halver{}
+	u.noise.stop()
+	u.epoch++
 }
 
 // close lets nothing come any more.
@@ -325,7 +433,7 @@ func (u *uplink) close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.closed = true
-	u.opus = nil
+	u.opus, u.own = nil, nil
 }
 
 func (u *uplink) stats(s *BridgeStats) {

@@ -256,7 +256,7 @@ func TestPhoneChangesItsLaw(t *testing.T) {
 	u := newUpstream(t)
 	u.say(100)
 	m := pcmu
-	m.Law = media.PCMA
+	m.Speech = media.PCMA
 	u.b.Update(m)
 	u.say(5) // still the old law: on their way when it changed
 	require.EqualValues(t, 5, u.b.Stats().Malformed)
