@@ -142,7 +142,7 @@ type TrunkConfig struct {
 	Allow               []string `yaml:"allow" default:"nobody" placeholder:"ADDRESS[/BITS]" help:"Addresses and networks that may call in."`
 	InboundUsername     string   `yaml:"inboundUsername" placeholder:"NAME" help:"Set: who calls in is challenged, and without 'allow' known by this name from any address."`
 	InboundPassword     Secret   `yaml:"inboundPassword" placeholder:"SECRET" help:"The password of 'inboundUsername'."`
-	Codecs              []string `yaml:"codecs" placeholder:"PCMU|PCMA|G722|opus" help:"What is offered, in this order. Phones are spoken to in PCMU and PCMA: one of them has to be there, the others are passed over."`
+	Codecs              []string `yaml:"codecs" placeholder:"PCMU|PCMA|G722|opus" help:"What is offered, in this order, and taken. Empty: all, in the order shown."`
 	SRTP                string   `yaml:"srtp" placeholder:"off|optional|required" help:"SDES; with optional, a far end that refuses RTP/AVP with keys is asked once more with RTP/SAVP. What each word offers and takes: [in a call that is up](sip-session.md)."`
 	DTMF                string   `yaml:"dtmf" placeholder:"rfc4733|info" help:"How keys are sent to it: telephone-events or SIP INFO."`
 	DTMFInBand          bool     `yaml:"dtmfInBand" default:"false" help:"Keys are looked for in its sound too."`

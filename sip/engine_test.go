@@ -23,11 +23,11 @@ type negotiation struct {
 
 func negotiate(t *testing.T, a, b terms) *negotiation {
 	t.Helper()
-	if a.laws == nil {
-		a.laws = lawsOf(nil)
+	if a.codecs == nil {
+		a.codecs = codecsOf(nil)
 	}
-	if b.laws == nil {
-		b.laws = lawsOf(nil)
+	if b.codecs == nil {
+		b.codecs = codecsOf(nil)
 	}
 	return &negotiation{t, newDescription(1, here, a), newDescription(2, there, b)}
 }
@@ -105,7 +105,7 @@ func TestSRTPSuites(t *testing.T) {
 		key, err := media.NewSRTPKey(suite)
 		require.NoError(t, err)
 		for _, profile := range []string{plainProfile, secureProfile} {
-			d := newDescription(1, here, terms{laws: lawsOf(nil), srtp: trunks.SRTPRequired})
+			d := newDescription(1, here, terms{codecs: codecsOf(nil), srtp: trunks.SRTPRequired})
 			offer := "v=0\r\nc=IN IP4 198.51.100.7\r\nm=audio 4000 " + profile + " 0\r\na=crypto:1 F8_128_HMAC_SHA1_80 inline:" +
 				base64.StdEncoding.EncodeToString(make([]byte, 30)) + "\r\na=crypto:7 " + suite + " inline:" +
 				base64.StdEncoding.EncodeToString(key.Key) + "|2^31\r\n"
@@ -122,9 +122,9 @@ func TestSRTPSuites(t *testing.T) {
 
 func TestSRTPNeverGoesPlain(t *testing.T) {
 	const head = "v=0\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n"
-	d := newDescription(1, here, terms{laws: lawsOf(nil), srtp: trunks.SRTPRequired})
+	d := newDescription(1, here, terms{codecs: codecsOf(nil), srtp: trunks.SRTPRequired})
 	offer := string(offerOf(t, d))
-	require.Contains(t, offer, "m=audio 20000 RTP/SAVP 0 8 101\r\n")
+	require.Contains(t, offer, "m=audio 20000 RTP/SAVP 0 8 9 107 101\r\n")
 	require.Equal(t, len(media.SRTPSuites()), strings.Count(offer, "a=crypto:"))
 	stranger := "inline:" + base64.StdEncoding.EncodeToString(make([]byte, 30))
 	for name, answer := range map[string]string{
@@ -275,7 +275,8 @@ func TestPayloadTypesKeepTheirMeaning(t *testing.T) {
 	require.Equal(t, uint8(97), agreed.Audio())
 	require.Equal(t, -1, agreed.EventType)
 	offer := string(offerOf(t, d))
-	require.Contains(t, offer, "m=audio 20000 RTP/AVP 97 0 100\r\na=rtpmap:97 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:100 telephone-event/8000\r\n")
+	require.Contains(t, offer, "m=audio 20000 RTP/AVP 97 0 9 107 100\r\na=rtpmap:97 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:9 G722/8000\r\n"+
+		"a=rtpmap:107 opus/48000/2\r\na=fmtp:107 useinbandfec=1\r\na=rtpmap:100 telephone-event/8000\r\n")
 	got, err := d.accept([]byte("v=0\r\nc=IN IP4 198.51.100.7\r\nm=audio 4000 RTP/AVP 98 96\r\na=rtpmap:98 PCMA/8000\r\na=rtpmap:96 telephone-event/8000\r\n"))
 	require.NoError(t, err)
 	require.True(t, got.Audio() == 98 && got.IsAudio(97), "it is sent as it answered and may come as we offered")
@@ -351,7 +352,7 @@ func FuzzSecureSDP(f *testing.F) {
 	f.Add("v=0\r\nc=IN IP4 198.51.100.7\r\nm=audio 4000 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" +
 		base64.StdEncoding.EncodeToString(make([]byte, 30)) + "\r\nm=audio 4002 RTP/AVP 0\r\n")
 	f.Fuzz(func(t *testing.T, offer string) {
-		d := newDescription(7, here, terms{laws: lawsOf(nil), srtp: trunks.SRTPRequired})
+		d := newDescription(7, here, terms{codecs: codecsOf(nil), srtp: trunks.SRTPRequired})
 		answer, agreed, err := d.answer([]byte(offer))
 		if err != nil {
 			return

@@ -16,12 +16,13 @@ import (
 	"tandem/trunks"
 )
 
-// What we offer and accept (RFC 3264): one audio stream of G.711 with RFC 4733 telephone-event.
+// What we offer and accept (RFC 3264): one audio stream, and RFC 4733 telephone-event beside it.
 const (
 	plainProfile  = "RTP/AVP"
 	secureProfile = "RTP/SAVP"
 	ownPacketTime = 20 * time.Millisecond
 	ownEventType  = 101 // payload type of telephone-event in our offers
+	ownOpusType   = 107 // and of Opus
 
 	maxDescription = 16 << 10 // bytes of SDP that are read
 	maxStreams     = 16       // m-lines that are read
@@ -41,18 +42,18 @@ var errNoOffer = errors.New("no offer was made")
 
 // terms is what may be negotiated with one trunk.
 type terms struct {
-	laws   []media.Speech // in the order of preference; never empty
-	srtp   string       // trunks.SRTPOff, SRTPOptional or SRTPRequired
-	info   bool         // keys travel as SIP INFO: telephone-event is not offered
-	inBand bool         // keys are listened for in the sound
+	codecs []media.Speech // in the order of preference; never empty
+	srtp   string         // trunks.SRTPOff, SRTPOptional or SRTPRequired
+	info   bool           // keys travel as SIP INFO: telephone-event is not offered
+	inBand bool           // keys are listened for in the sound
 }
 
 // termsOf returns the terms of a trunk; nil, a caller of no trunk, has them all in plain RTP.
 func termsOf(t *trunk) terms {
 	if t == nil {
-		return terms{laws: lawsOf(nil), srtp: trunks.SRTPOff}
+		return terms{codecs: codecsOf(nil), srtp: trunks.SRTPOff}
 	}
-	return terms{laws: lawsOf(t.Codecs), srtp: t.SRTP, info: t.DTMF == trunks.DTMFInfo, inBand: t.DTMFInBand}
+	return terms{codecs: codecsOf(t.Codecs), srtp: t.SRTP, info: t.DTMF == trunks.DTMFInfo, inBand: t.DTMFInBand}
 }
 
 // offerState is where a negotiation stands (RFC 3264 §4). An offer of the far end is answered within answer, so that it
@@ -83,23 +84,24 @@ type description struct {
 
 // standing is what was agreed, and what our next description says. Its maps and slices are replaced, never changed.
 type standing struct {
-	index   int                  // which m-line is the audio stream
-	lines   []streamLine         // what the m-lines are, since their number and order never change (RFC 3264 §8)
-	profile string               // of our m-line
-	types   map[media.Speech]uint8 // under which payload type we name each law
-	event   int                  // payload type of telephone-event in our descriptions
-	rate    int                  // its clock in Hz
-	taken   map[uint8]string     // what a payload type means in this session (RFC 3264 §8.3.2)
-	packet  time.Duration        // the packet time that we ask for
-	cryptos []crypto             // our keys in the last description
-	mux     bool                 // RTCP on RTP's port is agreed
-	hold    bool                 // we keep the far end waiting
-	farHold bool                 // it keeps us waiting
-	said    string               // the direction of our last description
-	agreed  media.PortMedia      // the last agreement
-	up      bool                 // there is one
-	mine    bool                 // the last offer was ours
-	text    string               // our last description without its o= line
+	index   int                    // which m-line is the audio stream
+	lines   []streamLine           // what the m-lines are, since their number and order never change (RFC 3264 §8)
+	profile string                 // of our m-line
+	types   map[media.Speech]uint8 // under which payload type we name each codec
+	comfort bool                   // they have comfort noise
+	event   int                    // payload type of telephone-event in our descriptions
+	rate    int                    // its clock in Hz
+	taken   map[uint8]string       // what a payload type means in this session (RFC 3264 §8.3.2)
+	packet  time.Duration          // the packet time that we ask for
+	cryptos []crypto               // our keys in the last description
+	mux     bool                   // RTCP on RTP's port is agreed
+	hold    bool                   // we keep the far end waiting
+	farHold bool                   // it keeps us waiting
+	said    string                 // the direction of our last description
+	agreed  media.PortMedia        // the last agreement
+	up      bool                   // there is one
+	mine    bool                   // the last offer was ours
+	text    string                 // our last description without its o= line
 }
 
 // newDescription starts a negotiation.
@@ -109,7 +111,9 @@ func newDescription(session uint64, local netip.AddrPort, t terms) *description 
 	if t.srtp == trunks.SRTPRequired {
 		d.profile = secureProfile
 	}
-	d.types = map[media.Speech]uint8{media.PCMU: uint8(media.PCMU), media.PCMA: uint8(media.PCMA)}
+	d.types = map[media.Speech]uint8{
+		media.PCMU: uint8(media.PCMU), media.PCMA: uint8(media.PCMA), media.G722: uint8(media.G722), media.Opus: ownOpusType,
+	}
 	return d
 }
 
@@ -119,28 +123,43 @@ func (d *description) clone() *description {
 	return &c
 }
 
-// lawsOf picks the laws out of a trunk's codecs: both when it names none that we know.
-func lawsOf(codecs []string) []media.Speech {
-	var laws []media.Speech
-	for _, codec := range codecs {
-		for _, law := range []media.Speech{media.PCMU, media.PCMA} {
-			if strings.EqualFold(codec, nameOf(law)) && !slices.Contains(laws, law) {
-				laws = append(laws, law)
+// speeches are the codecs that we have, as we prefer them where nobody says.
+var speeches = []media.Speech{media.PCMU, media.PCMA, media.G722, media.Opus}
+
+// codecsOf reads a trunk's codecs: all when it names none.
+func codecsOf(names []string) []media.Speech {
+	var codecs []media.Speech
+	for _, name := range names {
+		for _, codec := range speeches {
+			if strings.EqualFold(name, codec.String()) && !slices.Contains(codecs, codec) {
+				codecs = append(codecs, codec)
 			}
 		}
 	}
-	if len(laws) == 0 {
-		return []media.Speech{media.PCMU, media.PCMA}
+	if len(codecs) == 0 {
+		return slices.Clone(speeches)
 	}
-	return laws
+	return codecs
 }
 
-func nameOf(law media.Speech) string {
-	if law == media.PCMA {
-		return "PCMA"
+// encodingOf is what a=rtpmap says of a codec.
+func encodingOf(s media.Speech) string {
+	if s == media.Opus {
+		return "opus/48000/2" // RFC 7587 §7
 	}
-	return "PCMU"
+	return s.String() + "/8000"
 }
+
+// isEncoding says whether an a=rtpmap is that of a codec, with or without the number of channels that it has anyway.
+func isEncoding(s media.Speech, encoding string) bool {
+	if strings.EqualFold(encoding, encodingOf(s)) {
+		return true
+	}
+	return s != media.Opus && strings.EqualFold(encoding, encodingOf(s)+"/1")
+}
+
+// comfortType is the payload type of comfort noise at 8 kHz (RFC 3389 §4).
+const comfortType = 13
 
 // offer returns an offer of all that we have. It is to be answered (accept) or given up (refused).
 func (d *description) offer() ([]byte, error) {
@@ -161,7 +180,8 @@ func (d *description) offer() ([]byte, error) {
 	if event >= 0 {
 		next.event = event
 	}
-	return d.send(next, d.lawsFirst(), event, d.wished())
+	next.comfort = false // we make no pauses of our own: whoever offers them gets them
+	return d.send(next, next.free(d.codecsFirst()), event, d.wished())
 }
 
 // holding returns an offer that changes nothing but who hears whom (RFC 3264 §8.4): on keeps the far end waiting.
@@ -206,9 +226,9 @@ func (d *description) propose() (standing, error) {
 }
 
 // send renders and checks an offer, and waits for its answer from then on.
-func (d *description) send(next standing, laws []media.Speech, event int, direction string) ([]byte, error) {
+func (d *description) send(next standing, codecs []media.Speech, event int, direction string) ([]byte, error) {
 	next.said, next.mine = direction, true
-	if err := d.write(&next, laws, event); err != nil {
+	if err := d.write(&next, codecs, event); err != nil {
 		return nil, err
 	}
 	d.began(next)
@@ -240,12 +260,21 @@ func (d *description) insist() ([]byte, bool, error) {
 	return offer, err == nil, err
 }
 
-// lawsFirst lists the laws of an offer, the one in use first.
-func (d *description) lawsFirst() []media.Speech {
+// codecsFirst lists the codecs of an offer, the one in use first.
+func (d *description) codecsFirst() []media.Speech {
 	if !d.up {
-		return d.terms.laws
+		return d.terms.codecs
 	}
-	return append([]media.Speech{d.agreed.Speech}, slices.DeleteFunc(slices.Clone(d.terms.laws), func(l media.Speech) bool { return l == d.agreed.Speech })...)
+	return append([]media.Speech{d.agreed.Speech}, slices.DeleteFunc(slices.Clone(d.terms.codecs), func(s media.Speech) bool { return s == d.agreed.Speech })...)
+}
+
+// free leaves out Opus where its payload type means something else in this session.
+func (s *standing) free(codecs []media.Speech) []media.Speech {
+	meaning, taken := s.taken[s.types[media.Opus]]
+	if !taken || isEncoding(media.Opus, meaning) {
+		return codecs
+	}
+	return slices.DeleteFunc(slices.Clone(codecs), func(c media.Speech) bool { return c == media.Opus })
 }
 
 // wished is the direction of an offer that lets the far end decide about its own hold.
@@ -296,7 +325,7 @@ func (d *description) answer(offer []byte) ([]byte, media.PortMedia, error) {
 	next.learn(parsed)
 	next.index, next.lines, next.profile, next.mux = p.index, lines, lines[p.index].proto, p.agreed.RTCPMux
 	next.types = maps.Clone(next.types)
-	next.types[p.agreed.Speech] = p.agreed.Audio()
+	next.types[p.agreed.Speech], next.comfort = p.agreed.Audio(), p.agreed.ComfortType != 0
 	if p.agreed.EventType >= 0 {
 		next.event, next.rate = p.agreed.EventType, 8000 // a payload type keeps its meaning
 		if p.agreed.EventRate != 0 {
@@ -425,13 +454,16 @@ func (d *description) pick(parsed *sdp.SessionDescription, lines []streamLine, a
 
 // read says what a stream of the far end means for the port. The error is errNothingCommon when it cannot be taken.
 func (d *description) read(parsed *sdp.SessionDescription, m *sdp.MediaDescription, line streamLine, answer bool) (picked, error) {
-	law, payload, ok := d.commonLaw(m)
+	codec, payload, ok := d.commonCodec(m)
 	if !ok {
-		return picked{}, fmt.Errorf("%w: no G.711", errNothingCommon)
+		return picked{}, fmt.Errorf("%w: no codec of the trunk's", errNothingCommon)
 	}
-	p := picked{agreed: media.PortMedia{Speech: law, EventType: -1, InBand: d.terms.inBand, KeysByInfo: d.terms.info}}
-	if payload != uint8(law) {
+	p := picked{agreed: media.PortMedia{Speech: codec, EventType: -1, InBand: d.terms.inBand, KeysByInfo: d.terms.info}}
+	if payload != uint8(codec) {
 		p.agreed.PayloadType = payload
+	}
+	if codec != media.Opus && slices.Contains(m.MediaName.Formats, strconv.Itoa(comfortType)) {
+		p.agreed.ComfortType = comfortType
 	}
 	if !d.terms.info {
 		p.agreed.EventType, p.agreed.EventRate = eventType(m)
@@ -482,23 +514,19 @@ func (d *description) readKeys(m *sdp.MediaDescription, line streamLine, answer 
 	return nil
 }
 
-// commonLaw returns the far end's first choice among ours, and its payload type. Static payload types need no rtpmap;
+// commonCodec returns the far end's first choice among ours, and its payload type. Static payload types need no rtpmap;
 // one that contradicts RFC 3551 makes the format another codec.
-func (d *description) commonLaw(m *sdp.MediaDescription) (media.Speech, uint8, bool) {
+func (d *description) commonCodec(m *sdp.MediaDescription) (media.Speech, uint8, bool) {
 	for _, format := range m.MediaName.Formats {
 		payload, err := strconv.ParseUint(format, 10, 7)
 		if err != nil {
 			continue
 		}
 		encoding, mapped := rtpmap(m, format)
-		for _, law := range d.terms.laws {
-			switch {
-			case mapped && (strings.EqualFold(encoding, nameOf(law)+"/8000") || strings.EqualFold(encoding, nameOf(law)+"/8000/1")):
-				if uint8(payload) == uint8(law) || payload >= 96 {
-					return law, uint8(payload), true
-				}
-			case !mapped && uint8(payload) == uint8(law):
-				return law, uint8(payload), true
+		for _, codec := range d.terms.codecs {
+			static := codec != media.Opus && uint8(payload) == uint8(codec)
+			if mapped && isEncoding(codec, encoding) && (static || payload >= 96) || !mapped && static {
+				return codec, uint8(payload), true
 			}
 		}
 	}
@@ -538,12 +566,12 @@ func directionOf(agreed media.PortMedia) string {
 
 // write renders the description of s and checks it before anybody sends it; every m-line of the far end that is not our
 // audio stream is refused with port 0 (RFC 3264 §6).
-func (d *description) write(s *standing, laws []media.Speech, event int) error {
+func (d *description) write(s *standing, codecs []media.Speech, event int) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "s=-\r\nc=IN %s %s\r\nt=0 0\r\n", familyOf(d.local.Addr()), d.local.Addr().Unmap())
 	for i := range max(len(s.lines), 1) {
 		if i == s.index {
-			d.writeAudio(&b, s, laws, event)
+			d.writeAudio(&b, s, codecs, event)
 			continue
 		}
 		line := s.lines[i]
@@ -576,17 +604,26 @@ func familyOf(a netip.Addr) string {
 	return "IP4"
 }
 
-func (d *description) writeAudio(b *strings.Builder, s *standing, laws []media.Speech, event int) {
+func (d *description) writeAudio(b *strings.Builder, s *standing, codecs []media.Speech, event int) {
 	fmt.Fprintf(b, "m=audio %d %s", d.local.Port(), s.profile)
-	for _, law := range laws {
-		fmt.Fprintf(b, " %d", s.types[law])
+	for _, codec := range codecs {
+		fmt.Fprintf(b, " %d", s.types[codec])
+	}
+	if s.comfort {
+		fmt.Fprintf(b, " %d", comfortType)
 	}
 	if event >= 0 {
 		fmt.Fprintf(b, " %d", event)
 	}
 	b.WriteString("\r\n")
-	for _, law := range laws {
-		fmt.Fprintf(b, "a=rtpmap:%d %s/8000\r\n", s.types[law], nameOf(law))
+	for _, codec := range codecs {
+		fmt.Fprintf(b, "a=rtpmap:%d %s\r\n", s.types[codec], encodingOf(codec))
+		if codec == media.Opus {
+			fmt.Fprintf(b, "a=fmtp:%d useinbandfec=1\r\n", s.types[codec])
+		}
+	}
+	if s.comfort {
+		fmt.Fprintf(b, "a=rtpmap:%d CN/8000\r\n", comfortType)
 	}
 	if event >= 0 {
 		fmt.Fprintf(b, "a=rtpmap:%d telephone-event/%d\r\na=fmtp:%d 0-16\r\n", event, s.rate, event)

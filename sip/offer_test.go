@@ -164,9 +164,9 @@ func offerOf(t testing.TB, d *description) []byte {
 }
 
 func TestOffer(t *testing.T) {
-	d := newDescription(7, here, terms{laws: lawsOf([]string{"opus", "pcma", "PCMU", "PCMA"})})
+	d := newDescription(7, here, terms{codecs: codecsOf([]string{"opus", "pcma", "PCMU", "PCMA"})})
 	require.Equal(t, lines("v=0", "o=tandem 7 8 IN IP4 192.0.2.1", "s=-", "c=IN IP4 192.0.2.1", "t=0 0",
-		"m=audio 20000 RTP/AVP 8 0 101", "a=rtpmap:8 PCMA/8000", "a=rtpmap:0 PCMU/8000", "a=rtpmap:101 telephone-event/8000",
+		"m=audio 20000 RTP/AVP 107 8 0 101", "a=rtpmap:107 opus/48000/2", "a=fmtp:107 useinbandfec=1", "a=rtpmap:8 PCMA/8000", "a=rtpmap:0 PCMU/8000", "a=rtpmap:101 telephone-event/8000",
 		"a=fmtp:101 0-16", "a=ptime:20", "a=rtcp:20001", "a=sendrecv"), string(offerOf(t, d)))
 	six := newDescription(7, netip.MustParseAddrPort("[2001:db8::1]:20000"), termsOf(nil))
 	require.Contains(t, string(offerOf(t, six)), "c=IN IP6 2001:db8::1\r\n")
@@ -176,7 +176,7 @@ func TestOurOfferKeepsTheirLines(t *testing.T) {
 	d := newDescription(7, here, termsOf(nil))
 	_, _, err := d.answer([]byte("v=0\r\nc=IN IP4 198.51.100.7\r\nm=video 6000 RTP/AVP 31\r\nm=audio 4000 RTP/AVP 8 97\r\na=rtpmap:97 telephone-event/8000\r\n"))
 	require.NoError(t, err)
-	require.Contains(t, string(offerOf(t, d)), "m=video 0 RTP/AVP 31\r\nm=audio 20000 RTP/AVP 8 0 97\r\n")
+	require.Contains(t, string(offerOf(t, d)), "m=video 0 RTP/AVP 31\r\nm=audio 20000 RTP/AVP 8 0 9 107 97\r\n")
 }
 
 // FuzzSDP checks what must hold for whatever a peer sends: no panic; an answer can be read back, has as many m-lines as

@@ -51,7 +51,7 @@ func TestOutgoingCallBeforeTheAnswer(t *testing.T) {
 		args     []string
 		want     []dialogs.LegEventKind
 		law      media.Speech // of the last LegMedia
-		port     uint16     // likewise; 0: any
+		port     uint16       // likewise; 0: any
 	}{
 		{"uas_prack", nil, nil, []dialogs.LegEventKind{hears, rings, answers}, media.PCMA, 0},
 		{"uas_prack_gap", nil, nil, []dialogs.LegEventKind{rings, hears, answers}, media.PCMA, 0},

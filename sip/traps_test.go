@@ -569,7 +569,7 @@ func TestOwnDescriptionIsChecked(t *testing.T) {
 		next.said = "sendrecv"
 		spoil(d, &next)
 		before := d.standing
-		err := d.write(&next, d.terms.laws, ownEventType)
+		err := d.write(&next, d.terms.codecs, ownEventType)
 		require.ErrorIs(t, err, errOwnSDP, name)
 		require.Equal(t, 500, offerStatus(err), name)
 		require.Equal(t, before, d.standing, name)

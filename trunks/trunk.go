@@ -82,7 +82,7 @@ type Trunk struct {
 	Allow           []netip.Prefix // who may call in over this trunk
 	InboundUsername string         // set: who calls in is challenged too
 	InboundPassword Secret         // with InboundUsername
-	Codecs          []string       // offered in this order; empty: PCMU, PCMA
+	Codecs          []string       // offered in this order; empty: PCMU, PCMA, G722, opus
 	SRTP            string         // SRTPOff (default), SRTPOptional or SRTPRequired: SDES (RFC 4568)
 	DTMF            string         // DTMFEvents (default) or DTMFInfo: how keys are sent
 	DTMFInBand      bool           // listen for keys in the sound too
@@ -117,7 +117,7 @@ func (t *Trunk) Key() Key { return Key{t.Account, t.Name} }
 // WithDefaults returns the trunk with what its empty fields mean filled in.
 func (t Trunk) WithDefaults() Trunk {
 	if len(t.Codecs) == 0 {
-		t.Codecs = []string{"PCMU", "PCMA"}
+		t.Codecs = []string{"PCMU", "PCMA", "G722", "opus"}
 	}
 	if len(t.Prefixes) == 0 {
 		t.Prefixes = []string{"+"}

@@ -115,8 +115,6 @@ func (t *Trunk) validateMedia() error {
 		}
 	}
 	switch {
-	case len(t.Codecs) > 0 && !slices.Contains(t.Codecs, "PCMU") && !slices.Contains(t.Codecs, "PCMA"):
-		return invalid("codecs: should have PCMU or PCMA; this version speaks no other towards phones")
 	case !slices.Contains([]string{"", IdentityPAI, IdentityRPID, IdentityFrom}, t.Identity):
 		return invalid("identity: %q should be pai, rpid or from", clip(t.Identity))
 	case !slices.Contains([]string{"", SRTPOff, SRTPOptional, SRTPRequired}, t.SRTP):
