@@ -380,6 +380,10 @@ func (p *Port) Send(payloadType uint8, marker bool, ts uint32, payload []byte) b
 	return true
 }
 
+// Lose leaves n sequence numbers out: so many packets of what is forwarded were lost before they came here, and the far
+// end makes up for them better than anybody.
+func (p *Port) Lose(n int) { p.out.lose(n) }
+
 // KeyTime is what makes the timestamp of a key another than that of the sound around it. The zero value is that of sound.
 type KeyTime struct {
 	Clock uint32 // of telephone-event in Hz; 0: that of the sound

@@ -141,6 +141,16 @@ func (s *sender) at(now time.Time) uint32 {
 	return s.last + uint32(now.Sub(s.lastAt).Microseconds()*int64(s.rate()/1000)/1000)
 }
 
+// lose leaves sequence numbers out, a few thousand at most: a far end would take more for a new stream.
+func (s *sender) lose(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.seq
+	if s.seq += uint16(max(0, min(n, 3000))); s.seq < before {
+		s.roc++
+	}
+}
+
 // rate is the clock of the sound.
 func (s *sender) rate() uint32 {
 	if s.clock == 0 {

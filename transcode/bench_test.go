@@ -45,6 +45,8 @@ func (d *discard) Send(uint8, bool, uint32, []byte) bool { d.packets++; return t
 
 func (d *discard) SendKey(uint8, bool, uint32, media.KeyTime, []byte) bool { d.packets++; return true }
 
+func (d *discard) Lose(int) {}
+
 func (d *discard) WriteRTP(*rtp.Packet) { d.packets++ }
 
 // benchPair is one 20 ms pair after the other: a packet of each side.

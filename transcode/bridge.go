@@ -39,11 +39,12 @@ type Bridge struct {
 
 	watcher watcher
 
-	mu     sync.Mutex
-	closed bool
-	rate   int // of what the phone hears
-	inputs map[*media.Source]*input
-	silent map[*media.Source]bool // muted
+	mu       sync.Mutex
+	closed   bool
+	rate     int  // of what the phone hears
+	forwards bool // it gets packets of Opus as they are
+	inputs   map[*media.Source]*input
+	silent   map[*media.Source]bool // muted
 }
 
 // BridgeStats are the counters of a bridge.
@@ -91,7 +92,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	b.up.fuse = &b.fuse
 	b.up.source, b.up.track, b.up.feed, b.up.onKey = b.source, track, &feed{}, cfg.OnKey
 	b.up.init(e.cfg, cfg.Media)
-	b.down.phone, b.down.sendKey, b.down.own = to, cfg.SendKey, b.up.feed
+	b.down.phone, b.down.sendKey, b.down.own, b.down.now = to, cfg.SendKey, b.up.feed, e.now
 	if err := b.down.open(cfg.Media, e.cfg); err != nil {
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	b.down.line.begin(e.now())
 
 	e.offer(track, b.up.feed)
-	b.rate = cfg.Media.Speech.Rate()
+	b.rate, b.forwards = cfg.Media.Speech.Rate(), cfg.Media.Speech == media.Opus
 	b.shard = &e.shards[int(e.next.Add(1))%len(e.shards)]
 	b.shard.add(b)
 	return b, nil
@@ -127,7 +128,7 @@ func (b *Bridge) Subscribe(src *media.Source) {
 		} else {
 			in.track = track
 			b.down.add(in) // first the phone's side, so that the first frame finds its place
-			b.engine.listen(in, b.rate)
+			b.listen(in)
 			b.regroup()
 		}
 	}
@@ -151,18 +152,54 @@ func (b *Bridge) regroup() {
 			b.shard.add(b)
 		}
 	}
+	for _, in := range voices {
+		// Who is forwarded to and hears one voice needs none decoded.
+		if wants := m != nil || !b.forwards; wants != in.listens {
+			b.decode(in, wants)
+		}
+	}
 	if before := b.down.use(m); before != nil {
 		b.engine.part(before)
 	}
 }
 
-// relisten lets the phone hear everybody at another rate. b.mu is held.
-func (b *Bridge) relisten(rate int) {
-	b.rate = rate
+// listen lets the phone have a source's frames, or its packets if it speaks Opus itself. b.mu is held.
+func (b *Bridge) listen(in *input) {
+	if b.forwards {
+		in.track.Add(in)
+		return
+	}
+	b.decode(in, true)
+}
+
+// decode gives the phone a source's frames, or does no longer.
+func (b *Bridge) decode(in *input, on bool) {
+	if in.listens = on; on {
+		b.engine.listen(in, b.rate)
+	} else {
+		b.engine.ignore(in)
+	}
+}
+
+// ignore ends what listen and decode began. b.mu is held.
+func (b *Bridge) ignore(in *input) {
+	in.track.Remove(in)
+	if in.listens {
+		b.decode(in, false)
+	}
+}
+
+// relisten lets the phone hear everybody anew, at another rate or in another way. b.mu is held.
+func (b *Bridge) relisten(rate int, forwards bool) {
 	for _, in := range b.inputs {
 		if in.feed != nil {
-			b.engine.ignore(in)
-			b.engine.listen(in, rate)
+			b.ignore(in)
+		}
+	}
+	b.rate, b.forwards = rate, forwards
+	for _, in := range b.inputs {
+		if in.feed != nil {
+			b.listen(in)
 		}
 	}
 	b.regroup()
@@ -203,7 +240,7 @@ func (b *Bridge) drop(in *input) {
 	in.src.RemoveKeys(in)
 	b.down.remove(in)
 	if in.feed != nil {
-		b.engine.ignore(in)
+		b.ignore(in)
 		b.engine.release(in.track)
 	}
 }
@@ -230,7 +267,7 @@ func (b *Bridge) agreed(anew bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.closed {
-		b.relisten(b.down.rate())
+		b.relisten(b.down.rate(), b.down.media.Speech == media.Opus)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 type phone interface {
 	Send(payloadType uint8, marker bool, ts uint32, payload []byte) bool
 	SendKey(payloadType uint8, first bool, ts uint32, at media.KeyTime, payload []byte) bool
+	Lose(n int)
 }
 
 // leaveMix is how long a phone that hears one voice through a mix waits for a moment to hear it directly.
@@ -23,6 +24,7 @@ const leaveMix = time.Second
 type downlink struct {
 	phone phone
 	cfg   Config
+	now   func() time.Time
 
 	mu         sync.Mutex
 	closed     bool
@@ -66,9 +68,12 @@ type input struct {
 	track *media.Track // feed's
 	rate  int          // at which it listens to feed
 
+	listens bool // it has feed's frames; under Bridge.mu
+
 	// Under down.mu.
-	gone  bool
-	muted bool
+	gone      bool
+	muted     bool
+	forwarded forwarded
 }
 
 // WriteKey queues a key of the source for the phone. It implements media.KeySink.
@@ -88,7 +93,7 @@ func (d *downlink) open(m media.PortMedia, cfg Config) error {
 	return d.coder.use(m.Speech, cfg)
 }
 
-// update applies a new agreement. True: what the phone hears has another rate now, so it has to listen anew.
+// update applies a new agreement. True: the phone has to listen anew, at another rate or to packets.
 func (d *downlink) update(m media.PortMedia) (anew bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -104,7 +109,8 @@ func (d *downlink) agree(m media.PortMedia) (anew bool, err error) {
 	if err := d.coder.use(m.Speech, d.cfg); err != nil {
 		return false, err
 	}
-	if anew = m.Speech.Rate() != d.rate(); anew {
+	anew = m.Speech.Rate() != d.rate() || (m.Speech == media.Opus) != (d.media.Speech == media.Opus)
+	if m.Speech.Rate() != d.rate() {
 		d.line.pace(int64(m.Speech.Rate()))
 		d.flush()
 		d.heard, d.limiter = dsp.NewConcealer(m.Speech.Rate()), dsp.NewLimiter(m.Speech.Rate())
@@ -227,6 +233,8 @@ func (d *downlink) hear(in *input, f frame, now time.Time) {
 	switch {
 	case d.player.active():
 		// A sound takes its place; it is mapped anew afterwards.
+	case d.media.Speech == media.Opus:
+		// It gets the packets.
 	case d.keys.Active():
 		d.suppressed++
 	default:
@@ -292,7 +300,11 @@ func (d *downlink) tick(now time.Time) {
 	case d.mixing:
 		d.mixed20(now)
 	default:
-		d.line.fill(now)
+		patience := overdue
+		if d.media.Speech == media.Opus && d.picked != nil {
+			patience = forwardGap
+		}
+		d.line.fill(now, patience)
 	}
 }
 

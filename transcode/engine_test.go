@@ -85,6 +85,8 @@ func (s *slow) SendKey(_ uint8, _ bool, ts uint32, _ media.KeyTime, _ []byte) bo
 	return s.Send(0, false, ts, nil)
 }
 
+func (s *slow) Lose(int) {}
+
 func TestEngineCatchesUp(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -263,3 +265,5 @@ type phoneDrop struct{}
 func (phoneDrop) Send(uint8, bool, uint32, []byte) bool { return true }
 
 func (phoneDrop) SendKey(uint8, bool, uint32, media.KeyTime, []byte) bool { return true }
+
+func (phoneDrop) Lose(int) {}

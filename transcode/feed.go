@@ -142,6 +142,10 @@ func (d *decoder) WriteRTP(p *rtp.Packet) {
 			return
 		}
 	}
+	if !d.feed.wanted() {
+		d.last = 0 // nobody listens; what was missed is not made up for
+		return
+	}
 	now := d.now()
 	d.conceal(p.Payload, lost, now)
 	n, err := d.opus.Decode(p.Payload, d.pcm[:])

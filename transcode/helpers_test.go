@@ -43,10 +43,11 @@ type sentPacket struct {
 
 // phoneEar records what is sent to a phone, and fails the test when its time goes back.
 type phoneEar struct {
-	t   *testing.T
-	c   *clock
-	mu  sync.Mutex
-	got []sentPacket
+	t    *testing.T
+	c    *clock
+	mu   sync.Mutex
+	got  []sentPacket
+	lost int // packets that were said to be lost on the way
 }
 
 func (p *phoneEar) Send(pt uint8, marker bool, ts uint32, payload []byte) bool {
@@ -207,3 +208,9 @@ const (
 	frameSamples = narrow / 50 // 20 ms of G.711
 	maxFrame     = 960         // 120 ms of it
 )
+
+func (p *phoneEar) Lose(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost += n
+}

@@ -115,4 +115,6 @@ type nobody struct{}
 
 func (nobody) Send(uint8, bool, uint32, []byte) bool { return true }
 
+func (nobody) Lose(int) {}
+
 func (nobody) SendKey(uint8, bool, uint32, media.KeyTime, []byte) bool { return true }

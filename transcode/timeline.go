@@ -155,6 +155,33 @@ func (t *timeline) write(f frame, now time.Time) {
 	t.append(pcm)
 }
 
+// pass finds the place of a source's packet that is sent as it is, of n samples. Over a gap the time jumps.
+func (t *timeline) pass(f frame, n int64, now time.Time) (pos int64, marker, ok bool) {
+	t.complete()
+	if t.lead(now) > maxLead {
+		t.skipped++
+		t.detach()
+		t.expect(now.Add(t.span(n)))
+		return 0, false, false
+	}
+	if !t.mapped || f.epoch != t.epoch {
+		t.attach(f, now)
+	}
+	if at := f.pos + t.offset; at > t.pos+t.samples(jump) || at > t.pos && t.due(at).Sub(now) > ahead {
+		t.attach(f, now)
+	}
+	pos = f.pos + t.offset
+	if pos < t.pos {
+		t.drop(f)
+		return 0, false, false
+	}
+	t.lateRun = 0
+	t.origin = t.origin.Add(min(now.Sub(t.due(pos)), drift))
+	marker = !t.marked
+	t.marked, t.pos = true, pos+n
+	return pos, marker, true
+}
+
 func isQuiet(pcm []int16) bool {
 	for _, s := range pcm {
 		if s > quiet || s < -quiet {
@@ -203,8 +230,11 @@ func (t *timeline) skip(pos int64) {
 	t.marked = false
 }
 
-// fill sends silence in place of what is overdue.
-func (t *timeline) fill(now time.Time) {
+// fill sends silence in place of what is overdue, by patience at least.
+func (t *timeline) fill(now time.Time, patience time.Duration) {
+	if now.Sub(t.due(t.at())) < patience {
+		return
+	}
 	if behind := now.Sub(t.due(t.at())); behind > stall {
 		t.skip(t.at() + int64((behind-overdue)/frameTime)*int64(t.frame()))
 	}

@@ -69,7 +69,7 @@ func (l *line) at(ms int) time.Time { return l.begun.Add(time.Duration(ms) * tim
 // run ticks until ms.
 func (l *line) run(ms int) {
 	for ; l.ms < ms; l.ms += 20 {
-		l.fill(l.at(l.ms))
+		l.fill(l.at(l.ms), overdue)
 	}
 }
 
