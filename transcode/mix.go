@@ -13,6 +13,9 @@ import (
 // settledIn is how little a voice may wait in a mix for phones to hear it directly again: what is cut out is not missed.
 const settledIn = 5 * time.Millisecond
 
+// idleMix is how long a mix may make nothing until its voices begin anew.
+const idleMix = frameTime * 3 / 2
+
 // mix is what the phones hear that hear the same voices, each phone but its own. Every voice waits and is added once for
 // all of them, 20 ms at a time, and what those hear who say nothing is encoded once. One shard clocks them all.
 type mix struct {
@@ -48,6 +51,7 @@ type voice struct {
 	heard   int                  // samples in it
 	next    int64                // the position that follows
 	asleep  bool                 // it was not active when that came
+	taken   time.Time            // when the mix took from it last
 	pcm     [frameMost]int16     // of the tick
 	sounds  bool                 // there is something in pcm
 }
@@ -61,6 +65,10 @@ func newMix(key string, rate int, shard *shard) *mix {
 func (v *voice) hear(f frame, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.used.Load() && now.Sub(v.taken) > idleMix {
+		v.used.Store(false) // nobody hears the mix any more
+		v.heard = 0
+	}
 	if !v.used.Load() {
 		v.remember(f)
 		return
@@ -96,6 +104,7 @@ func (v *voice) take(n int, drain bool, now time.Time) {
 		v.used.Store(true)
 		v.begin(now)
 	}
+	v.taken = now
 	v.playout.Drain(drain)
 	v.sounds = v.playout.Take(v.pcm[:n], sinceEpoch(now))
 }
@@ -120,8 +129,11 @@ func (v *voice) begin(now time.Time) {
 func (v *voice) rest() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.used.Store(false)
-	v.heard, v.sounds = 0, false
+	if v.used.Load() {
+		v.used.Store(false)
+		v.heard = 0
+	}
+	v.sounds = false
 }
 
 // settled says whether a phone that hears the voice through the mix may hear it directly: nothing much waits.
@@ -143,7 +155,7 @@ func (m *mix) tick(at time.Time) {
 	if m.at.Equal(at) {
 		return
 	}
-	if pause := at.Sub(m.at); pause > frameTime*3/2 || pause < 0 {
+	if pause := at.Sub(m.at); pause > idleMix || pause < 0 {
 		for _, v := range m.voices {
 			v.rest() // nobody has asked for a while
 		}

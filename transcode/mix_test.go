@@ -1,0 +1,156 @@
+package transcode
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"tandem/media"
+	"tandem/test/audio"
+)
+
+// conference is a session of phones and browsers where everybody hears everybody, in a test's time.
+type conference struct {
+	c      *clock
+	e      *Engine
+	phones []*Bridge
+	ears   []*phoneEar
+	webs   []*browser
+	says   []func()
+}
+
+func newConference(t *testing.T, phones, browsers int) *conference {
+	t.Helper()
+	c := newClock()
+	k := &conference{c: c, e: testEngine(c, Config{})}
+	for range phones {
+		b, ear := testBridge(t, k.e, c, pcmu, nil)
+		k.phones, k.ears = append(k.phones, b), append(k.ears, ear)
+	}
+	for i := range browsers {
+		k.webs = append(k.webs, newBrowser(t, fmt.Sprint("w", i), 1))
+	}
+	for _, b := range k.phones {
+		for _, other := range k.phones {
+			b.Subscribe(other.Source())
+		}
+		for _, w := range k.webs {
+			b.Subscribe(w.src)
+		}
+	}
+	return k
+}
+
+func (k *conference) run(ticks int, says ...func()) {
+	for range ticks {
+		step(k.c, k.phones, says...)
+	}
+}
+
+// pause lets a browser send silence.
+func (b *browser) pause() func() {
+	silence := make([]int16, 960)
+	return func() { b.say(silence) }
+}
+
+// TestOneMixForAll: who hears the same voices, each but its own, shares one mix.
+func TestOneMixForAll(t *testing.T) {
+	k := newConference(t, 4, 2)
+	require.Len(t, k.e.mixes, 1)
+	require.Len(t, k.phones[0].down.mix.voices, 6)
+	k.phones[1].Mute(k.webs[0].src, true)
+	require.Len(t, k.e.mixes, 2, "one hears less")
+	k.phones[1].Mute(k.webs[0].src, false)
+	require.Len(t, k.e.mixes, 1)
+	for i, b := range k.phones {
+		require.True(t, k.phones[0].down.mix == b.down.mix, i)
+	}
+	for _, b := range k.phones {
+		b.Close(nil)
+	}
+	require.Empty(t, k.e.mixes)
+	require.Empty(t, k.e.feeds, "and nothing is decoded any more")
+}
+
+// TestDirectAndMixed: one voice is heard as it comes, two through the mix, and one again; nothing is heard of the change: no
+// hole, and no step that is larger than in what was said.
+func TestDirectAndMixed(t *testing.T) {
+	k := newConference(t, 1, 3)
+	b, ear := k.phones[0], k.ears[0]
+	one, two, third := k.webs[0].speaker(440, -20), k.webs[1].speaker(610, -20), k.webs[2].pause()
+	k.run(100, one, k.webs[1].pause(), third)
+	require.False(t, b.down.mixing)
+	before := len(ear.got)
+	for range 6 {
+		k.run(75, one, two, third)
+		require.True(t, b.down.mixing, "two are to be heard")
+		k.run(150, one, k.webs[1].pause(), third)
+		require.False(t, b.down.mixing, "one is, and nothing of it waits")
+	}
+	requireSteady(t, ear.got)
+	pcm := ear.pcm(media.PCMU)[(before-1)*160:]
+	level := 32768 * math.Pow(10, -20./20)
+	steepest := level * 2 * math.Pi * (440 + 610) / 8000 * 1.25 // of both tones, and G.711's own steps
+	for i := 1; i < len(pcm); i++ {
+		require.LessOrEqual(t, math.Abs(float64(pcm[i])-float64(pcm[i-1])), steepest, "sample %d", i)
+	}
+	for i := 0; i+80 <= len(pcm); i += 80 {
+		require.Greater(t, audio.Level(pcm[i:i+80]), -32.0, "10 ms from %d", i)
+	}
+}
+
+// TestFirstWordOfAMixIsWhole: when a second voice begins, nothing of its beginning is missing.
+func TestFirstWordOfAMixIsWhole(t *testing.T) {
+	for _, begun := range []bool{true, false} {
+		k := newConference(t, 1, 2)
+		one := k.webs[0].pause()
+		if begun {
+			one = k.webs[0].speaker(440, -30)
+		}
+		k.run(100, one, k.webs[1].pause())
+		from := len(k.ears[0].got)
+		said := 0
+		k.run(60, one, func() { // 200 ms of a tone, then nothing
+			if said++; said <= 10 {
+				k.webs[1].say(audio.Tone(1500, -20, 48000, time.Second)[960*(said-1) : 960*said])
+			} else {
+				k.webs[1].say(make([]int16, 960))
+			}
+		})
+		pcm := k.ears[0].pcm(media.PCMU)[from*160:]
+		heard := 0
+		for i := 0; i+40 <= len(pcm); i += 40 {
+			if audio.Goertzel(pcm[i:i+40], 8000, 1500) > -26 {
+				heard += 5
+			}
+		}
+		require.InDelta(t, 200, heard, 15, "ms of the word were heard; another voice spoke: %v", begun)
+	}
+}
+
+// TestTalkersAreDecoded: in a conference in which nobody has to hear the silent ones, only those who talk are decoded.
+func TestVoicesOfTheMixAreEncodedOnce(t *testing.T) {
+	k := newConference(t, 5, 3)
+	var says []func()
+	for i, w := range k.webs {
+		says = append(says, w.speaker(float64(500+300*i), -25))
+	}
+	k.run(100, says...)
+	m := k.phones[0].down.mix
+	for i, b := range k.phones {
+		require.True(t, b.down.mixing, i)
+		require.Equal(t, k.ears[0].got[len(k.ears[0].got)-50:], func() []sentPacket {
+			got := k.ears[i].got[len(k.ears[i].got)-50:]
+			out := make([]sentPacket, len(got))
+			for j, p := range got {
+				p.ts = k.ears[0].got[len(k.ears[0].got)-50+j].ts
+				out[j] = p
+			}
+			return out
+		}(), "phone %d hears the same bytes", i)
+	}
+	require.Equal(t, m.coded[0], k.ears[4].got[len(k.ears[4].got)-1].payload)
+}
