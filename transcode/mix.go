@@ -118,6 +118,9 @@ func (v *voice) begin(now time.Time) {
 		v.playout.Begin(v.next, recent)
 		return
 	}
+	if len(recent) == len(v.recent) { // it has spoken for longer than that: only what comes now is missed
+		recent = recent[len(recent)-v.rate/50:]
+	}
 	for pos := v.next - int64(len(recent)); len(recent) > 0; {
 		n := min(len(recent), v.rate/50)
 		v.playout.Put(pos, recent[:n], false, sinceEpoch(now))
