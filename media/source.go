@@ -92,6 +92,9 @@ type Track struct {
 	ID    string // the publisher's track id, the second word of a=msid
 	Kind  Kind
 	Codec Codec
+	// LevelID is the RTP header extension in which the publisher says how loud each packet is (RFC 6464); 0: it does not.
+	// It is set before the first packet.
+	LevelID uint8
 
 	sinks    Fanout[Sink]
 	keyframe func()
@@ -107,6 +110,19 @@ func (t *Track) Add(s Sink) { t.sinks.Add(s) }
 
 // Remove ends what Add began. Safe from any goroutine.
 func (t *Track) Remove(s Sink) { t.sinks.Remove(s) }
+
+// Quiet says that a packet of the track holds nothing that is meant to be heard, by the publisher's own measure: less than
+// −60 dBov. Without a measure it is false.
+func (t *Track) Quiet(p *rtp.Packet) bool {
+	if t.LevelID == 0 {
+		return false
+	}
+	level := p.GetExtension(t.LevelID)
+	return len(level) > 0 && level[0]&0x7f > quietPacket
+}
+
+// quietPacket is in −dBov.
+const quietPacket = 60
 
 // Wanted says whether anybody takes the packets: who must first encode them can save the work.
 func (t *Track) Wanted() bool { return t.sinks.Len() > 0 }

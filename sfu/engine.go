@@ -8,6 +8,7 @@ import (
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -71,6 +72,12 @@ func newAPI(settings webrtc.SettingEngine, publishing bool) (*webrtc.API, error)
 	var codecs webrtc.MediaEngine
 	if err := registerCodecs(&codecs, publishing); err != nil {
 		return nil, err
+	}
+	if publishing { // it tells who speaks without a look into the sound
+		err := codecs.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, webrtc.RTPCodecTypeAudio)
+		if err != nil {
+			return nil, fmt.Errorf("audio level: %w", err)
+		}
 	}
 	var chain interceptor.Registry
 	if err := webrtc.ConfigureNack(&codecs, &chain); err != nil {

@@ -24,6 +24,7 @@ type inbound struct {
 	codecs  []agreed // without telephone-event
 	events  []agreed // telephone-event
 	current agreed   // of codecs: what the browser sends
+	levelID uint8    // the header extension with the loudness (RFC 6464); 0: none
 	frames  *keyframes
 	reading chan struct{} // closed when the newest reader is done
 
@@ -83,6 +84,7 @@ func (l *inbound) aim(src *media.Source) *media.Track {
 		ask = l.frames.request
 	}
 	track := media.NewTrack(l.id, l.kind, l.current.codec, ask)
+	track.LevelID = l.levelID
 	l.target.Store(&target{source: src, track: track, payloadType: l.current.payloadType, codecs: l.codecs, events: l.events})
 	return track
 }

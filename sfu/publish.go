@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
 	"tandem/errs"
@@ -133,7 +134,7 @@ func (p *publisher) plan(want description, answer string, m mediaMetadata) {
 		if !lane.agree(codecs[s.mid]) {
 			continue
 		}
-		lane.id = s.track
+		lane.id, lane.levelID = s.track, p.levelID(s.mid)
 		used[lane] = true
 		i := slices.IndexFunc(p.planned, func(q plan) bool { return q.stream == s.stream })
 		if i < 0 {
@@ -148,6 +149,21 @@ func (p *publisher) plan(want description, answer string, m mediaMetadata) {
 		}
 		return !used[lane]
 	})
+}
+
+// levelID is the header extension in which the sound of an m-line tells its loudness; 0: there is none.
+func (p *publisher) levelID(mid string) uint8 {
+	for _, t := range p.peer.pc.GetTransceivers() {
+		if t.Mid() != mid || t.Kind() != webrtc.RTPCodecTypeAudio || t.Receiver() == nil {
+			continue
+		}
+		for _, e := range t.Receiver().GetParameters().HeaderExtensions {
+			if e.URI == sdp.AudioLevelURI {
+				return uint8(e.ID)
+			}
+		}
+	}
+	return 0
 }
 
 // voices lists the streams that are published and have sound.

@@ -268,9 +268,6 @@ func (d *downlink) choose(now time.Time) {
 		if d.leaving.IsZero() {
 			d.leaving = now
 		}
-		if one == nil {
-			one = d.picked
-		}
 		if one == nil || d.mix.settled(one.feed) || now.Sub(d.leaving) > leaveMix {
 			d.pick(one)
 			d.stopMixing()
@@ -314,6 +311,7 @@ func (d *downlink) mixed20(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tick(now)
+	d.pick(nil) // whom it heard directly is in the mix now
 	pcm, shared := m.without(d.own, &d.limiter, d.mixed[:])
 	if shared && d.media.Send && d.line.n == 0 && d.packets.n == 0 && packetSamples(d.media) == len(pcm) && !d.heard.Merging() {
 		d.shared = m.encoded(d.media.Speech, d.cfg)

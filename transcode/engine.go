@@ -184,7 +184,7 @@ func (e *Engine) acquire(track *media.Track) (*feed, error) {
 	if f == nil {
 		f = &feed{id: e.newID()}
 		var err error
-		if f.decoder, err = newDecoder(f, e.now); err != nil {
+		if f.decoder, err = newDecoder(f, track, e.now); err != nil {
 			return nil, err
 		}
 		e.feeds[track] = f

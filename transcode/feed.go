@@ -82,6 +82,8 @@ const (
 	seqJump = 3000
 	// maxConceal is how many lost packets are made up for; longer losses become silence.
 	maxConceal = 3
+	// quietAfter is how long a voice is decoded on that its publisher calls quiet: longer than it takes to find it inactive.
+	quietAfter = 500 * time.Millisecond
 	// opusClock is how many RTP timestamp units of Opus make a second (RFC 7587 §4.1).
 	opusClock = 48000
 )
@@ -90,6 +92,7 @@ const (
 // 8. Its fields belong to the goroutine that writes the track; libopus resamples and mixes to mono itself.
 type decoder struct {
 	feed  *feed
+	track *media.Track
 	now   func() time.Time
 	opus  *opus.Decoder
 	rate  int // of opus
@@ -102,11 +105,13 @@ type decoder struct {
 	epoch uint32
 	pcm   [soundMost]int16
 
+	spoken time.Time // when a packet was not quiet
+
 	decoded, malformed, concealed, reordered atomic.Uint64
 }
 
-func newDecoder(f *feed, now func() time.Time) (*decoder, error) {
-	d := &decoder{feed: f, now: now}
+func newDecoder(f *feed, track *media.Track, now func() time.Time) (*decoder, error) {
+	d := &decoder{feed: f, track: track, now: now}
 	return d, d.open(narrow)
 }
 
@@ -142,11 +147,11 @@ func (d *decoder) WriteRTP(p *rtp.Packet) {
 			return
 		}
 	}
-	if !d.feed.wanted() {
-		d.last = 0 // nobody listens; what was missed is not made up for
+	now := d.now()
+	if !d.feed.wanted() || d.passes(p, now) {
+		d.last = 0 // nobody hears it; what was missed is not made up for
 		return
 	}
-	now := d.now()
 	d.conceal(p.Payload, lost, now)
 	n, err := d.opus.Decode(p.Payload, d.pcm[:])
 	if err != nil {
@@ -156,6 +161,20 @@ func (d *decoder) WriteRTP(p *rtp.Packet) {
 	d.decoded.Add(1)
 	d.last = n
 	d.feed.publish(frame{pos: d.position(), epoch: d.epoch, pcm: d.pcm[:n]}, d.rate, now)
+}
+
+// passes says that a packet need not be decoded: it is quiet, as those before it were for a while, and no phone hears this
+// voice alone.
+func (d *decoder) passes(p *rtp.Packet, now time.Time) bool {
+	if !d.track.Quiet(p) {
+		d.spoken = now
+		return false
+	}
+	if d.feed.direct.Load() > 0 || now.Sub(d.spoken) < quietAfter {
+		return false
+	}
+	d.feed.active.Store(false)
+	return true
 }
 
 // position is where the last packet's sound begins, in samples.

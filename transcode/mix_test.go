@@ -154,3 +154,43 @@ func TestVoicesOfTheMixAreEncodedOnce(t *testing.T) {
 	}
 	require.Equal(t, m.coded[0], k.ears[4].got[len(k.ears[4].got)-1].payload)
 }
+
+// TestOnlyVoicesAreDecoded: where browsers say how loud their packets are, those that are quiet cost nothing, and a word
+// after a pause is whole.
+func TestOnlyVoicesAreDecoded(t *testing.T) {
+	k := newConference(t, 3, 10)
+	loud := make([]uint8, len(k.webs))
+	var says []func()
+	for i, w := range k.webs {
+		w.track.LevelID = 3
+		tone, at := audio.Tone(float64(500+150*i), -20, 48000, time.Second), 0
+		says = append(says, func() {
+			pcm, level := make([]int16, 960), uint8(90)
+			if loud[i] > 0 {
+				copy(pcm, tone[at:])
+				level = 20
+			}
+			at = (at + 960) % len(tone)
+			p := w.make(pcm)
+			require.NoError(t, p.SetExtension(3, []byte{level}))
+			w.track.WriteRTP(p)
+		})
+	}
+	loud[2], loud[5] = 1, 1
+	k.run(100, says...)
+	decoded := func() (all uint64) {
+		for _, w := range k.webs {
+			all += k.e.feeds[w.track].decoder.decoded.Load()
+		}
+		return all
+	}
+	before := decoded()
+	k.run(100, says...)
+	require.EqualValues(t, 200, decoded()-before, "two speak, for 100 packets")
+	loud[5], loud[7] = 0, 1
+	from := len(k.ears[0].got)
+	k.run(100, says...)
+	pcm := k.ears[0].pcm(media.PCMU)[from*160:]
+	require.InDelta(t, -20, audio.Goertzel(pcm[:8000], 8000, 500+150*7), 1.5)
+	require.InDelta(t, -20, audio.Goertzel(pcm[8000:], 8000, 500+150*2), 1.5)
+}

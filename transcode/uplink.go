@@ -389,7 +389,7 @@ func (u *uplink) forward(p *rtp.Packet, at time.Time) {
 	}
 	if u.own == nil {
 		var err error
-		if u.own, err = newDecoder(u.feed, func() time.Time { return u.endAt }); err != nil {
+		if u.own, err = newDecoder(u.feed, u.track, func() time.Time { return u.endAt }); err != nil {
 			u.fuse.trip("no decoder for a phone", "error", err)
 			return
 		}
