@@ -144,7 +144,7 @@ func (a *App) openMedia() error {
 	if a.ports, err = media.NewPorts(media.PortsConfig{Listen: listen, Public: public, From: from, To: to}); err != nil {
 		return err
 	}
-	a.engine = transcode.NewEngine(transcode.Config{}, a.log)
+	a.engine = transcode.NewEngine(a.cfg.Media.transcoding(), a.log)
 	if a.phone, err = sip.Listen(a.sipConfig(), a.ports, a.log); err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"log/slog"
 	"time"
+
+	"tandem/transcode"
 )
 
 // Config is what tandem.yaml, the environment and the flags say. Load fills it in and checks it; every scalar has a
@@ -82,7 +84,20 @@ type MediaConfig struct {
 	WebRTCTCP int    `name:"webrtc-tcp" yaml:"webrtcTCP" default:"7882" placeholder:"PORT" help:"The TCP port for browsers that can't use UDP."`
 	// SilenceTimeout does not run while a call is on hold.
 	SilenceTimeout time.Duration `name:"silence-timeout" yaml:"silenceTimeout" default:"5m" help:"How long the far end of an answered call may send neither RTP nor RTCP before the call ends; 0: for ever. A hold does not count."`
-	ICEServers     []ICEServer   `kong:"-" yaml:"iceServers"`
+	// The Opus of phones' voices, as browsers get it.
+	OpusComplexity   int         `name:"opus-complexity" yaml:"opusComplexity" default:"5" placeholder:"N" help:"Of the encoder of phones' voices, 1 to 10: better sound for more CPU. While the machine is short of CPU it is less."`
+	OpusBitrate      int         `name:"opus-bitrate" yaml:"opusBitrate" default:"0" placeholder:"BITS" help:"Per second; 0: 24000, and 32000 for wideband phones."`
+	OpusFEC          bool        `name:"opus-fec" yaml:"opusFEC" default:"true" help:"Send each frame again, smaller, with the next one, so that a lost packet can be made up for."`
+	OpusExpectedLoss int         `name:"opus-expected-loss" yaml:"opusExpectedLoss" default:"5" placeholder:"PERCENT" help:"What FEC is made for at least; what browsers report counts if it is more."`
+	OpusDTX          bool        `name:"opus-dtx" yaml:"opusDTX" default:"false" help:"Send next to nothing while a phone is silent."`
+	ICEServers       []ICEServer `kong:"-" yaml:"iceServers"`
+}
+
+// transcoding is what transcode wants of it.
+func (m *MediaConfig) transcoding() transcode.Config {
+	return transcode.Config{
+		OpusComplexity: m.OpusComplexity, Bitrate: m.OpusBitrate, NoFEC: !m.OpusFEC, ExpectedLoss: m.OpusExpectedLoss, DTX: m.OpusDTX,
+	}
 }
 
 // ICEServer is a STUN or TURN server that createParticipant hands on to the application.

@@ -165,6 +165,18 @@ func (c *Config) validateSIP() error {
 	return nil
 }
 
+func (m *MediaConfig) validateOpus() error {
+	switch {
+	case m.OpusComplexity < 1 || m.OpusComplexity > 10:
+		return fmt.Errorf("media.opusComplexity: %d should be 1 to 10", m.OpusComplexity)
+	case m.OpusBitrate != 0 && (m.OpusBitrate < 6000 || m.OpusBitrate > 128000):
+		return fmt.Errorf("media.opusBitrate: %d should be 6000 to 128000, or 0 for what suits the phone", m.OpusBitrate)
+	case m.OpusExpectedLoss < 0 || m.OpusExpectedLoss > 30:
+		return fmt.Errorf("media.opusExpectedLoss: %d should be 0 to 30 percent", m.OpusExpectedLoss)
+	}
+	return nil
+}
+
 func (c *Config) validateMedia() error {
 	listen, err := netip.ParseAddr(c.Media.Listen)
 	if err != nil {
@@ -180,6 +192,9 @@ func (c *Config) validateMedia() error {
 	}
 	if t := c.Media.SilenceTimeout; t < 0 || t > 0 && t < 10*time.Second {
 		return fmt.Errorf("media.silenceTimeout: %s should be at least 10s, such as 5m, or 0 for no limit", t)
+	}
+	if err := c.Media.validateOpus(); err != nil {
+		return err
 	}
 	first, last, err := c.rtpPorts()
 	if err != nil {

@@ -2,6 +2,7 @@
 package media
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/rtp"
@@ -98,6 +99,7 @@ type Track struct {
 
 	sinks    Fanout[Sink]
 	keyframe func()
+	loss     atomic.Uint32 // in 1/256 percent
 }
 
 // NewTrack makes a track. keyframe asks the publisher for a keyframe and must not block; nil where there is none.
@@ -123,6 +125,17 @@ func (t *Track) Quiet(p *rtp.Packet) bool {
 
 // quietPacket is in −dBov.
 const quietPacket = 60
+
+// ReportLoss notes what one of those who take the packets has lost of them lately, from 0 to 1. The worst counts, and is
+// forgotten slowly.
+func (t *Track) ReportLoss(share float64) {
+	now := uint32(min(max(share, 0), 1) * 100 * 256)
+	before := t.loss.Load()
+	t.loss.Store(max(now, before-before/8))
+}
+
+// Loss is the worst of what was reported lately, in percent.
+func (t *Track) Loss() int { return int((t.loss.Load() + 255) / 256) }
 
 // Wanted says whether anybody takes the packets: who must first encode them can save the work.
 func (t *Track) Wanted() bool { return t.sinks.Len() > 0 }

@@ -167,10 +167,26 @@ func (o *outbound) feedback(sender *webrtc.RTPSender) {
 			continue
 		}
 		for _, p := range packets {
-			switch p.(type) {
+			switch p := p.(type) {
 			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
 				o.requestKeyframe()
+			case *rtcp.ReceiverReport:
+				o.reportLoss(p.Reports)
+			case *rtcp.SenderReport: // a browser that sends as well
+				o.reportLoss(p.Reports)
 			}
+		}
+	}
+}
+
+// reportLoss tells who makes the packets how many get lost on the way to the subscriber.
+func (o *outbound) reportLoss(reports []rtcp.ReceptionReport) {
+	o.mu.Lock()
+	f, ssrc := o.feed, o.ssrc
+	o.mu.Unlock()
+	for _, r := range reports {
+		if f != nil && r.SSRC == ssrc {
+			f.track.ReportLoss(float64(r.FractionLost) / 256)
 		}
 	}
 }

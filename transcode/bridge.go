@@ -77,7 +77,7 @@ func (e *Engine) NewBridge(cfg BridgeConfig) (*Bridge, error) {
 
 // newBridge makes a bridge that sends to any phone; who made it brings the phone's packets.
 func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
-	if err := e.cfg.check(); err != nil {
+	if err := e.cfg.Check(); err != nil {
 		return nil, err
 	}
 	track := media.NewTrack("audio", media.Audio, media.BrowserOpus(), nil)
@@ -91,6 +91,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	b.fuse.log, b.fuse.tell = b.log, cfg.OnFailure
 	b.up.fuse = &b.fuse
 	b.up.source, b.up.track, b.up.feed, b.up.onKey = b.source, track, &feed{}, cfg.OnKey
+	b.up.pressure = &e.pressure
 	b.up.init(e.cfg, cfg.Media)
 	b.down.phone, b.down.sendKey, b.down.own, b.down.now = to, cfg.SendKey, b.up.feed, e.now
 	if err := b.down.open(cfg.Media, e.cfg); err != nil {

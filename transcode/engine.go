@@ -20,14 +20,39 @@ import (
 
 // Config is how phones' voices are encoded for browsers. The zero value is usable.
 type Config struct {
-	OpusComplexity int  // 1 to 10; 0: 5
-	Bitrate        int  // bit/s; 0: 24000
+	OpusComplexity int  // 1 to 10; 0: 5. Under load it is less
+	Bitrate        int  // bit/s; 0: 24000, and 32000 for wideband
 	NoFEC          bool // do not send each frame again, smaller, in the next packet (RFC 6716 §2.1.7)
-	ExpectedLoss   int  // percent of the packets, what FEC is made for; 0: 10
+	ExpectedLoss   int  // percent of the packets, what FEC is made for at least; 0: 5. What listeners report counts if it is more
+	DTX            bool // send next to nothing while a phone is silent
 }
 
-// check tells, before there is an encoder, what libopus would refuse.
-func (c Config) check() error {
+func (c Config) complexity() int {
+	if c.OpusComplexity == 0 {
+		return 5
+	}
+	return c.OpusComplexity
+}
+
+func (c Config) expectedLoss() int {
+	if c.ExpectedLoss == 0 {
+		return 5
+	}
+	return c.ExpectedLoss
+}
+
+func (c Config) bitrate(rate int) int {
+	switch {
+	case c.Bitrate != 0:
+		return c.Bitrate
+	case rate == wide:
+		return 32000
+	}
+	return 24000
+}
+
+// Check tells, before there is an encoder, what libopus would refuse.
+func (c Config) Check() error {
 	switch {
 	case c.OpusComplexity < 0 || c.OpusComplexity > 10:
 		return fmt.Errorf("opus complexity is %d: want 1 to 10", c.OpusComplexity)
@@ -45,15 +70,9 @@ func (c Config) encoder(rate int) (*opus.Encoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opus encoder: %w", err)
 	}
-	complexity, bitrate, loss := c.OpusComplexity, c.Bitrate, c.ExpectedLoss
-	if complexity == 0 {
-		complexity = 5
-	}
-	if bitrate == 0 {
-		bitrate = 24000
-	}
-	if loss == 0 {
-		loss = 10
+	complexity, bitrate, loss := c.complexity(), c.bitrate(rate), c.expectedLoss()
+	if err := enc.SetDTX(c.DTX); err != nil {
+		return nil, fmt.Errorf("opus DTX: %w", err)
 	}
 	if err := enc.SetComplexity(complexity); err != nil {
 		return nil, fmt.Errorf("opus complexity %d: %w", complexity, err)
@@ -85,6 +104,8 @@ type Engine struct {
 	now    func() time.Time
 	shards []shard
 	next   atomic.Uint32 // shard of the next bridge
+
+	pressure atomic.Int32 // of the load; see policy.go
 
 	mu     sync.Mutex
 	feeds  map[*media.Track]*feed
@@ -124,6 +145,10 @@ func (e *Engine) Run(ctx context.Context) error {
 			return nil
 		})
 	}
+	g.Go(func() error {
+		e.watchCPU(ctx.Done())
+		return nil
+	})
 	return g.Wait()
 }
 

@@ -58,21 +58,25 @@ type uplink struct {
 	noise    noise
 	epoch    uint32
 
-	part    [frameMost]int16 // beginning of a frame that is not complete
-	partPos int64
-	n       int
-	encoder func(rate int) (*opus.Encoder, error)
-	opus    *opus.Encoder // nil: nobody has wanted to hear the phone yet; it is large, and many calls end before
-	rate    int           // of opus
-	idle    bool          // nobody took the last frame: the encoder's memory is old
-	packet  rtp.Packet
-	encoded [1500]byte
+	part             [frameMost]int16 // beginning of a frame that is not complete
+	partPos          int64
+	n                int
+	encoder          func(rate int) (*opus.Encoder, error)
+	cfg              Config
+	pressure         *atomic.Int32 // Engine's
+	opus             *opus.Encoder // nil: nobody has wanted to hear the phone yet; it is large, and many calls end before
+	rate             int           // of opus
+	complexity, loss int           // as opus has them
+	tuned            int           // packets since it was made
+	idle             bool          // nobody took the last frame: the encoder's memory is old
+	packet           rtp.Packet
+	encoded          [1500]byte
 
 	received, late, malformed uint64
 }
 
 func (u *uplink) init(cfg Config, m media.PortMedia) {
-	u.encoder = cfg.encoder
+	u.encoder, u.cfg = cfg.encoder, cfg
 	u.steps, u.news = make([]media.Key, 0, 8), make([]media.Key, 0, 8)
 	u.keys.Rate = uint32(max(m.EventRate, 0))
 	u.packet.Header = rtp.Header{
@@ -288,6 +292,7 @@ func (u *uplink) wake(rate int) bool {
 			return false
 		}
 		u.opus, u.rate = enc, rate
+		u.tuned, u.complexity, u.loss = 0, u.cfg.complexity(), u.cfg.expectedLoss()
 	} else {
 		_ = u.opus.Reset() // fails for no reason that a running encoder could have
 	}
@@ -346,6 +351,7 @@ func (u *uplink) frames(pos int64, pcm []int16) {
 
 // encode sends 20 ms to the track.
 func (u *uplink) encode(pcm []int16, pos int64) {
+	u.tune()
 	n, err := u.opus.Encode(pcm, u.encoded[:])
 	if err != nil {
 		u.malformed++
