@@ -85,6 +85,7 @@ type dialogView struct {
 	EventData       *causeView      `json:"eventData,omitempty"`
 	Hold            holdView        `json:"hold"`
 	Transfer        *transferView   `json:"transfer,omitempty"`
+	Quality         *qualityView    `json:"quality,omitempty"`
 	CreatedTime     string          `json:"createdTime"`
 	AnsweredTime    string          `json:"answeredTime,omitempty"`
 	EndedTime       string          `json:"endedTime,omitempty"`
@@ -135,6 +136,7 @@ func viewDialog(d dialogs.Dialog) dialogView {
 		},
 		Hold:         holdView{ByUs: d.Hold.ByUs, ByFarEnd: d.Hold.ByFarEnd},
 		Transfer:     viewTransfer(d.Transfer),
+		Quality:      viewQuality(d.Quality),
 		CreatedTime:  viewTime(d.Created),
 		AnsweredTime: viewTime(d.Answered),
 		EndedTime:    viewTime(d.Ended),

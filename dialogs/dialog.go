@@ -2,7 +2,11 @@
 // the goroutine that owns each call.
 package dialogs
 
-import "time"
+import (
+	"time"
+
+	"tandem/media"
+)
 
 // State is where a dialog is.
 type State string
@@ -64,8 +68,9 @@ type Dialog struct {
 	RingTimeout time.Duration
 	MaxDuration time.Duration // 0: no limit
 	Cause       Cause
-	Hold        Hold     // who keeps whom waiting
-	Transfer    Transfer // the one that is under way; zero: none
+	Hold        Hold          // who keeps whom waiting
+	Transfer    Transfer      // the one that is under way; zero: none
+	Quality     media.Quality // of its sound: so far, or in all; zero: nothing was measured
 	Created     time.Time
 	Answered    time.Time // zero until then
 	Ended       time.Time // zero until then

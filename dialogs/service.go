@@ -157,7 +157,9 @@ func (s *Service) Get(ctx context.Context, ref Ref) (Dialog, error) {
 	if _, err := s.participant(ctx, ref.Account, ref.Session, ref.Participant); err != nil {
 		return Dialog{}, err
 	}
-	return s.store.Dialog(ctx, ref.Account, ref.Participant, ref.Dialog)
+	d, err := s.store.Dialog(ctx, ref.Account, ref.Participant, ref.Dialog)
+	s.measure(&d)
+	return d, err
 }
 
 // List returns a participant's dialogs, the oldest first.
@@ -165,7 +167,11 @@ func (s *Service) List(ctx context.Context, ref Ref) ([]Dialog, error) {
 	if _, err := s.participant(ctx, ref.Account, ref.Session, ref.Participant); err != nil {
 		return nil, err
 	}
-	return s.store.Dialogs(ctx, ref.Account, ref.Participant)
+	list, err := s.store.Dialogs(ctx, ref.Account, ref.Participant)
+	for i := range list {
+		s.measure(&list[i])
+	}
+	return list, err
 }
 
 // Update takes a dialog to a state: ANSWERED for an inbound call that rings, TERMINATED for any that lives. Every

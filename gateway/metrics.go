@@ -32,7 +32,7 @@ func (a *App) metrics() http.Handler {
 			ConstLabels: prometheus.Labels{"why": why},
 		}, func() float64 { return float64(value(a.ports.Dropped())) }))
 	}
-	registry.MustRegister(newTrunkMetrics(a.phone), newCircuitMetrics(a.book))
+	registry.MustRegister(newTrunkMetrics(a.phone), newCircuitMetrics(a.book), newQualityMetrics(a.calls.Qualities))
 	gauge("sip_bans", "SIP senders that are banned now.", func() float64 { return float64(len(a.phone.Bans())) })
 	for why, value := range map[string]func(sip.GuardStats) uint64{
 		"banned":       func(s sip.GuardStats) uint64 { return s.Banned },

@@ -28,6 +28,8 @@ type PortMedia struct {
 	Inbound, Outbound *SRTPKey
 	// RTCPMux lets RTCP use RTP's ports, both ways (RFC 5761); RemoteRTCP means nothing then.
 	RTCPMux bool
+	// Metrics lets our RTCP carry VoIP metrics (RFC 3611 §4.7).
+	Metrics bool
 	// InBand asks whoever reads the sound to listen for DTMF in it.
 	InBand bool
 	// KeysByInfo says that keys go to the far end as SIP INFO and not with the sound.
@@ -134,6 +136,8 @@ type Port struct {
 	heard   Heard    // without Expected
 	quality reception
 	reports reports
+	score   Quality // SetMOS
+	rating  float64
 
 	out sender
 }

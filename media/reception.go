@@ -18,27 +18,50 @@ type reception struct {
 	transit  int64
 	priorExp uint32 // at the last report
 	priorRcv uint32
+
+	pastExpected, pastReceived uint64 // of SSRCs before this one
+	bursts                     bursts
+}
+
+// rate is how many timestamp units make a second.
+func (r *reception) rate() int64 {
+	if r.clock == 0 {
+		return 8000
+	}
+	return r.clock
+}
+
+// begin counts a new SSRC, or one that began anew.
+func (r *reception) begin(ssrc uint32, seq uint16, transit int64) {
+	past := *r
+	*r = reception{
+		clock: past.clock, ssrc: ssrc, began: true, first: uint32(seq), highest: uint32(seq), received: 1, transit: transit,
+		pastExpected: past.pastExpected, pastReceived: past.pastReceived, bursts: past.bursts,
+	}
+	if past.began {
+		r.pastExpected += uint64(past.highest - past.first + 1)
+		r.pastReceived += uint64(past.received)
+	}
+	r.bursts.packet(0)
 }
 
 // packet counts one that came at time at.
 func (r *reception) packet(ssrc uint32, seq uint16, ts uint32, at time.Time) {
-	clock := r.clock
-	if clock == 0 {
-		clock = 8000
-	}
+	clock := r.rate()
 	transit := at.UnixMicro()*(clock/1000)/1000 - int64(ts)
 	if !r.began || ssrc != r.ssrc {
-		*r = reception{clock: r.clock, ssrc: ssrc, began: true, first: uint32(seq), highest: uint32(seq), received: 1, transit: transit}
+		r.begin(ssrc, seq, transit)
 		return
 	}
 	r.received++
 	step := int16(seq - uint16(r.highest))
 	switch {
 	case step > 3000 || step < -3000: // the far end began anew (appendix A.1, MAX_DROPOUT)
-		*r = reception{clock: r.clock, ssrc: ssrc, began: true, first: uint32(seq), highest: uint32(seq), received: 1, transit: transit}
+		r.begin(ssrc, seq, transit)
 		return
 	case step > 0:
 		r.highest += uint32(step)
+		r.bursts.packet(uint64(step - 1))
 	}
 	// The difference of the timestamps wraps as they do; a jump is no jitter.
 	d := int64(int32(uint32(transit) - uint32(r.transit)))

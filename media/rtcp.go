@@ -16,6 +16,7 @@ type reports struct {
 	lastSR    uint32         // middle 32 bits of its last sender report's NTP time
 	lastSRAt  time.Time
 	lost      int
+	jitter    time.Duration
 	roundTrip time.Duration
 }
 
@@ -82,9 +83,9 @@ func (p *Port) receiveRTCP(b []byte, from netip.AddrPort, at time.Time) {
 		switch r := packet.(type) {
 		case *rtcp.SenderReport:
 			p.reports.lastSR, p.reports.lastSRAt = uint32(r.NTPTime>>16), at
-			p.reports.blocks(r.Reports, ours, at)
+			p.reports.blocks(r.Reports, ours, at, p.quality.rate())
 		case *rtcp.ReceiverReport:
-			p.reports.blocks(r.Reports, ours, at)
+			p.reports.blocks(r.Reports, ours, at, p.quality.rate())
 		}
 	}
 }
@@ -100,12 +101,13 @@ func (p *Port) openReport(b []byte, at time.Time) []byte {
 }
 
 // blocks reads what the far end says about our packets.
-func (r *reports) blocks(list []rtcp.ReceptionReport, ours uint32, at time.Time) {
+func (r *reports) blocks(list []rtcp.ReceptionReport, ours uint32, at time.Time, clock int64) {
 	for _, b := range list {
 		if b.SSRC != ours {
 			continue
 		}
 		r.lost = int(int32(b.TotalLost<<8) >> 8) // a signed 24-bit number (RFC 3550 §6.4.1)
+		r.jitter = time.Duration(b.Jitter) * time.Second / time.Duration(clock)
 		if b.LastSenderReport == 0 {
 			continue
 		}
@@ -168,6 +170,10 @@ func (p *Port) compound(now time.Time, last bool) (netip.AddrPort, []rtcp.Packet
 		packets = append(packets, &rtcp.ReceiverReport{SSRC: out.ssrc, Reports: blocks})
 	}
 	packets = append(packets, rtcp.NewCNAMESourceDescription(out.ssrc, p.cname))
+	if x := p.metrics(); x != nil {
+		x.SenderSSRC = out.ssrc
+		packets = append(packets, x)
+	}
 	if last {
 		packets = append(packets, &rtcp.Goodbye{Sources: []uint32{out.ssrc}})
 	}

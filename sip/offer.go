@@ -95,6 +95,7 @@ type standing struct {
 	packet  time.Duration          // the packet time that we ask for
 	cryptos []crypto               // our keys in the last description
 	mux     bool                   // RTCP on RTP's port is agreed
+	metrics bool                   // RTCP carries VoIP metrics, since the far end wants them
 	hold    bool                   // we keep the far end waiting
 	farHold bool                   // it keeps us waiting
 	said    string                 // the direction of our last description
@@ -157,6 +158,9 @@ func isEncoding(s media.Speech, encoding string) bool {
 	}
 	return s != media.Opus && strings.EqualFold(encoding, encodingOf(s)+"/1")
 }
+
+// voipMetrics is what a=rtcp-xr names the block of RFC 3611 §4.7 (§5.1).
+const voipMetrics = "voip-metrics"
 
 // comfortType is the payload type of comfort noise at 8 kHz (RFC 3389 §4).
 const comfortType = 13
@@ -324,6 +328,7 @@ func (d *description) answer(offer []byte) ([]byte, media.PortMedia, error) {
 	next := d.standing
 	next.learn(parsed)
 	next.index, next.lines, next.profile, next.mux = p.index, lines, lines[p.index].proto, p.agreed.RTCPMux
+	next.metrics = p.agreed.Metrics
 	next.types = maps.Clone(next.types)
 	next.types[p.agreed.Speech], next.comfort = p.agreed.Audio(), p.agreed.ComfortType != 0
 	if p.agreed.EventType >= 0 {
@@ -479,6 +484,9 @@ func (d *description) read(parsed *sdp.SessionDescription, m *sdp.MediaDescripti
 	}
 	if _, ok := m.Attribute("rtcp-mux"); ok && (!answer || d.mux) {
 		p.agreed.RTCPMux = true
+	}
+	if metrics, ok := m.Attribute("rtcp-xr"); ok && slices.Contains(strings.Fields(metrics), voipMetrics) {
+		p.agreed.Metrics = true
 	}
 	readDirection(parsed, m, &p.agreed)
 	p.receives = p.agreed.Send
@@ -636,6 +644,9 @@ func (d *description) writeAudio(b *strings.Builder, s *standing, codecs []media
 		b.WriteString("a=rtcp-mux\r\n")
 	} else {
 		fmt.Fprintf(b, "a=rtcp:%d\r\n", d.local.Port()+1)
+	}
+	if s.metrics {
+		b.WriteString("a=rtcp-xr:" + voipMetrics + "\r\n")
 	}
 	fmt.Fprintf(b, "a=%s\r\n", s.said)
 }

@@ -7,11 +7,12 @@ import (
 
 	"tandem/dialogs"
 	"tandem/errs"
+	"tandem/media"
 	"tandem/webhooks"
 )
 
 const dialogColumns = `id, account, participant_id, inbound, state, called, caller, user_to_user, ring_timeout, max_duration,
-	reason, details, sip_code, created, answered, ended, held_by_us, held_by_far_end, transfer, trunk, headers`
+	reason, details, sip_code, created, answered, ended, held_by_us, held_by_far_end, transfer, trunk, headers, quality`
 
 // CreateDialog saves a new dialog with its events. It is errs.NotFound when the participant is gone and errs.Conflict
 // when it has another dialog that is not TERMINATED, hidden or not.
@@ -52,12 +53,12 @@ func (t *tx) createDialog(ctx context.Context, d dialogs.Dialog) error {
 		return err
 	}
 	_, err = t.exec(ctx, `INSERT INTO dialogs (`+dialogColumns+`, position)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)`,
 		d.ID, d.Account, d.Participant, flag(d.Inbound), string(d.State), d.To, d.From, d.UserToUser,
 		d.RingTimeout.Milliseconds(), d.MaxDuration.Milliseconds(),
 		string(d.Cause.Reason), d.Cause.Details, int64(d.Cause.SIPCode),
 		millis(d.Created), millis(d.Answered), millis(d.Ended),
-		flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, d.Trunk, headers, t.db.nextPosition())
+		flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, d.Trunk, headers, "", t.db.nextPosition())
 	return err
 }
 
@@ -73,12 +74,16 @@ func (db *DB) SaveDialog(ctx context.Context, d dialogs.Dialog, events ...webhoo
 		if err != nil {
 			return err
 		}
+		quality, err := encodeQuality(d.Quality)
+		if err != nil {
+			return err
+		}
 		changed, err := t.exec(ctx, `UPDATE dialogs
 			SET state = $1, reason = $2, details = $3, sip_code = $4, answered = $5, ended = $6,
-				held_by_us = $7, held_by_far_end = $8, transfer = $9, called = $10, caller = $11
-			WHERE id = $12 AND account = $13 AND participant_id = $14`,
+				held_by_us = $7, held_by_far_end = $8, transfer = $9, called = $10, caller = $11, quality = $12
+			WHERE id = $13 AND account = $14 AND participant_id = $15`,
 			string(d.State), string(d.Cause.Reason), d.Cause.Details, int64(d.Cause.SIPCode), millis(d.Answered), millis(d.Ended),
-			flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, d.To, d.From,
+			flag(d.Hold.ByUs), flag(d.Hold.ByFarEnd), transfer, d.To, d.From, quality,
 			d.ID, d.Account, d.Participant)
 		if err == nil && changed == 0 {
 			return noDialog(d.ID)
@@ -133,9 +138,9 @@ func (db *DB) Unfinished(ctx context.Context) ([]dialogs.Dialog, error) {
 
 func scanDialog(row scanner) (d dialogs.Dialog, err error) {
 	var inbound, ringTimeout, maxDuration, created, answered, ended, byUs, byFarEnd int64
-	var transfer, headers string
+	var transfer, headers, quality string
 	err = row.Scan(&d.ID, &d.Account, &d.Participant, &inbound, &d.State, &d.To, &d.From, &d.UserToUser, &ringTimeout, &maxDuration,
-		&d.Cause.Reason, &d.Cause.Details, &d.Cause.SIPCode, &created, &answered, &ended, &byUs, &byFarEnd, &transfer, &d.Trunk, &headers)
+		&d.Cause.Reason, &d.Cause.Details, &d.Cause.SIPCode, &created, &answered, &ended, &byUs, &byFarEnd, &transfer, &d.Trunk, &headers, &quality)
 	d.Inbound = inbound != 0
 	d.Hold = dialogs.Hold{ByUs: byUs != 0, ByFarEnd: byFarEnd != 0}
 	if err == nil && transfer != "" {
@@ -143,6 +148,9 @@ func scanDialog(row scanner) (d dialogs.Dialog, err error) {
 	}
 	if err == nil && headers != "" {
 		err = json.Unmarshal([]byte(headers), &d.Headers)
+	}
+	if err == nil && quality != "" {
+		err = json.Unmarshal([]byte(quality), &d.Quality)
 	}
 	d.RingTimeout, d.MaxDuration = time.Duration(ringTimeout)*time.Millisecond, time.Duration(maxDuration)*time.Millisecond
 	d.Created, d.Answered, d.Ended = fromMillis(created), fromMillis(answered), fromMillis(ended)
@@ -155,6 +163,15 @@ func encodeHeaders(headers map[string]string) (string, error) {
 		return "", nil
 	}
 	text, err := json.Marshal(headers)
+	return string(text), err
+}
+
+// encodeQuality is empty where nothing was measured.
+func encodeQuality(q media.Quality) (string, error) {
+	if q == (media.Quality{}) {
+		return "", nil
+	}
+	text, err := json.Marshal(q)
 	return string(text), err
 }
 

@@ -38,6 +38,7 @@ type Bridge struct {
 	fuse   fuse
 
 	watcher watcher
+	ticks   int // of the clock, which alone counts them
 
 	mu       sync.Mutex
 	closed   bool
@@ -293,6 +294,9 @@ func (b *Bridge) Close(cause error) {
 	b.log.Debug("bridge closed", "cause", cause, "counters", b.Stats())
 }
 
+// scoreEvery is how often the score of the sound is found again, in ticks.
+const scoreEvery = 250
+
 // tick makes what the clock must make.
 func (b *Bridge) tick(now time.Time) {
 	if b.fuse.blown.Load() {
@@ -302,6 +306,9 @@ func (b *Bridge) tick(now time.Time) {
 	b.up.expire(now)
 	b.down.tick(now)
 	b.watcher.look(now)
+	if b.ticks++; b.ticks%scoreEvery == 0 {
+		b.Quality() // RTCP XR has the scores
+	}
 }
 
 // Stats returns the counters.

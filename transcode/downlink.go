@@ -45,6 +45,7 @@ type downlink struct {
 	player     player
 	ended      bool // the player's sound was sent to its end
 	pause      pause
+	made       made
 	packets    packets
 	sendKey    func(digit byte, duration time.Duration) // by SIP INFO; nil: not possible
 	keys       media.KeyWriter
@@ -220,6 +221,9 @@ func (d *downlink) stopMixing() {
 func (d *downlink) hear(in *input, f frame, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if f.concealed && in == d.picked {
+		d.made.up += uint64(len(f.pcm))
+	}
 	if d.closed || d.mixing || in.gone || in.muted || in.rate != d.rate() {
 		return
 	}
@@ -316,6 +320,7 @@ func (d *downlink) mixed20(now time.Time) {
 	if shared && d.media.Send && d.line.n == 0 && d.packets.n == 0 && packetSamples(d.media) == len(pcm) && !d.heard.Merging() {
 		d.shared = m.encoded(d.media.Speech, d.cfg)
 	}
+	d.made.up += m.made
 	d.line.clocked(pcm, now)
 	d.shared = nil
 }
@@ -326,12 +331,18 @@ func (d *downlink) sound(pcm []int16) []int16 {
 		pcm = d.joined[:copy(d.joined[:], pcm)] // it may be others' too
 	}
 	d.heard.Good(pcm)
+	d.made.all += uint64(len(pcm))
 	return pcm
 }
 
 // missing makes up for sound that did not come. It implements timelineOut.
 func (d *downlink) missing(pcm []int16) {
-	d.pause.empty = !d.heard.Lost(pcm) && len(pcm) == d.line.frame()
+	sound := d.heard.Lost(pcm)
+	d.pause.empty = !sound && len(pcm) == d.line.frame()
+	if sound && d.picked != nil && d.picked.feed.active.Load() {
+		d.made.all += uint64(len(pcm))
+		d.made.up += uint64(len(pcm))
+	}
 }
 
 // close lets nothing be sent any more.

@@ -32,6 +32,7 @@ type mix struct {
 	limiter dsp.Limiter
 	out     [frameMost]int16 // the whole sum, limited; valid if limited
 	limited bool
+	made    uint64   // samples of the tick that were made up, of the voice with the most
 	coders  [4]coder // of those who hear the whole sum
 	coded   [4][]byte
 	buffers [4][longestPayload]byte
@@ -54,6 +55,7 @@ type voice struct {
 	taken   time.Time            // when the mix took from it last
 	pcm     [frameMost]int16     // of the tick
 	sounds  bool                 // there is something in pcm
+	made    uint64               // samples of it that were made up
 }
 
 // newMix makes a mix of the voices of some tracks.
@@ -106,7 +108,9 @@ func (v *voice) take(n int, drain bool, now time.Time) {
 	}
 	v.taken = now
 	v.playout.Drain(drain)
+	before := v.playout.Concealed
 	v.sounds = v.playout.Take(v.pcm[:n], sinceEpoch(now))
+	v.made = min(v.playout.Concealed-before, uint64(n))
 }
 
 // begin lets the mix go on from where phones have heard the voice directly, or begin where nobody has.
@@ -163,7 +167,7 @@ func (m *mix) tick(at time.Time) {
 			v.rest() // nobody has asked for a while
 		}
 	}
-	m.at, m.limited = at, false
+	m.at, m.limited, m.made = at, false, 0
 	clear(m.coded[:])
 	n := m.rate / 50
 	several := m.several()
@@ -178,6 +182,7 @@ func (m *mix) tick(at time.Time) {
 			}
 			continue
 		}
+		m.made = max(m.made, v.made)
 		for i, s := range v.pcm[:n] {
 			m.sum[i] += int32(s)
 		}

@@ -17,7 +17,9 @@ func (deaf) ReceiveRTP(*rtp.Packet, time.Time) {}
 // but the voice. It must not run beside Update or Close. The port that it leaves is its owner's to close.
 func (b *Bridge) Move(port *media.Port, m media.PortMedia) {
 	b.port.Start(deaf{})
+	b.mu.Lock()
 	b.port = port
+	b.mu.Unlock()
 	b.up.update(m, b.engine.now())
 	b.agreed(b.down.move(port, m))
 	b.watcher.update(m, b.engine.now())
