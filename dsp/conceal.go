@@ -11,7 +11,6 @@ const (
 	concealStep   = 10 // after each, one more period is repeated, up to three: less of a buzz
 	concealGrain  = 5  // half of a piece of unvoiced sound
 	concealWhole  = 20 // at full loudness
-<<<<<<< HEAD
 	concealEnd    = 80 // silence from here on
 	concealStop   = 5  // the same after Stop
 	concealMerge  = 8  // cross-fade into what is good again
@@ -24,37 +23,16 @@ const (
 
 // Concealer makes up for sound that is missing: it goes on with the last periods of a voice, or with sound as noisy as
 // the last one was, without a step where it begins. After 20 ms it gets quieter, after 80 ms it is silent. When sound
-=======
-	concealEnd    = 60 // silence from here on
-	concealStop   = 5  // the same after Stop
-	concealMerge  = 5  // shortest cross-fade into what is good again; longest: twice this
-	// concealVoiced is the likeness of sound to itself, one period ago, above which it is repeated. Noise that is
-	// repeated is a buzz.
-	concealVoiced = 0.5
-	concealShort  = 5 // of sound that is needed to make more of it
-)
-
-// Concealer makes up for sound that is missing: it goes on with the last periods of a voice, or with sound as noisy as
-// the last one was, without a step where it begins. After 20 ms it gets quieter, after 60 ms it is silent. When sound
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 // comes again, what was made up fades into it. It is pure, bounded and not safe for concurrent use.
 type Concealer struct {
 	ms     int     // samples in a millisecond
 	hist   []int16 // what was played last, the newest at the end
 	filled int     // samples of hist that are sound
-<<<<<<< HEAD
 	good   int     // of those, played since the last loss
 	search lagSearch
 
 	lost  bool
 	merge int // samples left of a cross-fade
-=======
-	search lagSearch
-
-	lost   bool
-	merge  int // samples left of a cross-fade
-	merged int // its length
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 
 	// Of the loss that lasts, or whose cross-fade does.
 	past    []int16 // hist as the loss began
@@ -109,7 +87,6 @@ func (c *Concealer) Good(pcm []int16) {
 	}
 	if c.lost {
 		c.lost = false
-<<<<<<< HEAD
 		c.merge = concealMerge * c.ms
 	}
 	whole := int32(concealMerge*c.ms + 1)
@@ -120,20 +97,6 @@ func (c *Concealer) Good(pcm []int16) {
 	}
 	c.note(pcm)
 	c.good = min(c.filled, c.good+len(pcm))
-=======
-		c.merged = min(concealMerge*c.ms+c.since/4, 2*concealMerge*c.ms)
-		if c.stopped >= 0 {
-			c.merged = concealMerge * c.ms
-		}
-		c.merge = c.merged
-	}
-	for i := 0; c.merge > 0 && i < len(pcm); i++ {
-		made := int32(c.next())
-		pcm[i] = int16((made*int32(c.merge) + int32(pcm[i])*int32(c.merged-c.merge+1)) / int32(c.merged+1))
-		c.merge--
-	}
-	c.note(pcm)
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 }
 
 // Lost fills dst with sound in place of what is missing, and says whether it is more than silence.
@@ -152,12 +115,9 @@ func (c *Concealer) Lost(dst []int16) bool {
 	return heard > 0
 }
 
-<<<<<<< HEAD
-=======
 // Merging says that Good is going to change the beginning of what it is given.
 func (c *Concealer) Merging() bool { return c.lost || c.merge > 0 }
 
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 // Break says that what comes next does not follow what was played: it is faded into, as after a loss.
 func (c *Concealer) Break() {
 	if !c.lost {
@@ -176,23 +136,16 @@ func (c *Concealer) Stop() {
 
 // Reset forgets everything.
 func (c *Concealer) Reset() {
-<<<<<<< HEAD
 	clear(c.hist)
 	c.filled, c.good, c.merge, c.lost = 0, 0, 0, false
-=======
-	c.filled, c.merge, c.lost = 0, 0, false
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 }
 
 // note keeps what is played.
 func (c *Concealer) note(pcm []int16) {
 	n := len(c.hist)
-<<<<<<< HEAD
 	if len(pcm) == 0 {
 		return
 	}
-=======
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	if len(pcm) >= n {
 		copy(c.hist, pcm[len(pcm)-n:])
 	} else {
@@ -211,7 +164,6 @@ func (c *Concealer) begin() {
 		return
 	}
 	n := len(c.past)
-<<<<<<< HEAD
 	known := c.valid
 	if c.good >= concealTrust*c.ms {
 		known = min(known, c.good) // what was made up before fits less
@@ -219,10 +171,6 @@ func (c *Concealer) begin() {
 	c.good = 0
 	window := min(concealWindow*c.ms, known*2/5)
 	longest := min(concealMaxLag*c.ms, known-window)
-=======
-	window := min(concealWindow*c.ms, c.valid/2)
-	longest := min(concealMaxLag*c.ms, c.valid-window)
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	lag, likeness := 0, 0.0
 	if longest >= concealMinLag*c.ms {
 		sound := c.past[n-window-longest:]
@@ -234,7 +182,6 @@ func (c *Concealer) begin() {
 		return
 	}
 	c.kind, c.period = concealPeriodic, lag
-<<<<<<< HEAD
 	c.at, c.jump = n-c.joint(lag), lag
 	c.step = int32(c.past[n-1]) - int32(c.past[c.at-1])
 }
@@ -251,13 +198,6 @@ func (c *Concealer) joint(lag int) int {
 		}
 	}
 	return joint
-=======
-	c.at, c.jump = n-lag, lag
-	c.step = 0
-	if lag < c.valid {
-		c.step = int32(c.past[n-1]) - int32(c.past[n-lag-1])
-	}
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 }
 
 // beginNoise starts with the past played backwards: it goes on from the last sample without a step.
@@ -291,11 +231,7 @@ func (c *Concealer) gain() int32 {
 	if c.stopped >= 0 {
 		g = min(g, max(0, 32768*(concealStop*c.ms-(c.since-c.stopped))/(concealStop*c.ms)))
 	}
-<<<<<<< HEAD
 	if c.kind == concealNothing && (c.since >= concealStop*c.ms || c.past[len(c.past)-1] == 0) {
-=======
-	if c.kind == concealNothing && c.since >= concealStop*c.ms {
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 		return 0
 	}
 	return int32(g)
@@ -332,11 +268,7 @@ func (c *Concealer) periodic() int32 {
 		v += (int32(c.past[c.at-c.jump]) - v) * int32(into+1) / int32(overlap+1)
 	}
 	// What was played ended beside where the repetition begins: the difference goes away over half a period.
-<<<<<<< HEAD
 	if half := 2 * c.ms; c.since < half {
-=======
-	if half := c.period / 2; c.since < half {
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 		v += c.step * int32(half-1-c.since) / int32(half)
 	}
 	if c.at++; c.at == n {
@@ -351,12 +283,6 @@ func (c *Concealer) repeated() int {
 	for k > 1 && k*c.period+c.period/4 > c.valid {
 		k--
 	}
-<<<<<<< HEAD
-=======
-	if k*c.period+c.period/4 > c.valid {
-		return max(1, c.valid-c.period/4)
-	}
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	return k * c.period
 }
 

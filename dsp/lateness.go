@@ -16,10 +16,7 @@ type lateness struct {
 	n       int   // spells with frames
 	earlier [latenessSpells]int64
 	later   [latenessSpells]int64
-<<<<<<< HEAD
 	missed  [latenessSpells]int // frames that came too late to be heard
-=======
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 }
 
 // add notes a frame that came late by late, at at.
@@ -28,12 +25,8 @@ func (l *lateness) add(late, at int64) {
 		// However long nothing came: one spell is forgotten at a time.
 		copy(l.earlier[1:], l.earlier[:])
 		copy(l.later[1:], l.later[:])
-<<<<<<< HEAD
 		copy(l.missed[1:], l.missed[:])
 		l.earlier[0], l.later[0], l.missed[0] = late, late, 0
-=======
-		l.earlier[0], l.later[0] = late, late
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 		l.n = min(l.n+1, latenessSpells)
 		l.ends = at + l.spell
 	}
@@ -41,12 +34,9 @@ func (l *lateness) add(late, at int64) {
 	l.later[0] = max(l.later[0], late)
 }
 
-<<<<<<< HEAD
 // miss says that the frame that was noted last came too late to be heard.
 func (l *lateness) miss() { l.missed[0]++ }
 
-=======
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 // least is that of the earliest frame.
 func (l *lateness) least() int64 {
 	least := int64(math.MaxInt64)
@@ -57,7 +47,6 @@ func (l *lateness) least() int64 {
 }
 
 // usual is what frames are late by, at most, with the worst half second left out: a single stall of a path is no reason
-<<<<<<< HEAD
 // to wait longer from now on. A second one is, and so are two frames that were missed.
 func (l *lateness) usual() int64 {
 	worst, usual := int64(math.MinInt64), int64(math.MinInt64)
@@ -65,12 +54,6 @@ func (l *lateness) usual() int64 {
 		if l.missed[i] > 1 {
 			usual = max(usual, v)
 		}
-=======
-// to wait longer from now on, a second one is.
-func (l *lateness) usual() int64 {
-	worst, usual := int64(math.MinInt64), int64(math.MinInt64)
-	for _, v := range l.later[:l.n] {
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 		if v > worst {
 			worst, v = v, worst
 		}

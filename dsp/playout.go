@@ -9,18 +9,11 @@ const (
 	playoutCapacity = 500 // what may wait; more is dropped
 	playoutLongest  = 120 // frame
 	playoutPause    = 100 // without sound, after which the delay begins anew
-<<<<<<< HEAD
 	playoutEarly    = 1   // by which a frame is to come before it is needed
 	playoutExcess   = 5   // of waiting too long that is let be
 	playoutHurry    = 40  // the same, for which there is hurry
 	playoutLateRun  = 100 // of frames too late in a row, and half as long, after which the source has begun anew
 	playoutSpare    = 20  // room of the ring beyond what may wait and the longest frame
-=======
-	playoutExcess   = 5   // of waiting too long that is let be
-	playoutHurry    = 40  // the same, for which there is hurry
-	playoutLateRun  = 100 // of frames in a row that come too late, after which the source is taken to have begun anew
-	playoutGuard    = 20  // room of the ring beyond what may wait and the longest frame
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 )
 
 // How long, in milliseconds, a Playout rests between two changes of its delay, and tries for one that is not heard.
@@ -28,10 +21,7 @@ const (
 	playoutRest    = 100
 	playoutSoon    = 40
 	playoutTry     = 2000
-<<<<<<< HEAD
 	playoutPatient = 5000 // of an excess that is less than a long period
-=======
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	playoutTrySoon = 400
 )
 
@@ -64,7 +54,6 @@ type Playout struct {
 	stage   []int16 // taken from the ring, to be played next
 	sound   int     // in stage: what is behind is silence
 
-<<<<<<< HEAD
 	playing  bool
 	drained  bool  // Drain
 	base     int64 // the source's position that is 0 here
@@ -82,34 +71,13 @@ type Playout struct {
 	rest  int64 // samples until the delay may change again
 	tried int64 // samples for which it should have
 	short int64 // by how much it is too short, now
-=======
-	playing bool
-	drained bool  // Drain
-	base    int64 // the source's position that is 0 here
-	read    int64 // position behind what stage holds
-	gap     int64 // samples made up behind read, while nothing waits
-	fresh   bool  // the next frame begins after the delay that is wanted
-	rebased bool  // the next frame's lateness is of a new base
-	wait    int64 // samples of silence before read
-	late    lateness
-	lateRun int64             // samples
-	recent  [recentFrames]int64 // positions of frames
-	nth     int
-
-	rest  int64 // samples until the delay may change again
-	tried int64 // samples for which it should have
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 }
 
 // NewPlayout makes a Playout of sound of rate samples per second, of 8000 to 48000.
 func NewPlayout(rate int) *Playout {
 	ms := rate / 1000
 	size := 1
-<<<<<<< HEAD
 	for size < (playoutCapacity+playoutLongest+playoutSpare)*ms {
-=======
-	for size < (playoutCapacity+playoutLongest+playoutGuard)*ms {
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 		size *= 2
 	}
 	stretch := NewStretcher(rate)
@@ -137,7 +105,6 @@ func (p *Playout) Put(pos int64, pcm []int16, concealed bool, now time.Duration)
 		p.restart(pos)
 	}
 	rel := pos - p.base
-<<<<<<< HEAD
 	passed := rel+n <= p.read
 	if concealed {
 		if passed {
@@ -158,28 +125,6 @@ func (p *Playout) Put(pos int64, pcm []int16, concealed bool, now time.Duration)
 		default:
 			p.lateRun = 0
 		}
-=======
-	if !concealed {
-		if p.repeated(rel) {
-			return
-		}
-		p.measure(rel, at)
-	}
-	if rel+n <= p.read {
-		if concealed {
-			return
-		}
-		p.Late++
-		if p.lateRun += n; p.lateRun < playoutLateRun*p.ms {
-			return
-		}
-		p.restart(pos)
-		p.measure(0, at)
-		rel = 0
-	}
-	if !concealed {
-		p.lateRun = 0
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	}
 	p.resume(rel)
 	p.bound(rel + n)
@@ -213,17 +158,10 @@ func (p *Playout) Target() int {
 }
 
 // Begin says that the source was heard directly until now: history is what was played last, and pos is the position
-<<<<<<< HEAD
 // that comes next. Nothing waits yet. The delay grows to what is wanted while the source is heard. Drain is off.
 func (p *Playout) Begin(pos int64, history []int16) {
 	p.restart(pos)
 	p.fresh, p.drained = false, false
-=======
-// that comes next. Nothing waits yet. The delay grows to what is wanted while the source is heard.
-func (p *Playout) Begin(pos int64, history []int16) {
-	p.restart(pos)
-	p.fresh = false
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	p.stage, p.sound = p.stage[:0], 0
 	p.conceal.Reset()
 	p.conceal.Good(history)
@@ -236,10 +174,7 @@ func (p *Playout) Drain(on bool) { p.drained = on }
 // Rest fills dst with what waits, without its time, and returns how much that was: 0 when nothing does.
 func (p *Playout) Rest(dst []int16) int {
 	n := 0
-<<<<<<< HEAD
 	p.wait, p.short = 0, 0
-=======
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	for n < len(dst) && p.playing && p.Delay() > 0 {
 		k := min(len(dst)-n, p.Delay(), int(playoutFrame*p.ms))
 		p.fill(k)
@@ -253,24 +188,14 @@ func (p *Playout) Rest(dst []int16) int {
 // Reset empties the buffer: what is heard ends within 5 ms. The next frame begins anew. Counters and what was measured
 // stay.
 func (p *Playout) Reset() {
-<<<<<<< HEAD
 	if n := min(len(p.stage), int(concealStop*p.ms)); n > 0 {
-=======
-	if n := min(len(p.stage), int(playoutGuard/4*p.ms)); n > 0 {
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 		p.stage = p.stage[:n]
 		for i := range p.stage {
 			p.stage[i] = int16(int(p.stage[i]) * (n - i) / (n + 1))
 		}
 		p.conceal.Reset()
-<<<<<<< HEAD
 	}
 	p.conceal.Stop()
-=======
-	} else {
-		p.conceal.Stop()
-	}
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	p.sound = len(p.stage)
 	p.playing = false
 	p.waiting = spans{}
@@ -288,7 +213,6 @@ func (p *Playout) jumped(rel, n int64) bool {
 	return rel > ahead-n || rel < p.read-far
 }
 
-<<<<<<< HEAD
 // behind meets a frame of n samples whose time has passed, at at. It says that enough of them came in a row, and in
 // their own time, to be a source that began anew.
 func (p *Playout) behind(n, at int64, again bool) bool {
@@ -303,8 +227,6 @@ func (p *Playout) behind(n, at int64, again bool) bool {
 	return p.lateRun >= playoutLateRun*p.ms && at-p.lateFrom >= playoutLateRun/2*p.ms
 }
 
-=======
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 // restart lets pos be the next position.
 func (p *Playout) restart(pos int64) {
 	if p.playing {
@@ -344,16 +266,10 @@ func (p *Playout) measure(rel, at int64) {
 
 // resume meets a frame behind a gap that was being made up for.
 func (p *Playout) resume(rel int64) {
-<<<<<<< HEAD
 	if p.gap == 0 {
 		return
 	}
 	rel = max(rel, p.read)
-=======
-	if p.gap == 0 || rel < p.read {
-		return
-	}
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	if p.gap >= playoutPause*p.ms { // silence for long: its length is free
 		p.read, p.fresh = rel, true
 	} else {
@@ -402,14 +318,10 @@ func (p *Playout) store(s span, pcm []int16, concealed bool) {
 func (p *Playout) take(dst []int16, t int64) bool {
 	if p.fresh && p.waiting.n > 0 {
 		p.fresh = false
-<<<<<<< HEAD
 		p.wait = playoutFrame * p.ms
 		if p.late.n > 0 {
 			p.wait = min(max(0, p.read+p.wanted()-int64(len(p.stage))-t), playoutMost*p.ms)
 		}
-=======
-		p.wait = min(max(0, p.read+p.wanted()-int64(len(p.stage))-t), playoutMost*p.ms)
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	}
 	p.rest = max(0, p.rest-int64(len(dst)))
 	p.adapt(t, len(dst))
@@ -448,14 +360,11 @@ func (p *Playout) more(n int64) {
 	case p.waiting.n == 0:
 		p.gap += n
 		p.lose(n)
-<<<<<<< HEAD
 	case first.from > p.read && p.short > 0: // what is missing may still come: the delay grows here
 		n = min(n, p.short)
 		p.short -= n
 		p.Inserted += uint64(n)
 		p.lose(n)
-=======
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	case first.from > p.read:
 		n = min(n, first.from-p.read)
 		p.read += n
@@ -496,23 +405,14 @@ func (p *Playout) lost(n int64) bool {
 
 // wanted is the time from a position to when it is to be played.
 func (p *Playout) wanted() int64 {
-<<<<<<< HEAD
 	const slack = playoutFrame + playoutEarly
 	return min(p.late.usual(), p.late.least()+(playoutMost-slack)*p.ms) + slack*p.ms
-=======
-	least := p.late.least()
-	return min(p.late.usual(), least+(playoutMost-playoutFrame)*p.ms) + playoutFrame*p.ms
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 }
 
 // adapt makes what waits longer or shorter before n samples are played at t.
 func (p *Playout) adapt(t int64, n int) {
-<<<<<<< HEAD
 	p.short = 0
 	if !p.playing || p.fresh || p.rebased || p.wait > 0 || p.late.n == 0 {
-=======
-	if !p.playing || p.fresh || p.rebased || p.wait > 0 || p.gap > 0 || p.rest > 0 || p.late.n == 0 {
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 		return
 	}
 	staged, ready := int64(len(p.stage)), int64(0)
@@ -521,7 +421,6 @@ func (p *Playout) adapt(t int64, n int) {
 	}
 	spare := staged + ready - int64(n) // of what is there
 	excess := t + staged - p.read - p.wanted()
-<<<<<<< HEAD
 	if !p.drained {
 		p.short = max(0, -excess)
 	}
@@ -544,19 +443,6 @@ func (p *Playout) adapt(t int64, n int) {
 		if spare > 0 && (excess > int64(p.stretch.maxLag) || p.tried > playoutPatient*p.ms) {
 			p.shrink(n, ready, excess, spare)
 		}
-=======
-	enough := playoutExcess * p.ms
-	if p.drained {
-		excess, enough = spare, 1
-	}
-	switch {
-	case excess >= enough && spare > 0:
-		p.shrink(n, ready, excess, spare)
-	case excess < 0 && !p.drained:
-		p.grow(n, ready, -excess)
-	default:
-		p.tried = 0
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	}
 }
 
@@ -571,18 +457,10 @@ func (p *Playout) look(n int, ready int64) {
 func (p *Playout) shrink(n int, ready, excess, spare int64) {
 	p.look(n, ready)
 	hurry := excess > playoutHurry*p.ms
-<<<<<<< HEAD
 	least := stretchLike
 	switch {
 	case p.drained:
 	case excess > int64(p.stretch.maxLag) && p.tried > playoutTry*p.ms || hurry && p.tried > playoutTrySoon*p.ms:
-=======
-	p.tried += int64(n)
-	least := stretchLike
-	switch {
-	case p.drained:
-	case p.tried > playoutTry*p.ms || hurry && p.tried > playoutTrySoon*p.ms:
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 		least = stretchAny
 	case hurry && p.tried > playoutTrySoon/2*p.ms:
 		least = stretchRough
@@ -600,24 +478,16 @@ func (p *Playout) shrink(n int, ready, excess, spare int64) {
 
 func (p *Playout) grow(n int, ready, missing int64) {
 	p.look(n, ready)
-<<<<<<< HEAD
-=======
-	p.tried += int64(n)
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	hurry := missing > playoutFrame/2*p.ms
 	least := stretchLike
 	if hurry && p.tried > playoutTrySoon/2*p.ms {
 		least = stretchRough
 	}
-<<<<<<< HEAD
 	most := p.stretch.maxLag
 	if p.tried <= playoutTrySoon*p.ms { // a short period overshoots less
 		most = min(most, int(missing+playoutExcess*p.ms))
 	}
 	in := p.stretch.lengthen(p.stage, most, least)
-=======
-	in := p.stretch.lengthen(p.stage, p.stretch.maxLag, least)
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	if in == 0 {
 		return
 	}
@@ -626,10 +496,7 @@ func (p *Playout) grow(n int, ready, missing int64) {
 		p.sound += in
 	}
 	p.Inserted += uint64(in)
-<<<<<<< HEAD
 	p.short = max(0, p.short-int64(in))
-=======
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	p.changed(hurry)
 }
 

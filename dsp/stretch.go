@@ -12,12 +12,8 @@ const (
 const (
 	stretchLike  = 0.9 // likeness of what fades into each other, from which it is not heard
 	stretchRough = 0.8 // the same in a hurry
-<<<<<<< HEAD
 	// stretchNoise is the likeness, to itself a period later and 1/8000 s later, below which sound is noise: it has no
 	// period that a cut could break.
-=======
-	// stretchNoise is the likeness below which sound is noise: it has no period that a cut could break.
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	stretchNoise = 0.5
 	stretchQuiet = 100 // peak, about -50 dBFS: here nobody hears any cut
 	stretchAny   = -2  // no likeness is less
@@ -27,12 +23,8 @@ const (
 // period is taken out or put in, and its ends fade into each other. It keeps nothing from one call to the next. It is
 // not safe for concurrent use.
 type Stretcher struct {
-<<<<<<< HEAD
 	next, minLag, maxLag int // lags
 	fade                 int
-=======
-	minLag, maxLag, fade int
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 	search               lagSearch
 	spare                []int16 // a period that is put in
 	sine                 []int32
@@ -41,10 +33,7 @@ type Stretcher struct {
 // NewStretcher makes a Stretcher for sound of rate samples per second.
 func NewStretcher(rate int) *Stretcher {
 	s := &Stretcher{
-<<<<<<< HEAD
 		next:   rate / 8000,
-=======
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 		minLag: stretchMinLag * rate / 8000,
 		maxLag: stretchMaxLag * rate / 8000,
 		fade:   stretchFade * rate / 8000,
@@ -104,12 +93,8 @@ func (s *Stretcher) lengthen(pcm []int16, most int, likeness float64) int {
 	return lag
 }
 
-<<<<<<< HEAD
 // period finds how much can be taken out or put in at the beginning of pcm, at most most, and whether it is noise. 0:
 // nothing.
-=======
-// period finds how much can be taken out or put in at the beginning of pcm, at most most, and whether it is noise. 0: nothing.
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 func (s *Stretcher) period(pcm []int16, most int, likeness float64) (lag int, noise bool) {
 	longest := min(most, len(pcm)-s.fade)
 	if longest <= 0 {
@@ -123,7 +108,6 @@ func (s *Stretcher) period(pcm []int16, most int, likeness float64) (lag int, no
 		return 0, false
 	}
 	lag = s.search.ahead(pcm, s.fade, s.minLag, longest)
-<<<<<<< HEAD
 	like := alike(pcm[:s.fade], pcm[lag:lag+s.fade])
 	if like >= likeness {
 		return lag, false
@@ -131,12 +115,6 @@ func (s *Stretcher) period(pcm []int16, most int, likeness float64) (lag int, no
 	span := pcm[:longest+s.fade]
 	if like < stretchNoise && cosine(span[s.next:], span[:len(span)-s.next]) < stretchNoise &&
 		steady(pcm[:s.fade], span[longest:]) {
-=======
-	switch like := alike(pcm[:s.fade], pcm[lag:lag+s.fade]); {
-	case like >= likeness:
-		return lag, false
-	case like < stretchNoise && steady(pcm[:s.fade], pcm[longest:longest+s.fade]):
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 		return longest, true
 	}
 	return 0, false
@@ -241,7 +219,6 @@ func (l *lagSearch) find(pcm []int16, at, dir, window, shortest, longest int) in
 	return bestLag(pcm, at, dir, window, max(shortest, lag-f), min(longest, lag+f))
 }
 
-<<<<<<< HEAD
 // bestLag tries every lag from shortest to longest: dir 1 ahead of the window at at, -1 behind. It goes by the square of
 // the cosine, whose sign is that of the product.
 func bestLag(pcm []int16, at, dir, window, shortest, longest int) int {
@@ -271,19 +248,4 @@ func bestLag(pcm []int16, at, dir, window, shortest, longest int) int {
 		}
 		energy += in*in - out*out
 	}
-=======
-// bestLag tries every lag from shortest to longest: dir 1 ahead of the window at at, -1 behind.
-func bestLag(pcm []int16, at, dir, window, shortest, longest int) int {
-	best, lag := math.Inf(-1), shortest
-	for l := shortest; l <= longest; l++ {
-		from := at + dir*l
-		if from < 0 || from+window > len(pcm) {
-			break
-		}
-		if like := cosine(pcm[at:at+window], pcm[from:from+window]); like > best {
-			best, lag = like, l
-		}
-	}
-	return lag
->>>>>>> b8bba03 (transcode: mix once for all who hear the same, and speak G.722 and Opus to phones)
 }

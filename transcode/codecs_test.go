@@ -21,7 +21,7 @@ var (
 // wideSpeaker lets a phone say a tone at 16 kHz, on and on, 20 ms a time.
 func wideSpeaker(t *testing.T, b *Bridge, c *clock, speech media.Speech, freq, level float64) func() {
 	t.Helper()
-	tone := audio.Tone(freq, level, wide, time.Second)
+	tone := audio.Tone(freq, level, wide, loop)
 	p := rtp.Packet{Header: rtp.Header{Version: 2, PayloadType: uint8(speech), SequenceNumber: 65500, Timestamp: 0xffff_f000, SSRC: 5}}
 	coder := g722.NewEncoder(g722.Rate64000, 0)
 	enc, err := opus.NewEncoder(wide, 1, opus.AppVoIP)

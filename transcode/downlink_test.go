@@ -29,7 +29,7 @@ func step(c *clock, bridges []*Bridge, says ...func()) {
 
 // speaker says a tone on and on.
 func (b *browser) speaker(freq, level float64) func() {
-	tone := audio.Tone(freq, level, 48000, time.Second) // whole periods
+	tone := audio.Tone(freq, level, 48000, loop) // whole periods
 	at := 0
 	return func() {
 		b.say(tone[at : at+960])
@@ -38,7 +38,7 @@ func (b *browser) speaker(freq, level float64) func() {
 }
 
 func (v *phoneVoice) speaker(b *Bridge, c *clock, freq, level float64) func() {
-	tone := audio.Tone(freq, level, 8000, time.Second)
+	tone := audio.Tone(freq, level, 8000, loop)
 	at := 0
 	return func() {
 		b.up.ReceiveRTP(v.make(tone[at:at+160]), c.now())

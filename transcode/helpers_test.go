@@ -214,3 +214,6 @@ func (p *phoneEar) Lose(n int) {
 	defer p.mu.Unlock()
 	p.lost += n
 }
+
+// loop is how long a speaker's tone goes on until it is said again: a whole number of periods of a multiple of 0.25 Hz.
+const loop = 4 * time.Second
