@@ -55,7 +55,7 @@ func leaks(t *testing.T, codec media.PortMedia, phones, changes int, tones []flo
 	}
 	for _, tone := range tones[phones:] {
 		w := newBrowser(t, fmt.Sprint(tone), 1)
-		require.NoError(t, w.enc.SetComplexity(1))
+		require.NoError(t, w.enc.SetComplexity(6))
 		sources, says = append(sources, w.src), append(says, w.speaker(tone, -20))
 	}
 	rnd := rand.New(rand.NewPCG(7, 9))
