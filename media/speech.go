@@ -11,6 +11,9 @@ const (
 	Opus Speech = 255 // RFC 7587; its payload type is dynamic
 )
 
+// Speeches lists the codecs, as they are preferred where nobody says.
+func Speeches() []Speech { return []Speech{PCMU, PCMA, G722, Opus} }
+
 // String returns the name as SDP has it.
 func (s Speech) String() string {
 	switch s {

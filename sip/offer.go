@@ -124,21 +124,18 @@ func (d *description) clone() *description {
 	return &c
 }
 
-// speeches are the codecs that we have, as we prefer them where nobody says.
-var speeches = []media.Speech{media.PCMU, media.PCMA, media.G722, media.Opus}
-
 // codecsOf reads a trunk's codecs: all when it names none.
 func codecsOf(names []string) []media.Speech {
 	var codecs []media.Speech
 	for _, name := range names {
-		for _, codec := range speeches {
+		for _, codec := range media.Speeches() {
 			if strings.EqualFold(name, codec.String()) && !slices.Contains(codecs, codec) {
 				codecs = append(codecs, codec)
 			}
 		}
 	}
 	if len(codecs) == 0 {
-		return slices.Clone(speeches)
+		return media.Speeches()
 	}
 	return codecs
 }

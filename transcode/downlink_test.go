@@ -2,7 +2,6 @@ package transcode
 
 import (
 	"encoding/binary"
-
 	"math/rand/v2"
 	"slices"
 	"testing"

@@ -222,7 +222,7 @@ func (m *mix) without(own *feed, limiter *dsp.Limiter, dst []int16) (pcm []int16
 
 // encoded returns the whole sum in a codec, one packet of 20 ms; nil: it can't be shared. m.mu is held.
 func (m *mix) encoded(s media.Speech, cfg Config) []byte {
-	i := slices.Index(speeches[:], s)
+	i := slices.Index(media.Speeches(), s)
 	if m.coded[i] == nil {
 		if err := m.coders[i].use(s, cfg); err != nil {
 			return nil // the phone's own coder will say so
@@ -231,6 +231,3 @@ func (m *mix) encoded(s media.Speech, cfg Config) []byte {
 	}
 	return m.coded[i]
 }
-
-// speeches are the codecs of phones, in the order of a mix's coders.
-var speeches = [4]media.Speech{media.PCMU, media.PCMA, media.G722, media.Opus}

@@ -19,7 +19,6 @@ type conference struct {
 	phones []*Bridge
 	ears   []*phoneEar
 	webs   []*browser
-	says   []func()
 }
 
 func newConference(t *testing.T, phones, browsers int) *conference {

@@ -22,7 +22,7 @@ const maxPayload = 1275
 const toneTimeout = 100 * time.Millisecond
 
 // uplink makes of a phone's packets what the others hear. receive runs on the port's reading goroutine, expire on the
-// clock's. Its lock is held while sinks are written; a downlink of another bridge is the only lock taken under it.
+// clock's. Its lock is held while sinks are written; under it are taken those of other bridges' downlinks and of voices of a mix.
 type uplink struct {
 	fuse *fuse // nil: in tests
 
