@@ -228,7 +228,7 @@ func (d *downlink) hear(in *input, f frame, now time.Time) {
 		return
 	}
 	if in != d.picked {
-		if d.picked != nil && (d.picked.feed.active.Load() || !in.feed.active.Load()) {
+		if d.picked != nil && (d.picked.feed.speaks(now) || !in.feed.speaks(now)) {
 			return // if both are to be heard the next tick mixes them
 		}
 		d.pick(in)
@@ -256,7 +256,7 @@ func (d *downlink) choose(now time.Time) {
 		one    *input
 	)
 	for _, in := range d.inputs {
-		if !in.muted && in.feed.active.Load() {
+		if !in.muted && in.feed.speaks(now) {
 			active++
 			one = in
 		}

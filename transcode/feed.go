@@ -26,7 +26,8 @@ type feed struct {
 	narrow, wide media.Fanout[listener]
 	refs         int // of a shared decoder; under Engine.mu
 	decoder      *decoder
-	active       atomic.Bool  // there is something to hear: a voice, or what may be one
+	active       atomic.Bool  // there was something to hear in the last frame: a voice, or what may be one
+	last         atomic.Int64 // when that came, in Unix ns
 	direct       atomic.Int32 // phones that hear it as it comes
 
 	// What follows belongs to the goroutine that publishes.
@@ -45,6 +46,14 @@ func (f *feed) at(rate int) *media.Fanout[listener] {
 	return &f.narrow
 }
 
+// fallsSilent is how long a voice may send nothing and be taken for active.
+const fallsSilent = 300 * time.Millisecond
+
+// speaks says whether there is something to hear now.
+func (f *feed) speaks(now time.Time) bool {
+	return f.active.Load() && now.UnixNano()-f.last.Load() < int64(fallsSilent)
+}
+
 // wanted says whether anybody listens.
 func (f *feed) wanted() bool { return f.narrow.Len() > 0 || f.wide.Len() > 0 }
 
@@ -54,6 +63,7 @@ func (f *feed) publish(fr frame, rate int, now time.Time) {
 		f.rate, f.voice = rate, dsp.NewVoice(rate)
 		f.halver, f.doubler = dsp.Halver{}, dsp.Doubler{}
 	}
+	f.last.Store(now.UnixNano())
 	if !fr.concealed {
 		f.active.Store(f.voice.Frame(fr.pcm))
 	}

@@ -170,14 +170,14 @@ func (m *mix) tick(at time.Time) {
 	m.at, m.limited, m.made = at, false, 0
 	clear(m.coded[:])
 	n := m.rate / 50
-	several := m.several()
+	several := m.several(at)
 	clear(m.sum[:n])
 	for _, v := range m.voices {
-		if !v.feed.active.Load() && !v.used.Load() {
+		if !v.feed.speaks(at) && !v.used.Load() {
 			continue
 		}
 		if v.take(n, !several, at); !v.sounds {
-			if !v.feed.active.Load() {
+			if !v.feed.speaks(at) {
 				v.rest()
 			}
 			continue
@@ -190,10 +190,10 @@ func (m *mix) tick(at time.Time) {
 }
 
 // several says whether two voices or more are to be heard by somebody.
-func (m *mix) several() bool {
+func (m *mix) several(now time.Time) bool {
 	n := 0
 	for _, v := range m.voices {
-		if v.feed.active.Load() {
+		if v.feed.speaks(now) {
 			n++
 		}
 	}

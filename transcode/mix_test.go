@@ -193,3 +193,18 @@ func TestOnlyVoicesAreDecoded(t *testing.T) {
 	require.InDelta(t, -20, audio.Goertzel(pcm[:8000], 8000, 500+150*7), 1.5)
 	require.InDelta(t, -20, audio.Goertzel(pcm[8000:], 8000, 500+150*2), 1.5)
 }
+
+// TestVoiceThatBreaksOff: whoever vanishes in the middle of a word is not waited for: the one who is left is heard directly.
+func TestVoiceThatBreaksOff(t *testing.T) {
+	k := newConference(t, 1, 2)
+	one, two := k.webs[0].speaker(440, -20), k.webs[1].speaker(610, -20)
+	k.run(100, one, two)
+	require.True(t, k.phones[0].down.mixing)
+	k.run(100, one)
+	require.False(t, k.phones[0].down.mixing)
+	pcm := k.ears[0].pcm(media.PCMU)
+	pcm = pcm[len(pcm)-8000:]
+	require.InDelta(t, -20, audio.Goertzel(pcm, 8000, 440), 1)
+	require.Less(t, audio.Goertzel(pcm, 8000, 610), -70.0)
+	requireSteady(t, k.ears[0].got)
+}
