@@ -2,6 +2,8 @@
 package media
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -96,6 +98,14 @@ type Track struct {
 	// LevelID is the RTP header extension in which the publisher says how loud each packet is (RFC 6464); 0: it does not.
 	// It is set before the first packet.
 	LevelID uint8
+	// OnBand, if set, is told when what the listeners need changes: narrow says that there are some, and that 8 kHz are
+	// enough for every one. Until it is told, they may need everything; when the last one goes, nothing is said. It is set
+	// before the first Add, runs in Add and Remove, and must only post.
+	OnBand func(narrow bool)
+
+	mu      sync.Mutex // orders changes of who listens; no packet takes it
+	content []Sink     // of sinks: those for which 8 kHz are enough
+	narrow  bool       // what OnBand was told last
 
 	sinks    Fanout[Sink]
 	keyframe func()
@@ -107,11 +117,42 @@ func NewTrack(id string, kind Kind, codec Codec, keyframe func()) *Track {
 	return &Track{ID: id, Kind: kind, Codec: codec, keyframe: keyframe}
 }
 
-// Add lets s have the track's packets from now on. Safe from any goroutine.
-func (t *Track) Add(s Sink) { t.sinks.Add(s) }
+// Add lets s have the track's packets from now on, in full band. Safe from any goroutine.
+func (t *Track) Add(s Sink) { t.listen(s, false) }
 
-// Remove ends what Add began. Safe from any goroutine.
-func (t *Track) Remove(s Sink) { t.sinks.Remove(s) }
+// AddNarrow is Add for an s that makes sound at 8 kHz of the packets. Either may be called again, when that changes.
+func (t *Track) AddNarrow(s Sink) { t.listen(s, true) }
+
+func (t *Track) listen(s Sink, narrow bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sinks.Add(s)
+	t.content = slices.DeleteFunc(t.content, func(c Sink) bool { return c == s })
+	if narrow {
+		t.content = append(t.content, s)
+	}
+	t.tellBand()
+}
+
+// Remove ends what Add or AddNarrow began. Safe from any goroutine.
+func (t *Track) Remove(s Sink) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sinks.Remove(s)
+	t.content = slices.DeleteFunc(t.content, func(c Sink) bool { return c == s })
+	t.tellBand()
+}
+
+// tellBand tells OnBand of a change. t.mu is held, so that changes are told in order.
+func (t *Track) tellBand() {
+	all := t.sinks.Len()
+	if narrow := len(t.content) == all; all > 0 && narrow != t.narrow {
+		t.narrow = narrow
+		if t.OnBand != nil {
+			t.OnBand(narrow)
+		}
+	}
+}
 
 // Quiet says that a packet of the track holds nothing that is meant to be heard, by the publisher's own measure: less than
 // −60 dBov. Without a measure it is false.

@@ -213,10 +213,22 @@ func (e *Engine) acquire(track *media.Track) (*feed, error) {
 			return nil, err
 		}
 		e.feeds[track] = f
-		track.Add(f.decoder)
+		f.attach()
 	}
 	f.refs++
 	return f, nil
+}
+
+// attach lets a shared decoder have its track's packets, and the publisher know whether all who hear it are at 8 kHz.
+// Engine.mu is held.
+func (f *feed) attach() {
+	switch {
+	case f.decoder == nil || f.closed:
+	case f.wide.Len() > 0:
+		f.decoder.track.Add(f.decoder)
+	default:
+		f.decoder.track.AddNarrow(f.decoder)
+	}
 }
 
 // newID numbers the voices. e.mu is held.
@@ -241,6 +253,7 @@ func (e *Engine) releaseLocked(track *media.Track) {
 		return
 	}
 	delete(e.feeds, track)
+	f.closed = true
 	track.Remove(f.decoder)
 }
 
@@ -249,11 +262,19 @@ func (e *Engine) listen(in *input, rate int) {
 	in.down.mu.Lock()
 	in.rate = rate
 	in.down.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	in.feed.at(rate).Add(in)
+	in.feed.attach()
 }
 
 // ignore ends what listen began.
-func (e *Engine) ignore(in *input) { in.feed.at(in.rate).Remove(in) }
+func (e *Engine) ignore(in *input) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	in.feed.at(in.rate).Remove(in)
+	in.feed.attach()
+}
 
 // offer makes a phone's own voice known, so that other phones hear it without Opus between.
 func (e *Engine) offer(track *media.Track, f *feed) {
@@ -294,6 +315,7 @@ func (e *Engine) join(voices []*input, own *feed, ownTrack *media.Track, rate in
 			v := &voice{feed: f, track: track, rate: rate, playout: dsp.NewPlayout(rate)}
 			m.voices = append(m.voices, v)
 			f.at(rate).Add(v)
+			f.attach()
 		}
 		e.mixes[key] = m
 	}
@@ -311,6 +333,7 @@ func (e *Engine) part(m *mix) {
 	delete(e.mixes, m.key)
 	for _, v := range m.voices {
 		v.feed.at(m.rate).Remove(v)
+		v.feed.attach()
 		e.releaseLocked(v.track)
 	}
 }

@@ -26,6 +26,7 @@ type feed struct {
 	narrow, wide media.Fanout[listener]
 	refs         int // of a shared decoder; under Engine.mu
 	decoder      *decoder
+	closed       bool         // nobody has it any more; under Engine.mu
 	active       atomic.Bool  // there was something to hear in the last frame: a voice, or what may be one
 	last         atomic.Int64 // when that came, in Unix ns
 	direct       atomic.Int32 // phones that hear it as it comes
