@@ -105,8 +105,10 @@ type browser struct {
 	notes    chan wireMessage
 	closed   chan websocket.StatusCode
 	mute     bool // offers are not answered
-	reading  sync.WaitGroup
-	stranger atomic.Bool // its answers may be refused
+	// preferences are the params of setMediaPreferences.
+	preferences map[string]any
+	reading     sync.WaitGroup
+	stranger    atomic.Bool // its answers may be refused
 
 	mu       sync.Mutex
 	lastID   int
@@ -142,18 +144,21 @@ func onlyTCP(_ *browser, s *webrtc.SettingEngine) {
 
 func silent(b *browser, _ *webrtc.SettingEngine) { b.mute = true }
 
+// follows is a client that offers when it is wanted.
+func follows(b *browser, _ *webrtc.SettingEngine) { b.preferences["offersWhenWanted"] = true }
+
 func (g *gateway) browser(t *testing.T, participant, uniqueID string, options ...browserOption) *browser {
 	t.Helper()
 	b := newBrowser(t, g, options...)
 	b.dial(participant, uniqueID)
-	require.JSONEq(t, `{}`, string(b.call("setMediaPreferences", map[string]string{"protocol": "WEBRTC"})))
+	require.JSONEq(t, `{}`, string(b.call("setMediaPreferences", b.preferences)))
 	return b
 }
 
 func newBrowser(t *testing.T, g *gateway, options ...browserOption) *browser {
 	t.Helper()
 	b := &browser{
-		t: t, g: g, streams: make(map[string]metadata), received: make(map[string]*heard),
+		t: t, g: g, preferences: map[string]any{"protocol": "WEBRTC"}, streams: make(map[string]metadata), received: make(map[string]*heard),
 		offers: make(chan offer, 1000), notes: make(chan wireMessage, 1000),
 	}
 	var s webrtc.SettingEngine

@@ -80,6 +80,7 @@ func (d *Device) call(ctx context.Context, r request) (any, error) {
 func (d *Device) begin(ctx context.Context, raw json.RawMessage) error {
 	var params struct {
 		Protocol string `json:"protocol"`
+		Follows  bool   `json:"offersWhenWanted"` // ours: offerWanted is answered with offerSdp
 	}
 	if err := decodeParams(raw, &params); err != nil {
 		return err
@@ -90,6 +91,7 @@ func (d *Device) begin(ctx context.Context, raw json.RawMessage) error {
 	if d.membership != nil {
 		return nil
 	}
+	d.follows = params.Follows
 	d.helloTimer.Stop()
 	storeCtx, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()

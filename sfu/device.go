@@ -46,6 +46,8 @@ type Device struct {
 	helloTimer *time.Timer
 	offerTimer *time.Timer
 	graceTimer *time.Timer
+	bandTimer  *time.Timer // it has lasted that 8 kHz are enough
+	follows    bool        // the client offers when it gets offerWanted
 	reconnect  *time.Timer // the subscribing connection is down: restart ICE
 	patience   time.Duration
 	state      webrtc.PeerConnectionState // of the subscribing connection
@@ -64,7 +66,8 @@ func newDevice(s *Server, p sessions.Participant, id string, revision int) *Devi
 		log:   s.log.With("participant", p.ID, "device", id),
 		done:  make(chan struct{}),
 		inbox: make(chan func(), inboxSize), messages: make(chan incoming),
-		helloTimer: stoppedTimer(), offerTimer: stoppedTimer(), graceTimer: stoppedTimer(), reconnect: stoppedTimer(),
+		helloTimer: stoppedTimer(), offerTimer: stoppedTimer(), graceTimer: stoppedTimer(),
+		bandTimer: stoppedTimer(), reconnect: stoppedTimer(),
 	}
 	d.publish.d, d.subscribe.d = d, d
 	d.subscribe.revision = revision
@@ -166,6 +169,8 @@ func (d *Device) run(ctx context.Context) {
 			}
 		case <-d.graceTimer.C:
 			d.end(errGrace, true)
+		case <-d.bandTimer.C:
+			d.publish.settleBand()
 		case <-d.reconnect.C:
 			d.restartICE()
 		case <-beat.C:
@@ -207,6 +212,7 @@ func (d *Device) attached(sock *socket) {
 	d.sock = sock
 	d.graceTimer.Stop()
 	d.subscribe.resume()
+	d.publish.askForOffer() // the last one may have been lost
 }
 
 func (d *Device) take(ctx context.Context, m incoming) {

@@ -25,6 +25,9 @@ type inbound struct {
 	events  []agreed // telephone-event
 	current agreed   // of codecs: what the browser sends
 	levelID uint8    // the header extension with the loudness (RFC 6464); 0: none
+	narrow  bool     // 8 kHz are enough for all who hear it
+	settled bool     // and that has lasted
+	told    bool     // and the device was told so in its last answer
 	frames  *keyframes
 	reading chan struct{} // closed when the newest reader is done
 
@@ -77,14 +80,16 @@ func (l *inbound) use(payloadType uint8) bool {
 	return true
 }
 
-// aim makes the track of src that the packets go to from now on.
-func (l *inbound) aim(src *media.Source) *media.Track {
+// aim makes the track of src that the packets go to from now on. onBand is media.Track.OnBand.
+func (l *inbound) aim(src *media.Source, onBand func(t *media.Track, narrow bool)) *media.Track {
 	var ask func()
 	if l.frames != nil {
 		ask = l.frames.request
 	}
 	track := media.NewTrack(l.id, l.kind, l.current.codec, ask)
 	track.LevelID = l.levelID
+	track.OnBand = func(narrow bool) { onBand(track, narrow) }
+	l.narrow, l.settled = false, false
 	l.target.Store(&target{source: src, track: track, payloadType: l.current.payloadType, codecs: l.codecs, events: l.events})
 	return track
 }

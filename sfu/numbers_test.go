@@ -163,7 +163,7 @@ func forwarding(subscribers int) (step func(), written func() int) {
 	lane := newInbound("0", media.Audio)
 	lane.agree([]agreed{{111, media.BrowserOpus()}, {110, media.Codec{MimeType: mimeTelephoneEvent, ClockRate: 48000}}})
 	src := &media.Source{}
-	track := lane.aim(src)
+	track := lane.aim(src, func(*media.Track, bool) {})
 	var writers []*nowhere
 	for range subscribers {
 		w := &nowhere{}

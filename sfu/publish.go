@@ -67,6 +67,10 @@ func (p *publisher) offer(ctx context.Context, params offerParams) (offerResult,
 	p.fingerprint = want.fingerprint
 	p.plan(want, answer, params.MediaMetadata)
 	p.settle()
+	if answer, err = p.narrowLines(answer); err != nil {
+		p.reset()
+		return offerResult{}, err
+	}
 	return offerResult{SDPAnswer: answer, EndpointID: p.d.endpoint + "-publish", StreamMetadata: p.metadata(want, params.MediaMetadata)}, nil
 }
 
@@ -202,7 +206,9 @@ func (p *publisher) settle() {
 		if n := next[q.stream]; n.source == nil {
 			n.source = &media.Source{Participant: p.d.participant.ID, Stream: q.stream, Alias: q.alias}
 			for _, lane := range q.lanes {
-				n.source.Tracks = append(n.source.Tracks, lane.aim(n.source))
+				n.source.Tracks = append(n.source.Tracks, lane.aim(n.source, func(t *media.Track, narrow bool) {
+					p.d.post(func() { p.heard(lane, t, narrow) })
+				}))
 			}
 			p.d.membership.Publish(n.source)
 		}

@@ -35,6 +35,7 @@ type Config struct {
 	PongTimeout   time.Duration // and how long it may take to give one: 10 s
 	Heartbeat     time.Duration // how often PING goes over the heartbeat channel: 5 s
 	KeyframePause time.Duration // the shortest time between two requests for a keyframe: 300 ms
+	BandPause     time.Duration // how long a browser has narrowband listeners only before it sends narrowband: 2 s
 }
 
 func (c Config) withDefaults() Config {
@@ -49,6 +50,7 @@ func (c Config) withDefaults() Config {
 		{&c.PongTimeout, 10 * time.Second},
 		{&c.Heartbeat, 5 * time.Second},
 		{&c.KeyframePause, 300 * time.Millisecond},
+		{&c.BandPause, 2 * time.Second},
 	} {
 		if *d.value == 0 {
 			*d.value = d.fallback

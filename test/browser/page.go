@@ -50,6 +50,11 @@ func (p *Page) Connect(token, websocketURL string) error {
 	return p.run(0, nil, "connect", token, websocketURL)
 }
 
+// JoinAsDemo joins and publishes the fake microphone with the client of the demo page in place of the SDK.
+func (p *Page) JoinAsDemo(token, websocketURL string) error {
+	return p.run(0, nil, "joinAsDemo", token, websocketURL)
+}
+
 // StartConnect begins to connect and does not wait.
 func (p *Page) StartConnect(token, websocketURL string) error {
 	return p.run(0, nil, "startConnect", token, websocketURL)

@@ -46,6 +46,7 @@ export class Device {
       },
       notified: (method, params) => {
         if (method === "sdpOffer") this.receiveQueue = this.receiveQueue.then(() => this.takeOffer(params));
+        else if (method === "offerWanted") this.offer(false).catch((e: Error) => events.failed(e.message));
         else events.notified(method, params);
       },
     });
@@ -62,7 +63,7 @@ export class Device {
     const opened = new Promise<void>((resolve, reject) => (this.onFirstOpen = { resolve, reject }));
     this.socket.open();
     await opened;
-    await this.socket.call("setMediaPreferences", { protocol: "WEBRTC" });
+    await this.socket.call("setMediaPreferences", { protocol: "WEBRTC", offersWhenWanted: true });
   }
 
   /** Sends the tracks of a stream to the gateway. */

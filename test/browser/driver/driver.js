@@ -3,6 +3,7 @@
 import { peers } from "./peers.js";
 import { record } from "./sound.js";
 import BandwidthRtc from "@bandwidth/webrtc-browser";
+import { Device } from "../../../web/src/device";
 
 let rtc;
 /** Streams of others that are available now, by id. */
@@ -106,6 +107,22 @@ window.tandem = {
   async unpublish(id) {
     await rtc.unpublish(mustHave(published, id));
     published.delete(id);
+  },
+
+  /** Joins as the demo page does, without the published SDK, and publishes the microphone as it is. */
+  async joinAsDemo(deviceToken, websocketUrl) {
+    const ignore = () => undefined;
+    const device = new Device(websocketUrl, deviceToken, [], {
+      reconnecting: ignore,
+      reconnected: ignore,
+      ended: (reason) => console.log("ended:", reason),
+      streamAdded: ignore,
+      streamRemoved: ignore,
+      notified: ignore,
+      failed: (what) => console.log("failed:", what),
+    });
+    await device.connect();
+    await device.publish(await navigator.mediaDevices.getUserMedia({ audio: plain }), "microphone");
   },
 
   setMicEnabled: (enabled) => rtc.setMicEnabled(enabled),
