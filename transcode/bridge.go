@@ -40,12 +40,12 @@ type Bridge struct {
 	watcher watcher
 	ticks   int // of the clock, which alone counts them
 
-	mu       sync.Mutex
-	closed   bool
-	rate     int  // of what the phone hears
-	forwards bool // it gets packets of Opus as they are
-	inputs   map[*media.Source]*input
-	silent   map[*media.Source]bool // muted
+	mu     sync.Mutex
+	closed bool
+	rate   int          // of what the phone hears
+	speech media.Speech // what the phone speaks: it gets packets of that as they are
+	inputs map[*media.Source]*input
+	silent map[*media.Source]bool // muted
 }
 
 // BridgeStats are the counters of a bridge.
@@ -82,6 +82,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 		return nil, err
 	}
 	track := media.NewTrack("audio", media.Audio, media.BrowserOpus(), nil)
+	track.Telephone = true
 	b := &Bridge{
 		engine: e,
 		log:    e.log.With("participant", cfg.Participant, "stream", cfg.Stream),
@@ -102,7 +103,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	b.down.line.begin(e.now())
 
 	e.offer(track, b.up.feed)
-	b.rate, b.forwards = cfg.Media.Speech.Rate(), cfg.Media.Speech == media.Opus
+	b.rate, b.speech = cfg.Media.Speech.Rate(), cfg.Media.Speech
 	b.shard = &e.shards[int(e.next.Add(1))%len(e.shards)]
 	b.shard.add(b)
 	return b, nil
@@ -129,6 +130,7 @@ func (b *Bridge) Subscribe(src *media.Source) {
 			b.log.Error("a voice can't be decoded", "of", src.Participant, "error", err)
 		} else {
 			in.track = track
+			in.codec, _ = speechOf(track)
 			b.down.add(in) // first the phone's side, so that the first frame finds its place
 			b.listen(in)
 			b.regroup()
@@ -156,7 +158,7 @@ func (b *Bridge) regroup() {
 	}
 	for _, in := range voices {
 		// Who is forwarded to and hears one voice needs none decoded.
-		if wants := m != nil || !b.forwards; wants != in.listens {
+		if wants := m != nil || in.codec != b.speech; wants != in.listens {
 			b.decode(in, wants)
 		}
 	}
@@ -165,9 +167,9 @@ func (b *Bridge) regroup() {
 	}
 }
 
-// listen lets the phone have a source's frames, or its packets if it speaks Opus itself. b.mu is held.
+// listen lets the phone have a source's frames, or its packets if it speaks the same codec. b.mu is held.
 func (b *Bridge) listen(in *input) {
-	if b.forwards {
+	if in.codec == b.speech {
 		in.track.Add(in)
 		return
 	}
@@ -192,13 +194,13 @@ func (b *Bridge) ignore(in *input) {
 }
 
 // relisten lets the phone hear everybody anew, at another rate or in another way. b.mu is held.
-func (b *Bridge) relisten(rate int, forwards bool) {
+func (b *Bridge) relisten(rate int, speech media.Speech) {
 	for _, in := range b.inputs {
 		if in.feed != nil {
 			b.ignore(in)
 		}
 	}
-	b.rate, b.forwards = rate, forwards
+	b.rate, b.speech = rate, speech
 	for _, in := range b.inputs {
 		if in.feed != nil {
 			b.listen(in)
@@ -269,7 +271,7 @@ func (b *Bridge) agreed(anew bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.closed {
-		b.relisten(b.down.rate(), b.down.media.Speech == media.Opus)
+		b.relisten(b.down.rate(), b.down.media.Speech)
 	}
 }
 

@@ -68,6 +68,7 @@ type input struct {
 	feed  *feed        // nil: the source has no audio that we understand
 	track *media.Track // feed's
 	rate  int          // at which it listens to feed
+	codec media.Speech // of track; a phone that speaks the same has the packets as they are
 
 	listens bool // it has feed's frames; under Bridge.mu
 
@@ -110,7 +111,7 @@ func (d *downlink) agree(m media.PortMedia) (anew bool, err error) {
 	if err := d.coder.use(m.Speech, d.cfg); err != nil {
 		return false, err
 	}
-	anew = m.Speech.Rate() != d.rate() || (m.Speech == media.Opus) != (d.media.Speech == media.Opus)
+	anew = m.Speech != d.media.Speech
 	if m.Speech.Rate() != d.rate() {
 		d.line.pace(int64(m.Speech.Rate()))
 		d.flush()
@@ -237,7 +238,7 @@ func (d *downlink) hear(in *input, f frame, now time.Time) {
 	switch {
 	case d.player.active():
 		// A sound takes its place; it is mapped anew afterwards.
-	case d.media.Speech == media.Opus:
+	case in.codec == d.media.Speech:
 		// It gets the packets.
 	case d.keys.Active():
 		d.suppressed++
@@ -302,7 +303,7 @@ func (d *downlink) tick(now time.Time) {
 		d.mixed20(now)
 	default:
 		patience := overdue
-		if d.media.Speech == media.Opus && d.picked != nil {
+		if d.picked != nil && d.picked.codec == d.media.Speech {
 			patience = forwardGap
 		}
 		d.line.fill(now, patience)

@@ -1,6 +1,7 @@
 package transcode
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -99,19 +100,20 @@ const (
 	opusClock = 48000
 )
 
-// decoder turns the Opus of one track into sound, once for everybody: at 16 kHz as soon as somebody wants that, else at
-// 8. Its fields belong to the goroutine that writes the track; libopus resamples and mixes to mono itself.
+// decoder turns the Opus or G.711 of one track into sound, once for everybody: Opus at 16 kHz as soon as somebody wants that,
+// else at 8. Its fields belong to the goroutine that writes the track; libopus resamples and mixes to mono itself.
 type decoder struct {
 	feed  *feed
 	track *media.Track
 	now   func() time.Time
-	opus  *opus.Decoder
-	rate  int // of opus
+	codec media.Speech  // of the track
+	opus  *opus.Decoder // nil: it is G.711
+	rate  int           // of what is decoded
 	begun bool
 	ssrc  uint32
 	seq   uint16
 	ts    uint32
-	pos   int64 // of ts, at 48 kHz
+	pos   int64 // of ts, on the codec's clock
 	last  int   // samples of the last packet
 	epoch uint32
 	pcm   [soundMost]int16
@@ -123,11 +125,16 @@ type decoder struct {
 
 func newDecoder(f *feed, track *media.Track, now func() time.Time) (*decoder, error) {
 	d := &decoder{feed: f, track: track, now: now}
+	d.codec, _ = speechOf(track)
 	return d, d.open(narrow)
 }
 
 // open makes the decoder of a rate.
 func (d *decoder) open(rate int) error {
+	if d.codec != media.Opus {
+		d.rate = narrow
+		return nil
+	}
 	dec, err := opus.NewDecoder(rate, 1)
 	if err != nil {
 		return fmt.Errorf("opus decoder: %w", err)
@@ -137,9 +144,23 @@ func (d *decoder) open(rate int) error {
 	return nil
 }
 
+// speechOf is the codec of a track's packets; ok: they can be decoded.
+func speechOf(t *media.Track) (s media.Speech, ok bool) {
+	if t == nil || t.Kind != media.Audio {
+		return 0, false
+	}
+	for _, s := range [...]media.Speech{media.Opus, media.PCMU, media.PCMA} {
+		if strings.EqualFold(t.Codec.MimeType, "audio/"+s.String()) {
+			return s, int(t.Codec.ClockRate) == s.Clock()
+		}
+	}
+	return 0, false
+}
+
 // understood says whether a track's packets can be decoded.
 func understood(t *media.Track) bool {
-	return t != nil && t.Kind == media.Audio && strings.EqualFold(t.Codec.MimeType, "audio/opus")
+	_, ok := speechOf(t)
+	return ok
 }
 
 // WriteRTP decodes a packet for all listeners. It implements media.Sink.
@@ -149,7 +170,7 @@ func (d *decoder) WriteRTP(p *rtp.Packet) {
 		return
 	}
 	rate := narrow
-	if d.feed.wide.Len() > 0 {
+	if d.feed.wide.Len() > 0 && d.opus != nil {
 		rate = wide
 	}
 	if rate != d.rate {
@@ -163,8 +184,7 @@ func (d *decoder) WriteRTP(p *rtp.Packet) {
 		d.last = 0 // nobody hears it; what was missed is not made up for
 		return
 	}
-	d.conceal(p.Payload, lost, now)
-	n, err := d.opus.Decode(p.Payload, d.pcm[:])
+	n, err := d.decode(p.Payload, lost, now)
 	if err != nil {
 		d.malformed.Add(1)
 		return
@@ -172,6 +192,21 @@ func (d *decoder) WriteRTP(p *rtp.Packet) {
 	d.decoded.Add(1)
 	d.last = n
 	d.feed.publish(frame{pos: d.position(), epoch: d.epoch, pcm: d.pcm[:n]}, d.rate, now)
+}
+
+var errTooLong = errors.New("a packet holds more sound than any phone is sent")
+
+// decode makes sound of a packet before which some are lost. With G.711 whoever hears it makes up for them.
+func (d *decoder) decode(payload []byte, lost int, now time.Time) (samples int, err error) {
+	switch {
+	case d.opus != nil:
+		d.conceal(payload, lost, now)
+		return d.opus.Decode(payload, d.pcm[:])
+	case len(payload) > len(d.pcm):
+		return 0, errTooLong
+	}
+	expand(d.codec, d.pcm[:len(payload)], payload)
+	return len(payload), nil
 }
 
 // passes says that a packet need not be decoded: it is quiet, as those before it were for a while, and no phone hears this
@@ -189,7 +224,7 @@ func (d *decoder) passes(p *rtp.Packet, now time.Time) bool {
 }
 
 // position is where the last packet's sound begins, in samples.
-func (d *decoder) position() int64 { return d.pos * int64(d.rate) / opusClock }
+func (d *decoder) position() int64 { return d.pos * int64(d.rate) / int64(d.codec.Clock()) }
 
 // follow finds a packet's place. It says how many packets are missing before it; false: it is late or a repetition.
 func (d *decoder) follow(p *rtp.Packet) (lost int, ok bool) {
@@ -210,7 +245,7 @@ func (d *decoder) follow(p *rtp.Packet) (lost int, ok bool) {
 	default:
 		d.pos += advance
 		// Where time went on by more than the lost packets held, the rest was silence: not made up for.
-		if lost = step - 1; lost > 0 && advance != int64(lost+1)*int64(d.last)*opusClock/int64(d.rate) {
+		if lost = step - 1; lost > 0 && advance != int64(lost+1)*int64(d.last)*int64(d.codec.Clock())/int64(d.rate) {
 			lost = 0
 		}
 	}

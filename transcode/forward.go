@@ -12,13 +12,13 @@ import (
 // for a moment its own decoder makes up better.
 const forwardGap = 200 * time.Millisecond
 
-// forwarded is where a source's packets of Opus stand that a phone gets as they are. It belongs to the downlink's lock.
+// forwarded is where a source's packets stand that a phone gets as they are. It belongs to the downlink's lock.
 type forwarded struct {
 	begun bool
 	ssrc  uint32
 	seq   uint16
 	ts    uint32
-	pos   int64 // of ts, at 48 kHz
+	pos   int64 // of ts, on the codec's clock
 	epoch uint32
 }
 
@@ -43,16 +43,20 @@ func (f *forwarded) follow(p *rtp.Packet) (lost int, ok bool) {
 	return step - 1, true
 }
 
-// WriteRTP takes a packet of a source for a phone that speaks Opus too. It implements media.Sink.
+// WriteRTP takes a packet of a source for a phone that speaks the same codec. It implements media.Sink.
 func (in *input) WriteRTP(p *rtp.Packet) {
 	d := in.down
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	lost, ok := in.forwarded.follow(p)
-	samples := opusSamples(p.Payload)
-	if !ok || samples == 0 || d.closed || d.mixing || in != d.picked || in.gone || in.muted || d.media.Speech != media.Opus {
+	speech, samples := d.media.Speech, len(p.Payload)
+	if speech == media.Opus {
+		samples = opusSamples(p.Payload)
+	}
+	if !ok || samples == 0 || d.closed || d.mixing || in != d.picked || in.gone || in.muted || speech != in.codec {
 		return
 	}
+	clock, rate := int64(speech.Clock()), int64(speech.Rate())
 	switch {
 	case d.player.active():
 		return
@@ -60,8 +64,8 @@ func (in *input) WriteRTP(p *rtp.Packet) {
 		d.suppressed++
 		return
 	}
-	f := frame{pos: in.forwarded.pos * wide / opusClock, epoch: in.forwarded.epoch}
-	pos, marker, ok := d.line.pass(f, int64(samples)*wide/opusClock, d.now())
+	f := frame{pos: in.forwarded.pos * rate / clock, epoch: in.forwarded.epoch}
+	pos, marker, ok := d.line.pass(f, int64(samples)*rate/clock, d.now())
 	if !ok || !d.media.Send {
 		return
 	}

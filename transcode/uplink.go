@@ -71,6 +71,9 @@ type uplink struct {
 	idle             bool          // nobody took the last frame: the encoder's memory is old
 	packet           rtp.Packet
 	encoded          [1500]byte
+	plain            rtp.Packet // to those who take G.711 as it comes
+	passing          bool       // there are such
+	passed           uint32     // where the last one ended, in RTP time
 
 	received, late, malformed uint64
 }
@@ -85,6 +88,7 @@ func (u *uplink) init(cfg Config, m media.PortMedia) {
 		SSRC:           rand.Uint32(),
 		SequenceNumber: uint16(rand.Uint32()),
 	}
+	u.plain.Header = rtp.Header{Version: 2, SSRC: u.packet.SSRC + 1, SequenceNumber: uint16(rand.Uint32())}
 	u.pos = int64(rand.Uint32() / 6) // Opus counts six times as fast
 	u.end = u.pos
 	u.idle = true
@@ -208,8 +212,9 @@ func (u *uplink) press(k media.Key, at time.Time) {
 	}
 }
 
-// listen looks for keys in the sound and takes them out of it. gap is how many samples are missing before pcm.
-func (u *uplink) listen(pcm []int16, gap int64, at time.Time) {
+// listen looks for keys in the sound and takes them out of it. gap is how many samples are missing before pcm. It says
+// whether it did.
+func (u *uplink) listen(pcm []int16, gap int64, at time.Time) (muted bool) {
 	keys := u.steps[:0]
 	if gap > 0 {
 		keys = u.tones.Lost(keys, gap)
@@ -219,22 +224,27 @@ func (u *uplink) listen(pcm []int16, gap int64, at time.Time) {
 		clear(pcm)
 	}
 	u.tell(keys, at)
+	return mute
 }
 
-// decode turns a payload of G.711 or G.722 into sound, and says how long that is on the clock.
-func (u *uplink) decode(payload []byte) (pcm []int16, span int64) {
+// decode turns a payload of G.711 or G.722 into sound.
+func (u *uplink) decode(payload []byte) []int16 {
 	if u.media.Speech == media.G722 {
-		return u.pcm[:u.g722.Decode(u.pcm[:], payload)], int64(len(payload))
+		return u.pcm[:u.g722.Decode(u.pcm[:], payload)]
 	}
 	expand(u.media.Speech, u.pcm[:len(payload)], payload)
-	return u.pcm[:len(payload)], int64(len(payload))
+	return u.pcm[:len(payload)]
 }
 
-// audio decodes a payload at u.pos and passes it on.
+// audio passes a payload at u.pos on, decoded for all but those who take it as it comes.
 func (u *uplink) audio(payload []byte, at time.Time) {
-	pcm, span := u.decode(payload)
+	plain, coded := u.track.ListenersOf(u.media.Speech)
+	var pcm []int16
+	span, pos := int64(len(payload)), u.pos
+	if u.media.Speech == media.G722 || len(coded) > 0 || u.feed.wanted() || u.media.InBand || u.ears != nil {
+		pcm = u.decode(payload)
+	}
 	ratio := int64(u.media.Speech.Rate() / u.media.Speech.Clock()) // 2 for G.722
-	pos := u.pos
 	u.received++
 	gap := pos - u.end
 	if gap < 0 { // it overlaps what was heard
@@ -242,23 +252,57 @@ func (u *uplink) audio(payload []byte, at time.Time) {
 			u.late++
 			return
 		}
-		pcm, pos = pcm[-gap*ratio:], u.end
+		if pcm != nil {
+			pcm = pcm[-gap*ratio:]
+		}
+		if len(plain) > 0 {
+			payload = payload[-gap:]
+		}
+		pos = u.end
 	}
 	u.end, u.endAt = u.pos+span, at
 	u.noise.stop()
+	lost := u.lost
+	if pcm == nil {
+		u.idle, u.lost = true, 0
+		u.pass(plain, pos, payload, lost)
+		return
+	}
 	if u.media.InBand || u.ears != nil {
 		u.narrowed = pcm
 		if ratio == 2 {
 			u.narrowed = u.half[:u.halver.Frame(u.half[:], pcm)]
 		}
 	}
-	if u.media.InBand {
-		u.listen(pcm, gap, at)
+	if u.media.InBand && u.listen(pcm, gap, at) && len(plain) > 0 {
+		payload = u.encoded[:len(payload)]
+		compress(u.media.Speech, payload, pcm)
 	}
 	if u.ears != nil && !u.ears.hear(u.narrowed, gap) {
 		u.ears = nil
 	}
+	u.pass(plain, pos, payload, lost)
 	u.sound(pos, pcm, gap, at)
+	u.lost = 0
+}
+
+// pass gives a payload of G.711 at pos to those who take it as it comes. lost packets are missing before it.
+func (u *uplink) pass(to []media.PlainSink, pos int64, payload []byte, lost int) {
+	p := &u.plain
+	if len(to) == 0 {
+		u.passing = false
+		return
+	}
+	p.Marker = !u.passing || lost == 0 && uint32(pos) != u.passed
+	if u.passing {
+		p.SequenceNumber += uint16(min(lost, seqJump/2))
+	}
+	p.PayloadType, p.Timestamp, p.Payload = uint8(u.media.Speech), uint32(pos), payload
+	for _, s := range to {
+		s.WritePlain(u.media.Speech, p)
+	}
+	p.SequenceNumber++
+	u.passing, u.passed = true, uint32(pos)+uint32(len(payload))
 }
 
 // sound passes on what the phone says, which follows gap units of the clock behind what it said last.
@@ -266,7 +310,7 @@ func (u *uplink) sound(pos int64, pcm []int16, gap int64, at time.Time) {
 	speech := u.media.Speech
 	u.feed.publish(frame{pos: pos * int64(speech.Rate()) / int64(speech.Clock()), epoch: u.epoch, pcm: pcm}, speech.Rate(), at)
 
-	if !u.track.Wanted() {
+	if _, coded := u.track.ListenersOf(speech); len(coded) == 0 {
 		u.idle = true
 		return
 	}
@@ -363,7 +407,10 @@ func (u *uplink) encode(pcm []int16, pos int64) {
 // publish gives the track its next packet.
 func (u *uplink) publish(ts uint32, payload []byte) {
 	u.packet.Timestamp, u.packet.Payload = ts, payload
-	u.track.WriteRTP(&u.packet)
+	_, coded := u.track.ListenersOf(u.media.Speech)
+	for _, s := range coded {
+		s.WriteRTP(&u.packet)
+	}
 	u.packet.SequenceNumber++
 	u.packet.Marker = false
 }
