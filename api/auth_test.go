@@ -282,8 +282,8 @@ func TestCheckHash(t *testing.T) {
 // sessionsStub has every session.
 type sessionsStub struct{ Sessions }
 
-func (sessionsStub) CreateSession(_ context.Context, account, tag string) (sessions.Session, error) {
-	return sessions.Session{ID: "1", Account: account, Tag: tag}, nil
+func (sessionsStub) CreateSession(_ context.Context, account string, n sessions.NewSession) (sessions.Session, error) {
+	return sessions.Session{ID: "1", Account: account, Tag: n.Tag}, nil
 }
 
 func (sessionsStub) Session(_ context.Context, account, id string) (sessions.Session, error) {

@@ -9,17 +9,20 @@ import (
 )
 
 type sessionService interface {
-	CreateSession(ctx context.Context, account, tag string) (sessions.Session, error)
+	CreateSession(ctx context.Context, account string, n sessions.NewSession) (sessions.Session, error)
 	Session(ctx context.Context, account, id string) (sessions.Session, error)
 	DeleteSession(ctx context.Context, account, id string) error
 }
 
 func (s *Server) createSession(c *gin.Context) (sessionView, error) {
-	var tag string
-	if err := decode(c, func(body object) { tag = body.text("tag") }); err != nil {
+	var n sessions.NewSession
+	err := decode(c, func(body object) {
+		n = sessions.NewSession{Tag: body.text("tag"), Passthrough: body.boolean("passthrough", false)}
+	})
+	if err != nil {
 		return sessionView{}, err
 	}
-	session, err := s.sess.CreateSession(c.Request.Context(), c.Param("accountId"), tag)
+	session, err := s.sess.CreateSession(c.Request.Context(), c.Param("accountId"), n)
 	return viewSession(session), err
 }
 

@@ -46,11 +46,14 @@ func viewParticipant(p sessions.Participant) participantView {
 }
 
 type sessionView struct {
-	ID  string `json:"id"`
-	Tag string `json:"tag,omitempty"`
+	ID          string `json:"id"`
+	Tag         string `json:"tag,omitempty"`
+	Passthrough bool   `json:"passthrough,omitempty"`
 }
 
-func viewSession(s sessions.Session) sessionView { return sessionView{ID: s.ID, Tag: s.Tag} }
+func viewSession(s sessions.Session) sessionView {
+	return sessionView{ID: s.ID, Tag: s.Tag, Passthrough: s.Passthrough}
+}
 
 type subscriptionsView struct {
 	SessionID    string             `json:"sessionId,omitempty"`

@@ -131,7 +131,7 @@ func (h *house) room(t *testing.T, participant string) (string, sessions.Subscri
 
 func (h *house) session(t *testing.T) string {
 	t.Helper()
-	s, err := h.people.CreateSession(t.Context(), account, "")
+	s, err := h.people.CreateSession(t.Context(), account, sessions.NewSession{})
 	require.NoError(t, err)
 	return s.ID
 }

@@ -120,7 +120,7 @@ func conversation(t *testing.T, more ...func(*dialogs.Config)) (h *house, phone 
 	go func() { clock <- h.engine.Run(ctx) }()
 	t.Cleanup(func() { cancel(); require.NoError(t, <-clock) })
 
-	s, err := h.people.CreateSession(t.Context(), account, "")
+	s, err := h.people.CreateSession(t.Context(), account, sessions.NewSession{})
 	require.NoError(t, err)
 	agent, _ := h.participant(t)
 	caller, _ := h.participant(t)

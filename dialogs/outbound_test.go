@@ -331,7 +331,7 @@ func TestCreateRefused(t *testing.T) {
 		require.Empty(t, h.phone.legs)
 		require.Zero(t, h.people.Live())
 
-		s, err := h.people.CreateSession(t.Context(), account, "")
+		s, err := h.people.CreateSession(t.Context(), account, sessions.NewSession{})
 		require.NoError(t, err)
 		require.NoError(t, h.people.Join(t.Context(), account, s.ID, p, sessions.Subscriptions{}))
 		ref, _ := h.dialAs(t, p, func(c *dialogs.Create) { c.Session = s.ID })

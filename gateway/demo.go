@@ -43,7 +43,7 @@ const DemoFrom = "+15550199"
 
 func openDemo(ctx context.Context, a *App) (*demo, error) {
 	d := &demo{app: a, account: a.cfg.Accounts[0]}
-	session, err := a.people.CreateSession(ctx, d.account.ID, "demo")
+	session, err := a.people.CreateSession(ctx, d.account.ID, sessions.NewSession{Tag: "demo"})
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,12 @@ type Mover interface {
 	Moved(session string)
 }
 
+// Plain is an endpoint that can do without codecs where a session wants that. SetPassthrough must not block, like the rest.
+type Plain interface {
+	// SetPassthrough says what the session of the participant wants, before anything of that session is heard.
+	SetPassthrough(on bool)
+}
+
 // Slot is the place that an endpoint takes at its participant: at most one device and one phone leg.
 type Slot int
 

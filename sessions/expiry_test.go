@@ -102,7 +102,7 @@ func inBubble(t *testing.T, cfg sessions.Config, m *memory, f func(t *testing.T,
 // begin opens a session with one member.
 func begin(t *testing.T, m *memory, h *sessions.Service, members ...sessions.Participant) sessions.Session {
 	t.Helper()
-	s, err := h.CreateSession(t.Context(), account, "")
+	s, err := h.CreateSession(t.Context(), account, sessions.NewSession{})
 	require.NoError(t, err)
 	m.look(func() { m.members[s.ID] = members })
 	synctest.Wait()

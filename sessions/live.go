@@ -53,6 +53,7 @@ func (s *Service) place(a *Attachment) bool {
 		return false
 	}
 	l.slots[a.slot] = a
+	a.passthrough(l.row)
 	if l.row.Session != "" {
 		a.moved(l.row.Session)
 	}
@@ -70,6 +71,7 @@ func (s *Service) replace(a *Attachment) (*Attachment, turn) {
 		old.silence()
 	}
 	l.slots[a.slot] = a
+	a.passthrough(l.row)
 	s.settleRoomOf(a.who.ID)
 	return old, s.takeTurn(a.who.ID)
 }
@@ -167,12 +169,25 @@ func (s *Service) update(l *presence, row Participant) {
 	s.live.exit(l)
 	l.row = row
 	s.live.enter(l)
+	for _, a := range l.slots {
+		a.passthrough(row)
+	}
 	s.settle(old)
 	s.settle(row.Session)
 	s.settleOne(l)
 	s.tellMutes(l, before)
 	for _, a := range l.slots {
 		a.moved(row.Session)
+	}
+}
+
+// passthrough tells the endpoint, if there is one and it wants to know. s.mu is held.
+func (a *Attachment) passthrough(row Participant) {
+	if a == nil {
+		return
+	}
+	if p, ok := a.endpoint.(Plain); ok {
+		p.SetPassthrough(row.Passthrough)
 	}
 }
 
@@ -195,7 +210,7 @@ func (s *Service) deleted(participant string) {
 		return
 	}
 	row := l.row
-	row.Session, row.Subscriptions, row.Version = "", Subscriptions{}, math.MaxInt64
+	row.Session, row.Passthrough, row.Subscriptions, row.Version = "", false, Subscriptions{}, math.MaxInt64
 	s.update(l, row)
 	for _, a := range l.slots {
 		if a != nil {

@@ -62,7 +62,7 @@ func (h *house) participant(t testing.TB) sessions.Participant {
 
 func (h *house) session(t testing.TB) string {
 	t.Helper()
-	s, err := h.CreateSession(t.Context(), account, "")
+	s, err := h.CreateSession(t.Context(), account, sessions.NewSession{})
 	require.NoError(t, err)
 	return s.ID
 }

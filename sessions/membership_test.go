@@ -32,7 +32,7 @@ func TestRefusals(t *testing.T) {
 		return err
 	}
 	open := func(tag string) error {
-		_, err := h.CreateSession(t.Context(), account, tag)
+		_, err := h.CreateSession(t.Context(), account, sessions.NewSession{Tag: tag})
 		return err
 	}
 	join := func(who, session string, subs sessions.Subscriptions) error {

@@ -25,6 +25,7 @@ type Participant struct {
 	Permissions      []Permission
 	DeviceAPIVersion string // always "V3"
 	Session          string // the session that it is in; empty: none
+	Passthrough      bool   // of that session
 	Subscriptions    Subscriptions
 	Muted            bool     // nobody hears its voice
 	MutedFor         []string // these participants don't; sorted

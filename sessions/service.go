@@ -120,12 +120,15 @@ func (s *Service) DeleteParticipant(ctx context.Context, account, id string) err
 }
 
 // CreateSession opens a session that ends by itself after the configured lifetime.
-func (s *Service) CreateSession(ctx context.Context, account, tag string) (Session, error) {
-	if err := validateTag(tag); err != nil {
+func (s *Service) CreateSession(ctx context.Context, account string, n NewSession) (Session, error) {
+	if err := validateTag(n.Tag); err != nil {
 		return Session{}, err
 	}
 	now := time.Now()
-	session := Session{ID: uuid.NewString(), Account: account, Tag: tag, Created: now, Expires: now.Add(s.cfg.SessionLifetime)}
+	session := Session{
+		ID: uuid.NewString(), Account: account, Tag: n.Tag, Passthrough: n.Passthrough,
+		Created: now, Expires: now.Add(s.cfg.SessionLifetime),
+	}
 	if err := s.store.CreateSession(ctx, session); err != nil {
 		return Session{}, fmt.Errorf("create session: %w", err)
 	}

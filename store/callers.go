@@ -25,7 +25,7 @@ func (db *DB) CreateCaller(ctx context.Context, p sessions.Participant, d dialog
 // IdleCallers lists participants that CreateCaller made, that are not deleted and whose dialogs were all over before a
 // time: the oldest first, at most limit.
 func (db *DB) IdleCallers(ctx context.Context, before time.Time, limit int) ([]sessions.Participant, error) {
-	list, err := all(ctx, db.reader(), scanParticipant, `SELECT `+participantColumns+` FROM participants
+	list, err := all(ctx, db.reader(), scanParticipant, `SELECT `+participantFields+` FROM participants
 		WHERE caller = 1 AND deleted = 0 AND created < $1 AND NOT EXISTS (
 			SELECT 1 FROM dialogs WHERE dialogs.participant_id = participants.id AND (dialogs.state <> 'TERMINATED' OR dialogs.ended >= $2))
 		ORDER BY created, position LIMIT $3`, millis(before), millis(before), int64(limit))

@@ -11,13 +11,17 @@ import (
 
 const participantColumns = `id, account, callback_url, tag, permissions, device_api_version, session_id, subscriptions, created, version, muted, muted_for`
 
+// participantFields are the columns with what the session of the participant says.
+const participantFields = participantColumns + `,
+	COALESCE((SELECT s.passthrough FROM sessions s WHERE s.id = participants.session_id), 0)`
+
 // Members lists the participants of a session in the order in which they were created.
 func (db *DB) Members(ctx context.Context, session string) ([]sessions.Participant, error) {
 	if session == "" {
 		return nil, nil // the mark of those that are in no session
 	}
 	list, err := all(ctx, db.reader(), scanParticipant,
-		`SELECT `+participantColumns+` FROM participants WHERE session_id = $1 AND session_id <> '' AND deleted = 0
+		`SELECT `+participantFields+` FROM participants WHERE session_id = $1 AND session_id <> '' AND deleted = 0
 			ORDER BY created, position`, session)
 	return list, db.failure(err, "list the members of session "+session)
 }
@@ -52,7 +56,7 @@ func (db *DB) Participant(ctx context.Context, account, id string) (sessions.Par
 
 func (q query) participant(ctx context.Context, account, id string) (sessions.Participant, error) {
 	p, ok, err := one(ctx, q, scanParticipant,
-		`SELECT `+participantColumns+` FROM participants WHERE id = $1 AND account = $2 AND deleted = 0`, id, account)
+		`SELECT `+participantFields+` FROM participants WHERE id = $1 AND account = $2 AND deleted = 0`, id, account)
 	if err == nil && !ok {
 		return p, noParticipant(id)
 	}
@@ -79,8 +83,13 @@ func (db *DB) SaveMembership(ctx context.Context, p sessions.Participant, limit 
 		if now.Version != p.Version {
 			return sessions.ErrStale
 		}
-		if p.Session != "" && p.Session != now.Session {
-			if err := t.join(ctx, p.Account, p.Session, limit); err != nil {
+		switch p.Session {
+		case now.Session:
+			p.Passthrough = now.Passthrough
+		case "":
+			p.Passthrough = false
+		default:
+			if p.Passthrough, err = t.join(ctx, p.Account, p.Session, limit); err != nil {
 				return err
 			}
 		}
@@ -101,24 +110,25 @@ func (db *DB) SaveMembership(ctx context.Context, p sessions.Participant, limit 
 }
 
 // join makes sure that the session is there and has a free place, and keeps both true until the commit: every join
-// writes the session's row first, so joins come one after the other.
-func (t *tx) join(ctx context.Context, account, session string, limit int) error {
+// writes the session's row first, so joins come one after the other. It returns whether the session wants no codecs.
+func (t *tx) join(ctx context.Context, account, session string, limit int) (passthrough bool, err error) {
 	there, err := t.exec(ctx, `UPDATE sessions SET joins = joins + 1 WHERE id = $1 AND account = $2`, session, account)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if there == 0 {
-		return noSession(session)
+		return false, noSession(session)
 	}
-	var members int
-	if _, err := t.row(ctx, []any{&members},
-		`SELECT COUNT(*) FROM participants WHERE session_id = $1 AND session_id <> '' AND deleted = 0`, session); err != nil {
-		return err
+	var members, plain int64
+	if _, err := t.row(ctx, []any{&members, &plain},
+		`SELECT COUNT(*), (SELECT passthrough FROM sessions WHERE id = $1)
+			FROM participants WHERE session_id = $2 AND session_id <> '' AND deleted = 0`, session, session); err != nil {
+		return false, err
 	}
-	if members >= limit {
-		return errs.New(errs.Conflict, "session %s has %d participants, more are not allowed", session, members)
+	if members >= int64(limit) {
+		return false, errs.New(errs.Conflict, "session %s has %d participants, more are not allowed", session, members)
 	}
-	return nil
+	return plain != 0, nil
 }
 
 // DeleteParticipant takes it out of its session and hides it. Events about it can still be written.
@@ -191,15 +201,15 @@ func scanPositioned(row scanner) (p positioned, err error) {
 	return p, err
 }
 
-// scanInto scans participantColumns, after the columns that before takes.
+// scanInto scans participantFields, after the columns that before takes.
 func scanInto(row scanner, before ...any) (p sessions.Participant, err error) {
 	var permissions, subscriptions, mutedFor string
-	var created, silent int64
+	var created, silent, passthrough int64
 	if err := row.Scan(append(before, &p.ID, &p.Account, &p.CallbackURL, &p.Tag, &permissions, &p.DeviceAPIVersion,
-		&p.Session, &subscriptions, &created, &p.Version, &silent, &mutedFor)...); err != nil {
+		&p.Session, &subscriptions, &created, &p.Version, &silent, &mutedFor, &passthrough)...); err != nil {
 		return p, err
 	}
-	p.Created, p.Muted = fromMillis(created), silent != 0
+	p.Created, p.Muted, p.Passthrough = fromMillis(created), silent != 0, passthrough != 0
 	if err := json.Unmarshal([]byte(mutedFor), &p.MutedFor); err != nil {
 		return p, errs.Wrap(err, errs.Internal, "muted_for of participant %s in the database", p.ID)
 	}

@@ -10,13 +10,13 @@ import (
 	"tandem/webhooks"
 )
 
-const sessionColumns = `id, account, tag, created, expires`
+const sessionColumns = `id, account, tag, created, expires, passthrough`
 
 // CreateSession keeps a new session; one with the same id is errs.Conflict.
 func (db *DB) CreateSession(ctx context.Context, s sessions.Session) error {
 	return db.change(ctx, "create session "+s.ID, func(t *tx) error {
-		_, err := t.exec(ctx, `INSERT INTO sessions (`+sessionColumns+`, position) VALUES ($1, $2, $3, $4, $5, $6)`,
-			s.ID, s.Account, s.Tag, millis(s.Created), millis(s.Expires), db.nextPosition())
+		_, err := t.exec(ctx, `INSERT INTO sessions (`+sessionColumns+`, position) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			s.ID, s.Account, s.Tag, millis(s.Created), millis(s.Expires), flag(s.Passthrough), db.nextPosition())
 		return err
 	})
 }
@@ -60,7 +60,7 @@ func (db *DB) DeleteSession(ctx context.Context, account, id string,
 		}
 		moved, err := all(ctx, t.query, scanPositioned,
 			`UPDATE participants SET session_id = '', subscriptions = '{}', version = version + 1
-				WHERE session_id = $1 AND deleted = 0 RETURNING position, `+participantColumns, id)
+				WHERE session_id = $1 AND deleted = 0 RETURNING position, `+participantFields, id)
 		if err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func (db *DB) Connections(ctx context.Context) ([]sessions.Connection, []session
 	}
 	// Asked second: whoever has a connection that we saw is there, for participants are never removed.
 	participants, err := all(ctx, db.reader(), scanParticipant,
-		`SELECT `+participantColumns+` FROM participants WHERE id IN (SELECT participant_id FROM connections)
+		`SELECT `+participantFields+` FROM participants WHERE id IN (SELECT participant_id FROM connections)
 			ORDER BY created, position`)
 	if err != nil {
 		return nil, nil, db.failure(err, "list participants with connections")
@@ -130,8 +130,9 @@ func (db *DB) Connections(ctx context.Context) ([]sessions.Connection, []session
 }
 
 func scanSession(row scanner) (s sessions.Session, err error) {
-	var created, expires int64
-	err = row.Scan(&s.ID, &s.Account, &s.Tag, &created, &expires)
+	var created, expires, passthrough int64
+	err = row.Scan(&s.ID, &s.Account, &s.Tag, &created, &expires, &passthrough)
+	s.Passthrough = passthrough != 0
 	s.Created, s.Expires = fromMillis(created), fromMillis(expires)
 	return s, err
 }

@@ -164,6 +164,11 @@ func requireCode(t *testing.T, err error, code errs.Code, message string) {
 func TestSessions(t *testing.T) {
 	each(t, func(t *testing.T, s *suite) {
 		ctx := t.Context()
+		plain := sessions.Session{ID: "plain", Account: account, Passthrough: true, Created: start, Expires: start}
+		require.NoError(t, s.db.CreateSession(ctx, plain))
+		kept, err := s.db.Session(ctx, account, "plain")
+		require.NoError(t, err)
+		require.Equal(t, plain, kept)
 		want := s.session("s1")
 		got, err := s.db.Session(ctx, account, "s1")
 		require.NoError(t, err)
@@ -316,6 +321,19 @@ func TestSaveMembership(t *testing.T) {
 
 		_, err = s.db.SaveMembership(ctx, p, 1)
 		require.ErrorIs(t, err, sessions.ErrStale)
+
+		// What a session says of codecs goes with whoever is in it.
+		require.NoError(t, s.db.CreateSession(ctx, sessions.Session{ID: "plain", Account: account, Passthrough: true, Created: start}))
+		other := s.participant("p4")
+		for _, in := range []string{"plain", "plain", "s2", "plain", ""} {
+			other.Session = in
+			other, err = s.db.SaveMembership(ctx, other, 1)
+			require.NoError(t, err)
+			require.Equal(t, in == "plain", other.Passthrough)
+			read, err := s.db.Participant(ctx, account, "p4")
+			require.NoError(t, err)
+			require.Equal(t, other, read)
+		}
 
 		// A full session is no obstacle to its member, nor to who leaves.
 		got.Subscriptions = sessions.Subscriptions{Session: "s1"}
