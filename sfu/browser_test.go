@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -107,6 +108,7 @@ type browser struct {
 	mute     bool // offers are not answered
 	// preferences are the params of setMediaPreferences.
 	preferences map[string]any
+	lacks       []string // codecs of sound
 	reading     sync.WaitGroup
 	stranger    atomic.Bool // its answers may be refused
 
@@ -124,6 +126,7 @@ type heard struct {
 	marks map[string]int
 	seqs  []uint16
 	stamp []uint32
+	types []uint8 // of payload
 	track *webrtc.TrackRemote
 }
 
@@ -171,7 +174,11 @@ func newBrowser(t *testing.T, g *gateway, options ...browserOption) *browser {
 		o(b, &s)
 	}
 	var m webrtc.MediaEngine
-	require.NoError(t, m.RegisterDefaultCodecs())
+	register := m.RegisterDefaultCodecs
+	if len(b.lacks) > 0 {
+		register = func() error { return registerOpusAnd(&m, b.lacks) }
+	}
+	require.NoError(t, register())
 	for pt, clock := range map[webrtc.PayloadType]uint32{110: 48000, 126: 8000} {
 		require.NoError(t, m.RegisterCodec(webrtc.RTPCodecParameters{
 			RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: "audio/telephone-event", ClockRate: clock},
@@ -181,6 +188,23 @@ func newBrowser(t *testing.T, g *gateway, options ...browserOption) *browser {
 	b.api = webrtc.NewAPI(webrtc.WithSettingEngine(s), webrtc.WithMediaEngine(&m))
 	t.Cleanup(b.close)
 	return b
+}
+
+// registerOpusAnd makes Opus known, and of G.711 what is not lacking.
+func registerOpusAnd(m *webrtc.MediaEngine, lacks []string) error {
+	for pt, c := range map[webrtc.PayloadType]webrtc.RTPCodecCapability{
+		111: {MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2},
+		0:   {MimeType: webrtc.MimeTypePCMU, ClockRate: 8000},
+		8:   {MimeType: webrtc.MimeTypePCMA, ClockRate: 8000},
+	} {
+		if slices.Contains(lacks, c.MimeType) {
+			continue
+		}
+		if err := m.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: c, PayloadType: pt}, webrtc.RTPCodecTypeAudio); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dial opens the socket and reads it.
@@ -316,6 +340,7 @@ func (b *browser) listen(track *webrtc.TrackRemote, receiver *webrtc.RTPReceiver
 		}
 		h.mu.Lock()
 		h.marks[string(p.Payload)]++
+		h.types = append(h.types, p.PayloadType)
 		h.seqs = append(h.seqs, p.SequenceNumber)
 		h.stamp = append(h.stamp, p.Timestamp)
 		h.mu.Unlock()

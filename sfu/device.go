@@ -39,18 +39,19 @@ type Device struct {
 	messages chan incoming
 
 	// owned by run
-	sock       *socket // nil while there is none
-	membership Membership
-	publish    publisher
-	subscribe  subscriber
-	helloTimer *time.Timer
-	offerTimer *time.Timer
-	graceTimer *time.Timer
-	bandTimer  *time.Timer // it has lasted that 8 kHz are enough
-	follows    bool        // the client offers when it gets offerWanted
-	reconnect  *time.Timer // the subscribing connection is down: restart ICE
-	patience   time.Duration
-	state      webrtc.PeerConnectionState // of the subscribing connection
+	sock        *socket // nil while there is none
+	membership  Membership
+	publish     publisher
+	subscribe   subscriber
+	helloTimer  *time.Timer
+	offerTimer  *time.Timer
+	graceTimer  *time.Timer
+	bandTimer   *time.Timer // it has lasted that 8 kHz are enough
+	passthrough bool        // the session of its participant wants no codecs
+	follows     bool        // the client offers when it gets offerWanted
+	reconnect   *time.Timer // the subscribing connection is down: restart ICE
+	patience    time.Duration
+	state       webrtc.PeerConnectionState // of the subscribing connection
 }
 
 // incoming is a message, or the end of the socket that it came from.

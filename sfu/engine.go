@@ -114,6 +114,7 @@ func registerCodecs(m *webrtc.MediaEngine, publishing bool) error {
 			})
 		}
 	}
+	audio = append(audio, plainLaws()...) // what phones speak: it is sent and taken only where a session wants no codecs
 	for _, c := range audio {
 		if err := m.RegisterCodec(c, webrtc.RTPCodecTypeAudio); err != nil {
 			return fmt.Errorf("codec %s: %w", c.MimeType, err)

@@ -20,13 +20,15 @@ type outbound struct {
 	origin string // the publisher's track id
 	kind   media.Kind
 	codec  media.Codec
+	plain  bool // a phone's, which may be sent as it comes
 
 	mu          sync.Mutex // never held while something blocks; no other call uses it
 	writer      webrtc.TrackLocalWriter
 	ssrc        uint32
 	payloadType uint8
-	open        bool  // answered: packets may pass
-	muted       bool  // none may
+	open        bool // answered: packets may pass
+	muted       bool // none may
+	types       plainTypes
 	feed        *feed // whose packets pass; nil: nobody's
 	cut         bool  // the next packet is the first of another feed
 	numbers     renumber
@@ -45,8 +47,9 @@ func (o *outbound) attach(track *media.Track) {
 	f := &feed{out: o, track: track}
 	o.mu.Lock()
 	o.feed, o.cut = f, true
+	laws := o.types.laws
 	o.mu.Unlock()
-	track.Add(f)
+	track.AddPlain(f, laws)
 	o.requestKeyframe()
 }
 
@@ -97,25 +100,30 @@ func (o *outbound) requestKeyframe() {
 
 // WriteRTP implements media.Sink.
 func (f *feed) WriteRTP(p *rtp.Packet) {
-	if writer := f.out.admit(f, p); writer != nil {
+	if writer := f.out.admit(f, p, nil); writer != nil {
 		_, _ = writer.WriteRTP(&f.header, p.Payload) // before DTLS is done Pion drops it
 	}
 }
 
-// admit fills in the header of a packet that may pass and returns where to write it.
-func (o *outbound) admit(f *feed, p *rtp.Packet) webrtc.TrackLocalWriter {
+// admit fills in the header of a packet that may pass and returns where to write it. law is that of one that passes as it
+// came from a phone, or nil.
+func (o *outbound) admit(f *feed, p *rtp.Packet, law *media.Speech) webrtc.TrackLocalWriter {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.feed != f || !o.open || o.muted || o.writer == nil {
 		return nil
 	}
-	seq, ts, ok := o.numbers.next(p, o.cut, o.codec.ClockRate, time.Now())
+	payloadType, clock := o.payloadType, o.codec.ClockRate
+	if law != nil {
+		payloadType, clock = o.types.of(*law), clockPlain
+	}
+	seq, ts, ok := o.numbers.next(p, o.cut, clock, time.Now())
 	if !ok {
 		return nil
 	}
 	o.cut = false
 	f.header = rtp.Header{
-		Version: 2, Marker: p.Marker, PayloadType: o.payloadType, SequenceNumber: seq, Timestamp: ts, SSRC: o.ssrc,
+		Version: 2, Marker: p.Marker, PayloadType: payloadType, SequenceNumber: seq, Timestamp: ts, SSRC: o.ssrc,
 		Extensions: f.header.Extensions[:0],
 	}
 	return o.writer
@@ -130,6 +138,13 @@ func (o *outbound) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameters
 	o.writer = nil
 	if ok {
 		o.writer, o.ssrc, o.payloadType = ctx.WriteStream(), uint32(ctx.SSRC()), uint8(codec.PayloadType)
+	}
+	if o.plain { // the clock of Pion's sender reports is that of what is sent
+		for _, c := range ctx.CodecParameters() {
+			if _, plain := plainSpeech(c.MimeType); plain {
+				return c, nil
+			}
+		}
 	}
 	return codec, nil
 }

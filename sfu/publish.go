@@ -20,9 +20,10 @@ const maxAlias = 256 // bytes
 type publisher struct {
 	d           *Device
 	peer        *peer
-	fingerprint string              // of the device's end
-	lanes       map[string]*inbound // by mid, for the life of the connection
-	planned     []plan              // what the last answer agreed, in its order
+	fingerprint string                                                 // of the device's end
+	lanes       map[string]*inbound                                    // by mid, for the life of the connection
+	offered     map[*webrtc.RTPTransceiver][]webrtc.RTPCodecParameters // of sound, that we know
+	planned     []plan                                                 // what the last answer agreed, in its order
 	live        map[string]*published
 }
 
@@ -86,7 +87,7 @@ func (p *publisher) negotiate(ctx context.Context, want description) (string, er
 	}
 	for _, t := range pc.GetTransceivers() {
 		i := slices.IndexFunc(want.sections, func(s section) bool { return s.mid == t.Mid() })
-		if i < 0 || !p.d.mayPublish(want.sections[i]) {
+		if i < 0 || !p.d.mayPublish(want.sections[i]) || !p.permit(t) {
 			if err := t.Stop(); err != nil { // answered inactive: a rejected line could not carry the others
 				return "", errs.Wrap(err, errs.Internal, "stop a track")
 			}
@@ -118,6 +119,7 @@ func (p *publisher) open() error {
 		d.post(func() { p.arrived(opened, remote, receiver) })
 	})
 	p.peer, p.lanes = opened, make(map[string]*inbound)
+	p.offered = make(map[*webrtc.RTPTransceiver][]webrtc.RTPCodecParameters)
 	return nil
 }
 
@@ -135,7 +137,8 @@ func (p *publisher) plan(want description, answer string, m mediaMetadata) {
 			lane = newInbound(s.mid, s.kind)
 			p.lanes[s.mid] = lane
 		}
-		if !lane.agree(codecs[s.mid]) {
+		permitted := slices.DeleteFunc(codecs[s.mid], func(a agreed) bool { return !p.d.mayCome(a.codec.MimeType) })
+		if !lane.agree(permitted) {
 			continue
 		}
 		lane.id, lane.levelID = s.track, p.levelID(s.mid)
@@ -285,7 +288,7 @@ func (p *publisher) reset() {
 	for _, lane := range p.lanes {
 		lane.target.Store(nil)
 	}
-	p.planned, p.lanes = nil, nil
+	p.planned, p.lanes, p.offered = nil, nil, nil
 	p.settle()
 	p.peer.close()
 	p.peer = nil

@@ -233,7 +233,7 @@ func (s *subscriber) carries(w *wanted, t *media.Track) bool {
 func (s *subscriber) takeOver(w *wanted, t *media.Track) bool {
 	for _, sl := range s.slots {
 		if sl.state == active && sl.source == nil && sl.kind == t.Kind &&
-			sl.out.stream == w.name && sl.out.origin == t.ID && sl.out.codec == t.Codec {
+			sl.out.stream == w.name && sl.out.origin == t.ID && sl.out.codec == t.Codec && sl.out.plain == s.plain(t) {
 			sl.source = w.source
 			s.hush(sl.out, w.source)
 			sl.out.attach(t)
@@ -245,7 +245,7 @@ func (s *subscriber) takeOver(w *wanted, t *media.Track) bool {
 
 // occupy lets an idle slot, or a new one, carry a track.
 func (s *subscriber) occupy(w *wanted, t *media.Track) error {
-	out := &outbound{stream: w.name, id: s.trackID(w, t), origin: t.ID, kind: t.Kind, codec: t.Codec}
+	out := &outbound{stream: w.name, id: s.trackID(w, t), origin: t.ID, kind: t.Kind, codec: t.Codec, plain: s.plain(t)}
 	i := slices.IndexFunc(s.slots, func(sl *slot) bool { return sl.state == idle && sl.kind == t.Kind })
 	var sl *slot
 	if i < 0 {
@@ -272,6 +272,9 @@ func (s *subscriber) occupy(w *wanted, t *media.Track) error {
 	out.attach(t)
 	return nil
 }
+
+// plain says whether a track may be sent as it comes.
+func (s *subscriber) plain(t *media.Track) bool { return s.d.passthrough && t.Telephone }
 
 // trackID is the publisher's, unless another track has it here.
 func (s *subscriber) trackID(w *wanted, t *media.Track) string {
@@ -350,11 +353,13 @@ func (s *subscriber) answer(params answerParams) error {
 	s.stale = s.pending.sent - 1
 	s.pending = nil
 	s.d.offerTimer.Stop()
+	codecs := agreedCodecs(got.sdp)
 	for _, sl := range s.slots {
 		switch sl.state {
 		case draining:
 			sl.state = idle
 		case active:
+			sl.out.take(codecs[sl.transceiver.Mid()])
 			sl.out.setOpen(got.receives(sl.transceiver.Mid()))
 		case idle:
 		}
