@@ -38,7 +38,7 @@ type gateway struct {
 	stop func()
 }
 
-func serve(t *testing.T, r *room, cfg sfu.Config) *gateway {
+func serve(t testing.TB, r *room, cfg sfu.Config) *gateway {
 	t.Helper()
 	cfg.UDP = netip.MustParseAddrPort("127.0.0.1:0")
 	cfg.TCP = netip.MustParseAddrPort("127.0.0.1:0")
