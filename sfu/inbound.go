@@ -100,6 +100,7 @@ type trackReader struct {
 	lane   *inbound
 	remote *webrtc.TrackRemote
 	pc     *webrtc.PeerConnection
+	port   *batchConn      // by which most listeners are reached; nil: not known
 	after  <-chan struct{} // the reader before: a track has one writer at a time
 	done   chan struct{}
 
@@ -158,6 +159,12 @@ func (r *trackReader) take(p *rtp.Packet, now time.Time) {
 		r.tell(t, r.keys.expire(now))
 	}
 	p.SequenceNumber = r.numbers.number(p.SequenceNumber)
+	if r.port == nil || t.track.Listeners() < 2 {
+		t.track.WriteRTP(p)
+		return
+	}
+	r.port.cork()
+	defer r.port.uncork()
 	t.track.WriteRTP(p)
 }
 

@@ -260,7 +260,7 @@ func (p *publisher) arrived(from *peer, remote *webrtc.TrackRemote, receiver *we
 	if lane == nil {
 		return
 	}
-	r := &trackReader{d: p.d, lane: lane, remote: remote, pc: from.pc, after: lane.reading, done: make(chan struct{})}
+	r := &trackReader{d: p.d, lane: lane, remote: remote, pc: from.pc, port: p.d.server.port, after: lane.reading, done: make(chan struct{})}
 	lane.reading = r.done
 	p.d.media.Go(r.run)
 	p.d.media.Go(func() { discard(receiver) })

@@ -89,6 +89,7 @@ type Server struct {
 	members Members
 	log     *slog.Logger
 	udp     *net.UDPConn
+	port    *batchConn       // udp
 	tcp     *net.TCPListener // nil: none
 
 	serving chan struct{} // closed by Run
@@ -120,6 +121,7 @@ func Listen(cfg Config, members Members, log *slog.Logger) (*Server, error) {
 	// A short queue loses packets whenever the reader is not scheduled for some milliseconds. The kernel may allow less.
 	_ = s.udp.SetReadBuffer(udpSocketQueue)
 	_ = s.udp.SetWriteBuffer(udpSocketQueue)
+	s.port = newBatchConn(s.udp)
 	if cfg.TCP.IsValid() {
 		s.tcp, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(cfg.TCP))
 		if err != nil {
@@ -157,7 +159,7 @@ func (s *Server) TCPAddr() netip.AddrPort {
 func (s *Server) Run(ctx context.Context) error {
 	defer func() { _ = s.Close() }()
 	logs := pionLogs{s.log}
-	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: s.udp, Logger: logs.NewLogger("udpmux")})
+	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: s.port, Logger: logs.NewLogger("udpmux")})
 	defer func() { _ = udp.Close() }()
 	var tcp ice.TCPMux
 	if s.tcp != nil {
