@@ -100,12 +100,13 @@ type browser struct {
 	conn *websocket.Conn
 	api  *webrtc.API
 
-	pub, sub *webrtc.PeerConnection
-	answers  chan wireMessage
-	offers   chan offer // every one that came
-	notes    chan wireMessage
-	closed   chan websocket.StatusCode
-	mute     bool // offers are not answered
+	pub, sub    *webrtc.PeerConnection
+	diagnostics *webrtc.DataChannel // of pub
+	answers     chan wireMessage
+	offers      chan offer // every one that came
+	notes       chan wireMessage
+	closed      chan websocket.StatusCode
+	mute        bool // offers are not answered
 	// preferences are the params of setMediaPreferences.
 	preferences map[string]any
 	lacks       []string // codecs of sound
@@ -302,6 +303,9 @@ func (b *browser) connection(receives bool) *webrtc.PeerConnection {
 		channel, err := pc.CreateDataChannel(label, &webrtc.DataChannelInit{ID: &id, Negotiated: &negotiated})
 		if err != nil {
 			panic(err)
+		}
+		if i == 1 && !receives {
+			b.diagnostics = channel
 		}
 		if i == 0 {
 			channel.OnMessage(func(m webrtc.DataChannelMessage) {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
+	"github.com/pion/interceptor/pkg/nack"
+	"github.com/pion/interceptor/pkg/report"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 )
@@ -40,6 +42,7 @@ func newEngine(udp ice.UDPMux, tcp ice.TCPMux, publicIP netip.Addr, log *slog.Lo
 	// the track would stay silent for ever.
 	settings.SetFireOnTrackBeforeFirstRTP(true)
 	settings.SetIncludeLoopbackCandidate(true)
+	settings.DetachDataChannels() // see peer.listen
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	if publicIP.IsValid() {
 		err := settings.SetICEAddressRewriteRules(webrtc.ICEAddressRewriteRule{
@@ -80,20 +83,52 @@ func newAPI(settings webrtc.SettingEngine, publishing bool) (*webrtc.API, error)
 		}
 	}
 	var chain interceptor.Registry
-	if err := webrtc.ConfigureNack(&codecs, &chain); err != nil {
-		return nil, fmt.Errorf("NACK: %w", err)
+	for _, f := range []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}} {
+		codecs.RegisterFeedback(f, webrtc.RTPCodecTypeVideo)
 	}
-	if err := webrtc.ConfigureRTCPReports(&chain); err != nil {
-		return nil, fmt.Errorf("RTCP reports: %w", err)
-	}
+	ways := sending
 	if publishing {
+		ways = receiving
 		if err := webrtc.ConfigureTWCCSender(&codecs, &chain); err != nil {
 			return nil, fmt.Errorf("congestion control feedback: %w", err)
 		}
 	}
+	if err := ways(&chain); err != nil {
+		return nil, err
+	}
 	return webrtc.NewAPI(
 		webrtc.WithMediaEngine(&codecs), webrtc.WithInterceptorRegistry(&chain), webrtc.WithSettingEngine(settings),
 	), nil
+}
+
+// receiving is what a connection needs on which nothing is sent: each interceptor that is left out saves a goroutine.
+func receiving(chain *interceptor.Registry) error {
+	missing, err := nack.NewGeneratorInterceptor()
+	if err != nil {
+		return fmt.Errorf("NACK: %w", err)
+	}
+	reports, err := report.NewReceiverInterceptor()
+	if err != nil {
+		return fmt.Errorf("receiver reports: %w", err)
+	}
+	chain.Add(missing)
+	chain.Add(reports)
+	return nil
+}
+
+// sending is what one needs on which nothing is received.
+func sending(chain *interceptor.Registry) error {
+	again, err := nack.NewResponderInterceptor()
+	if err != nil {
+		return fmt.Errorf("NACK: %w", err)
+	}
+	reports, err := report.NewSenderInterceptor()
+	if err != nil {
+		return fmt.Errorf("sender reports: %w", err)
+	}
+	chain.Add(again)
+	chain.Add(reports)
+	return nil
 }
 
 // registerCodecs names what may pass. Payload types are ours on the subscribing side, the browser's on the other.

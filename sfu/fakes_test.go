@@ -16,6 +16,7 @@ type room struct {
 	people  map[string]sessions.Participant // by token
 	members map[string]*member              // by participant
 	events  []string
+	alone   bool                    // of those with devices nobody hears another
 	failing error                   // what Connect answers
 	entered func(sessions.Endpoint) // called by Connect
 }
@@ -76,7 +77,7 @@ func (r *room) Connect(_ context.Context, p sessions.Participant, device string,
 	r.events = append(r.events, p.ID+" connected "+device)
 	for _, o := range r.members {
 		for _, src := range o.sources {
-			if o != m {
+			if o != m && (!r.alone || o.endpoint == nil) {
 				ep.Subscribe(src)
 			}
 		}
@@ -133,7 +134,7 @@ func (m *member) Publish(src *media.Source) {
 	defer m.room.mu.Unlock()
 	m.sources = append(m.sources, src)
 	for _, o := range m.room.members {
-		if o != m && o.endpoint != nil {
+		if o != m && o.endpoint != nil && (!m.room.alone || m.endpoint == nil) {
 			o.endpoint.Subscribe(src)
 		}
 	}

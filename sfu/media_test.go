@@ -456,3 +456,27 @@ func attribute(sdp, key string) string {
 	value, _, _ := strings.Cut(rest, "\r\n")
 	return value
 }
+
+// What a browser says on a data channel is read, however long it is, and holds nothing up.
+func TestDataChannelsAreRead(t *testing.T) {
+	g := serve(t, anybody("ann"), sfu.Config{Heartbeat: 10 * time.Millisecond})
+	ann := g.browser(t, "ann", "a1")
+	ann.track(webrtc.MimeTypeOpus, "s", "mic")
+	ann.offerPublish(nil, nil)
+	beats := func() int {
+		ann.mu.Lock()
+		defer ann.mu.Unlock()
+		return ann.beats
+	}
+	require.Eventually(t, func() bool { return beats() > 2 }, patience, time.Millisecond)
+	for _, size := range []int{4, 60_000, 1, 60_000} {
+		for range 30 { // more than SCTP would keep for a reader that does not come
+			require.NoError(t, ann.diagnostics.Send(make([]byte, size)))
+		}
+	}
+	require.Eventually(t, func() bool { return ann.diagnostics.BufferedAmount() == 0 }, patience, time.Millisecond)
+	before := beats()
+	require.Eventually(t, func() bool { return beats() > before+2 }, patience, time.Millisecond)
+	require.NoError(t, ann.diagnostics.Send(make([]byte, 10)))
+	require.Equal(t, webrtc.DataChannelStateOpen, ann.diagnostics.ReadyState())
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"sync"
 	"time"
 
 	"github.com/pion/webrtc/v4"
@@ -13,6 +15,8 @@ const (
 	heartbeatLabel   = "__heartbeat__"
 	diagnosticsLabel = "__diagnostics__"
 	gatherLimit      = 5 * time.Second
+	usualMessage     = 64      // bytes of what comes on a data channel: PONG
+	longestMessage   = 1 << 18 // what is longer closes the channel
 )
 
 var errGather = errors.New("our candidates could not be gathered in time")
@@ -21,6 +25,10 @@ var errGather = errors.New("our candidates could not be gathered in time")
 type peer struct {
 	pc        *webrtc.PeerConnection
 	heartbeat *webrtc.DataChannel
+
+	mu      sync.Mutex // of closed, and of adding to reading
+	closed  bool
+	reading sync.WaitGroup // of data channels
 }
 
 // newPeer makes a connection; changed is called from Pion's goroutines and must not block.
@@ -38,6 +46,7 @@ func newPeer(api *webrtc.API, changed func(webrtc.PeerConnectionState)) (*peer, 
 			_ = pc.Close()
 			return nil, fmt.Errorf("data channel %s: %w", label, err)
 		}
+		channel.OnOpen(func() { p.listen(channel) })
 		if i == 0 {
 			p.heartbeat = channel
 		}
@@ -70,9 +79,49 @@ func (p *peer) beat() {
 	}
 }
 
+// listen reads what a browser says on a data channel, until that is over, and makes nothing of it: that a PONG came is
+// known to SCTP. Pion's own reader would keep 64 KiB for each channel.
+func (p *peer) listen(channel *webrtc.DataChannel) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.reading.Add(1)
+	p.mu.Unlock()
+	defer p.reading.Done()
+	raw, err := channel.Detach()
+	if err != nil {
+		return // it is closed again
+	}
+	discardMessages(raw)
+}
+
+// discardMessages reads to the end, or to a message that no browser sends.
+func discardMessages(raw io.ReadCloser) {
+	buf := make([]byte, usualMessage)
+	for {
+		_, err := raw.Read(buf)
+		switch {
+		case err == nil && len(buf) > usualMessage:
+			buf = make([]byte, usualMessage)
+		case errors.Is(err, io.ErrShortBuffer) && len(buf) < longestMessage:
+			buf = make([]byte, 2*len(buf)) // it is still there
+		case err != nil:
+			_ = raw.Close()
+			return
+		}
+	}
+}
+
 // close ends the connection and waits until its goroutines are gone.
 func (p *peer) close() {
-	if p != nil {
-		_ = p.pc.GracefulClose()
+	if p == nil {
+		return
 	}
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	_ = p.pc.GracefulClose()
+	p.reading.Wait()
 }

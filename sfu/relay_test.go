@@ -147,8 +147,12 @@ func (r *bareRelay) answer(publishes bool, offer string) (string, error) {
 	return pc.LocalDescription().SDP, nil
 }
 
+type rtcpReader interface {
+	Read(b []byte) (int, interceptor.Attributes, error)
+}
+
 // drop reads RTCP, which Pion's reports want to see.
-func drop(r interface{ Read([]byte) (int, interceptor.Attributes, error) }) {
+func drop(r rtcpReader) {
 	buf := make([]byte, 1500)
 	for {
 		if _, _, err := r.Read(buf); err != nil {
