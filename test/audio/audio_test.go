@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/zaf/g711"
 
 	"tandem/test/audio"
 )
@@ -262,4 +263,35 @@ func TestReadWAVRefuses(t *testing.T) {
 	}
 	_, _, err = audio.ReadWAV(filepath.Join(dir, "missing.wav"))
 	require.Error(t, err)
+}
+
+// The negative controls of two detectors: what they have to find is put in on purpose.
+func TestAGapOf30MillisecondsIsSeen(t *testing.T) {
+	for _, gap := range []time.Duration{0, 5, 10, 20, 30, 60} {
+		gap *= time.Millisecond
+		tone := audio.Mix(audio.Tone(440, -12, 8000, time.Second), audio.Tone(1000, -20, 8000, time.Second))
+		from := 3001
+		for i := range tone[from : from+int(gap.Milliseconds())*8] {
+			tone[from+i] = int16(i % 3) // as quiet as a line is
+		}
+		got := audio.LongestGap(tone, 8000)
+		assert.InDelta(t, gap.Milliseconds(), got.Milliseconds(), 2)
+	}
+	assert.Equal(t, time.Second, audio.LongestGap(make([]int16, 8000), 8000), "nothing but silence")
+}
+
+func TestALeakOf50DecibelsIsFoundInG711(t *testing.T) {
+	for _, leak := range []float64{-50, -55, math.Inf(-1)} {
+		heard := audio.Mix(audio.Tone(997, -10, 8000, time.Second), audio.Tone(1730, -10+leak, 8000, time.Second))
+		for i, v := range heard {
+			heard[i] = g711.DecodeUlawFrame(g711.EncodeUlawFrame(v))
+		}
+		got := audio.Goertzel(heard, 8000, 1730) - audio.Goertzel(heard, 8000, 997)
+		t.Logf("a leak of %.0f dB: %.1f dB", leak, got)
+		if math.IsInf(leak, -1) {
+			assert.Less(t, got, -60.0)
+			continue
+		}
+		assert.InDelta(t, leak, got, 2)
+	}
 }
