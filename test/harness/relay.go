@@ -3,49 +3,35 @@ package harness
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-// Weather is what a bad network does to datagrams: shares between 0 and 1, each drawn for itself.
-type Weather struct {
-	Lost    float64
-	Doubled float64
-	Late    float64       // held back for up to LateBy, so that others overtake it
-	LateBy  time.Duration // 0: 100 ms
-	Seed    uint64
-}
+	"tandem/load"
+)
 
 // Relay stands between the gateway and a far end that speak SIP over UDP, and lets the weather have its way. Each of
 // them knows the other by an address of the relay only: it stands in every message instead of the real one, which has
 // as many digits.
 type Relay struct {
-	Gateway, FarEnd             string // how the far end reaches the gateway, and the gateway the far end
-	gateway, farEnd             string // where they are
-	weather                     Weather
-	near, far                   *net.UDPConn // towards the gateway, towards the far end
-	reading, flying             sync.WaitGroup
-	closed                      chan struct{}
-	passed, lost, doubled, late atomic.Int64
-	mu                          sync.Mutex
-	random                      *rand.Rand
+	Gateway, FarEnd string       // how the far end reaches the gateway, and the gateway the far end
+	gateway, farEnd string       // where they are
+	near, far       *net.UDPConn // towards the gateway, towards the far end
+	reading, flying sync.WaitGroup
+	closed          chan struct{}
+	begun           time.Time
+	mu              sync.Mutex
+	network         *load.Network // of both directions
 }
 
 // NewRelay runs a relay between two UDP addresses until the test ends.
-func NewRelay(tb testing.TB, gateway, farEnd string, weather Weather) *Relay {
+func NewRelay(tb testing.TB, gateway, farEnd string, weather load.Weather) *Relay {
 	tb.Helper()
-	if weather.LateBy == 0 {
-		weather.LateBy = 100 * time.Millisecond
-	}
 	r := &Relay{
-		gateway: gateway, farEnd: farEnd, weather: weather, closed: make(chan struct{}),
-		random: rand.New(rand.NewPCG(weather.Seed, 1)), //nolint:gosec // weather is no secret
+		gateway: gateway, farEnd: farEnd, closed: make(chan struct{}), begun: time.Now(), network: load.NewNetwork(weather),
 	}
 	r.near, r.FarEnd = listenUDP(tb)
 	r.far, r.Gateway = listenUDP(tb)
@@ -74,9 +60,11 @@ func listenUDP(tb testing.TB) (*net.UDPConn, string) {
 	return udp, addr
 }
 
-// Counts says what became of the datagrams so far.
-func (r *Relay) Counts() (passed, lost, doubled, late int64) {
-	return r.passed.Load(), r.lost.Load(), r.doubled.Load(), r.late.Load()
+// Count says what became of the datagrams so far.
+func (r *Relay) Count() load.Count {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.network.Count()
 }
 
 // pump carries what comes in at one socket out of the other.
@@ -124,19 +112,5 @@ func (r *Relay) translate(message []byte, toFarEnd bool) []byte {
 func (r *Relay) draw() (copies int, delay time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.random.Float64() < r.weather.Lost {
-		r.lost.Add(1)
-		return 0, 0
-	}
-	copies = 1
-	if r.random.Float64() < r.weather.Doubled {
-		r.doubled.Add(1)
-		copies = 2
-	}
-	if r.random.Float64() < r.weather.Late {
-		r.late.Add(1)
-		delay = time.Duration(r.random.Int64N(int64(r.weather.LateBy)))
-	}
-	r.passed.Add(1)
-	return copies, delay
+	return r.network.Packet(time.Since(r.begun))
 }
