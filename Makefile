@@ -38,4 +38,5 @@ fuzz: deps ## run every fuzz target for a bounded time (FUZZTIME=20s each)
 	@scripts/fuzz
 
 bench: build ## the figures of docs/performance.md, as ratios from one run
+	-@scripts/install bench
 	@scripts/bench

@@ -33,8 +33,9 @@ func opusCodec() webrtc.RTPCodecParameters {
 	}
 }
 
-// newBrowserAPI makes peer connections on loopback, each with a socket of its own.
-func newBrowserAPI() (*webrtc.API, error) {
+// newBrowserAPI makes peer connections on loopback, each with a socket of its own. What lose is given loses, the browser
+// doesn't get and reports as lost.
+func newBrowserAPI(lose *Network) (*webrtc.API, error) {
 	var settings webrtc.SettingEngine
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	settings.SetInterfaceFilter(func(name string) bool { return name == "lo" })
@@ -45,15 +46,47 @@ func newBrowserAPI() (*webrtc.API, error) {
 		return nil, fmt.Errorf("load: DTLS role: %w", err)
 	}
 	var codecs webrtc.MediaEngine
-	if err := codecs.RegisterCodec(opusCodec(), webrtc.RTPCodecTypeAudio); err != nil {
+	codec := opusCodec()
+	if lose != nil {
+		codec.SDPFmtpLine += ";useinbandfec=1" // as browsers say
+	}
+	if err := codecs.RegisterCodec(codec, webrtc.RTPCodecTypeAudio); err != nil {
 		return nil, fmt.Errorf("load: codecs: %w", err)
 	}
 	var chain interceptor.Registry
+	if lose != nil {
+		chain.Add(&lossy{network: lose}) // before what counts for the reports
+	}
 	if err := webrtc.ConfigureRTCPReports(&chain); err != nil {
 		return nil, fmt.Errorf("load: RTCP reports: %w", err)
 	}
 	return webrtc.NewAPI(webrtc.WithSettingEngine(settings), webrtc.WithMediaEngine(&codecs),
 		webrtc.WithInterceptorRegistry(&chain)), nil
+}
+
+// lossy is an interceptor that loses what comes in. It is one browser's.
+type lossy struct {
+	interceptor.NoOp
+	network *Network
+}
+
+// NewInterceptor makes it its own factory.
+func (l *lossy) NewInterceptor(string) (interceptor.Interceptor, error) { return l, nil }
+
+// BindRemoteStream is called for each track that comes; the browser hears one.
+func (l *lossy) BindRemoteStream(_ *interceptor.StreamInfo, next interceptor.RTPReader) interceptor.RTPReader {
+	begun := time.Now()
+	return interceptor.RTPReaderFunc(func(b []byte, a interceptor.Attributes) (int, interceptor.Attributes, error) {
+		for {
+			n, with, err := next.Read(b, a)
+			if err != nil {
+				return n, with, err
+			}
+			if copies, _ := l.network.Packet(time.Since(begun)); copies > 0 {
+				return n, with, nil
+			}
+		}
+	})
 }
 
 // sdpOffer is the gateway's notification.
@@ -293,6 +326,9 @@ func (b *browser) listen(t *webrtc.TrackRemote) {
 		b.flow.arrived(at, packet.SSRC, packet.Timestamp, packet.SequenceNumber, packet.Payload)
 	}
 }
+
+// packets is how many were heard.
+func (b *browser) packets() int64 { return b.heard.Load() }
 
 // speak sends the next packet, or only counts it when drop is set. Only the pacer calls it.
 func (b *browser) speak(payload []byte, drop bool) {

@@ -29,9 +29,27 @@ func (b *bench) makePairs() error {
 			b.closePhones()
 			return err
 		}
-		c.browser = newBrowser(b.api, b.cfg.Log, b.start, c.toBrowser)
+		c.phone.use(b.cfg.Codec)
 		b.pairs = append(b.pairs, c)
 		b.readers.Go(c.phone.read)
+		if b.prepare != nil {
+			if err := b.prepare(k, c); err != nil {
+				b.closePhones()
+				return err
+			}
+		}
+		if b.plain != nil {
+			continue
+		}
+		api := b.api
+		if c.loseAfter != nil {
+			if api, err = newBrowserAPI(c.loseAfter); err != nil {
+				b.closePhones()
+				return err
+			}
+		}
+		c.browser = newBrowser(api, b.cfg.Log, b.start, c.toBrowser)
+		c.far = c.browser
 		b.far.expect(c.phone)
 	}
 	return nil
@@ -52,6 +70,9 @@ func (b *bench) ramp(ctx context.Context) error {
 		group.Go(func() error {
 			if ctx.Err() != nil {
 				return ctx.Err()
+			}
+			if b.plain != nil {
+				return b.setUpPlain(ctx, c)
 			}
 			return b.setUp(ctx, c)
 		})
@@ -120,7 +141,7 @@ func (b *bench) waitHeard(ctx context.Context) error {
 			if c.phone.heard.Load() < flowPackets {
 				deaf++
 			}
-			if c.browser.heard.Load() < flowPackets {
+			if c.far == nil || c.far.packets() < flowPackets {
 				browsers++
 			}
 		}
@@ -144,6 +165,9 @@ func (b *bench) tearDown(ctx context.Context) {
 	group.SetLimit(setupAtOnce)
 	for _, c := range b.pairs {
 		group.Go(func() error {
+			if b.plain != nil {
+				return nil // its end is its process's
+			}
 			c.browser.close(ctx)
 			var errs []error
 			for _, id := range c.participants {
@@ -161,7 +185,11 @@ func (b *bench) tearDown(ctx context.Context) {
 	b.closePhones()
 }
 
+// closePhones closes the sockets of both ends, if the others are no browsers, and waits for their readers.
 func (b *bench) closePhones() {
+	for _, e := range b.ends {
+		_ = e.conn.Close()
+	}
 	for _, c := range b.pairs {
 		_ = c.phone.conn.Close()
 	}

@@ -18,6 +18,9 @@ const (
 	maxCallSeconds = 20000 // calls × seconds: what arrived is kept in memory, some 15 kB for each
 	firstRTPPort   = 20000
 	lastRTPPort    = 29999
+
+	pcmu     = "PCMU"
+	g722Name = "G722"
 )
 
 // Config is a run. The zero value holds 50 calls for a minute.
@@ -29,7 +32,33 @@ type Config struct {
 	RampPerSecond float64       // calls that are set up in a second; 0: 10
 	Idle          time.Duration // how long the idle gateway is watched; 0: five seconds
 	JSON          bool          // print the Result instead of a table
+	Pinned        bool          // the gateway to the last core, this process to the others
+	Codec         string        // of the phones: PCMU or G722; empty: PCMU
+	Opus          Opus          // of the gateway's encoders
 	Log           *slog.Logger  // nil: nothing is logged
+}
+
+// Opus is what a gateway is told about its encoders. The zero value leaves it its defaults.
+type Opus struct {
+	Complexity int
+	Bitrate    int
+	NoFEC      bool
+	Mono       bool // for a rival whose default is stereo
+}
+
+// yaml is the keys of the configuration file's section media.
+func (o Opus) yaml() string {
+	var text string
+	if o.Complexity > 0 {
+		text += fmt.Sprintf("  opusComplexity: %d\n", o.Complexity)
+	}
+	if o.Bitrate > 0 {
+		text += fmt.Sprintf("  opusBitrate: %d\n", o.Bitrate)
+	}
+	if o.NoFEC {
+		text += "  opusFEC: false\n"
+	}
+	return text
 }
 
 func (c *Config) defaults() error {
@@ -48,7 +77,12 @@ func (c *Config) defaults() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Codec == "" {
+		c.Codec = pcmu
+	}
 	switch {
+	case c.Codec != pcmu && c.Codec != g722Name:
+		return fmt.Errorf("load: codec is %q: want PCMU or G722", c.Codec)
 	case c.Calls < 1 || c.Calls > maxCalls:
 		return fmt.Errorf("load: calls is %d: want 1 to %d", c.Calls, maxCalls)
 	case c.Duration < time.Second || c.Duration.Seconds()*float64(c.Calls) > maxCallSeconds:
@@ -72,7 +106,7 @@ func (c *Config) defaults() error {
 }
 
 // gatewayConfig writes the file of the gateway under test into dir, and says where its HTTP and its SIP will be.
-func gatewayConfig(ctx context.Context, dir, trunk string, calls int) (path, httpAddr, sipAddr string, err error) {
+func gatewayConfig(ctx context.Context, dir, trunk string, cfg Config) (path, httpAddr, sipAddr string, err error) {
 	http, err := freePort(ctx)
 	if err != nil {
 		return "", "", "", err
@@ -85,7 +119,7 @@ func gatewayConfig(ctx context.Context, dir, trunk string, calls int) (path, htt
 	if err != nil {
 		return "", "", "", err
 	}
-	width := 4*calls + 100
+	width := 4*cfg.Calls + 100
 	rtp := firstRTPPort + 2*rand.IntN((lastRTPPort-firstRTPPort-width)/2)
 	httpAddr = "127.0.0.1:" + strconv.Itoa(http)
 	text := fmt.Sprintf(`http:
@@ -98,7 +132,7 @@ media:
   rtpPorts: %d-%d
   webrtcUDP: %d
   webrtcTCP: %d
-database:
+%sdatabase:
   url: sqlite:%s
 accounts:
   - id: "%s"
@@ -110,10 +144,10 @@ trunks:
     account: "%s"
     uri: %s
     allow: [127.0.0.1/32]
-    codecs: [PCMU]
+    codecs: [%s]
     prefixes: ["+"]
-`, httpAddr, httpAddr, sipPort, sipPort, rtp, rtp+width, webrtcPort, webrtcPort, filepath.Join(dir, "bench.db"),
-		account, username, password, account, trunk)
+`, httpAddr, httpAddr, sipPort, sipPort, rtp, rtp+width, webrtcPort, webrtcPort, cfg.Opus.yaml(), filepath.Join(dir, "bench.db"),
+		account, username, password, account, trunk, cfg.Codec)
 	path = filepath.Join(dir, "tandem.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", "", "", fmt.Errorf("load: configuration of the gateway: %w", err)

@@ -12,11 +12,21 @@ const (
 	slotTime = packetTime / slots
 )
 
+// farTalker is the end of a call that isn't the phone.
+type farTalker interface {
+	speak(payload []byte, drop bool) // sends the next packet, or only counts it when drop is set; the pacer's
+	packets() int64                  // that were heard
+}
+
 // pair is one call: a phone and a browser that hear each other.
 type pair struct {
 	phone     *phone
-	browser   *browser
-	toBrowser *flow // what the phone says, as the browser hears it
+	far       farTalker   // the browser, or what stands for one
+	browser   *browser    // nil if far is none
+	says      *sounds     // nil: what all say
+	lose      [2]*Network // what is lost on the way to the gateway, of the phone's and of the browser's; nil: nothing
+	loseAfter *Network    // what is lost on the way from the gateway to the browser; nil: nothing
+	toBrowser *flow       // what the phone says, as the browser hears it
 	toPhone   *flow
 	live      atomic.Bool // both sides are up: the pacer speaks for them
 
@@ -61,18 +71,35 @@ func (p *pacer) run(ctx context.Context) {
 func (p *pacer) slot(n int) {
 	for k := n; k < len(p.pairs); k += slots {
 		if c := p.pairs[k]; c.live.Load() {
-			drop := p.dropped()
+			drop := p.dropped(c.lose[0])
 			i := c.toBrowser.next(time.Since(p.start), drop)
-			c.phone.speak(p.sounds.phone[i%phoneLoop], drop)
+			says := c.sounds(p.sounds).phone
+			c.phone.speak(says[i%len(says)], drop)
 		}
 	}
 	for k := (n + slots/2) % slots; k < len(p.pairs); k += slots {
 		if c := p.pairs[k]; c.live.Load() {
-			drop := p.dropped()
+			drop := p.dropped(c.lose[1])
 			i := c.toPhone.next(time.Since(p.start), drop)
-			c.browser.speak(p.sounds.browser[i%browserLoop], drop)
+			says := c.sounds(p.sounds).browser
+			c.far.speak(says[i%len(says)], drop)
 		}
 	}
 }
 
-func (p *pacer) dropped() bool { return p.drop > 0 && p.rng.Float64() < p.drop }
+// dropped says whether the next packet is lost on its way to the gateway.
+func (p *pacer) dropped(n *Network) bool {
+	if n != nil {
+		copies, _ := n.Packet(time.Since(p.start))
+		return copies == 0
+	}
+	return p.drop > 0 && p.rng.Float64() < p.drop
+}
+
+// sounds is what this call says.
+func (c *pair) sounds(all *sounds) *sounds {
+	if c.says != nil {
+		return c.says
+	}
+	return all
+}

@@ -32,6 +32,15 @@ type phone struct {
 
 	header rtp.Header // owned by the pacer
 	packet [12 + frameSamples]byte
+	codec  uint8 // its RTP payload type (RFC 3551 §6)
+}
+
+// use sets the codec, before the first packet.
+func (p *phone) use(codec string) {
+	if codec == g722Name {
+		p.codec = 9
+	}
+	p.header.PayloadType = p.codec
 }
 
 func newPhone(number string, start time.Time, f *flow) (*phone, error) {
@@ -58,7 +67,7 @@ func (p *phone) read() {
 			return
 		}
 		at := time.Since(p.start)
-		if packet.Unmarshal(buf[:n]) != nil || packet.PayloadType != 0 {
+		if packet.Unmarshal(buf[:n]) != nil || packet.PayloadType != p.codec {
 			continue
 		}
 		p.heard.Add(1)
@@ -175,7 +184,7 @@ func (f *farEnd) onInvite(req *sip.Request, tx sip.ServerTransaction) {
 		f.log.Warn("load: INVITE", "err", err)
 		return
 	}
-	if err := dlg.RespondSDP(answerSDP(p.conn.LocalAddr().String())); err != nil {
+	if err := dlg.RespondSDP(p.sdp()); err != nil {
 		f.log.Warn("load: answer", "err", err)
 		return
 	}
@@ -205,8 +214,15 @@ func remoteRTP(body []byte) (netip.AddrPort, error) {
 	return netip.AddrPort{}, fmt.Errorf("load: no audio in SDP %q", body)
 }
 
-func answerSDP(local string) []byte {
+// sdp is what the phone offers or answers.
+func (p *phone) sdp() []byte { return answerSDP(p.conn.LocalAddr().String(), p.codec) }
+
+func answerSDP(local string, codec uint8) []byte {
 	host, port, _ := strings.Cut(local, ":")
+	name := pcmu
+	if codec != 0 {
+		name = g722Name
+	}
 	return fmt.Appendf(nil, "v=0\r\no=bench 1 1 IN IP4 %s\r\ns=-\r\nc=IN IP4 %s\r\nt=0 0\r\n"+
-		"m=audio %s RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\na=sendrecv\r\n", host, host, port)
+		"m=audio %s RTP/AVP %d\r\na=rtpmap:%d %s/8000\r\na=ptime:20\r\na=sendrecv\r\n", host, host, port, codec, codec, name)
 }

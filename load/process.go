@@ -100,6 +100,11 @@ type child struct {
 
 // startChild runs argv and returns when base/readyz answers 200. Its output goes to logPath.
 func startChild(ctx context.Context, argv []string, base, logPath string) (*child, error) {
+	return startProcess(ctx, argv, logPath, func(ctx context.Context, c *child) error { return c.waitReady(ctx, base) })
+}
+
+// startProcess runs argv and returns when ready does.
+func startProcess(ctx context.Context, argv []string, logPath string, ready func(context.Context, *child) error) (*child, error) {
 	log, err := os.Create(logPath) //nolint:gosec // a file in our own temporary directory
 	if err != nil {
 		return nil, fmt.Errorf("load: log of the gateway: %w", err)
@@ -116,7 +121,7 @@ func startChild(ctx context.Context, argv []string, base, logPath string) (*chil
 		c.exitErr = c.cmd.Wait()
 		close(c.exited)
 	}()
-	if err := c.waitReady(ctx, base); err != nil {
+	if err := ready(ctx, c); err != nil {
 		tail := c.tail()
 		c.stop()
 		return nil, fmt.Errorf("%w\n%s", err, tail)

@@ -30,9 +30,15 @@ type bench struct {
 	ws      string
 	api     *webrtc.API
 	pairs   []*pair
+	mu      sync.Mutex // guards setups and ends
 	setups  []time.Duration
-	mu      sync.Mutex // guards setups
+	ends    []*srtpEnd // of the calls over plain
 	readers sync.WaitGroup
+
+	plain   plainGateway           // a gateway that is not ours; nil: ours
+	prepare func(int, *pair) error // nil, or what is special about one call
+
+	from, to time.Duration // the hold
 }
 
 // Run starts the gateway, holds the calls, takes everything down and prints what it found. The error says why there is
@@ -51,7 +57,17 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Result, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	b := &bench{cfg: cfg, out: out, start: time.Now()}
-	if b.api, err = newBrowserAPI(); err != nil {
+	r, err := b.run(ctx, sounds, dir)
+	if err != nil {
+		return r, err
+	}
+	return r, r.print(out, cfg.JSON)
+}
+
+// run starts our gateway, measures, and ends it.
+func (b *bench) run(ctx context.Context, sounds *sounds, dir string) (r Result, err error) {
+	cfg := b.cfg
+	if b.api, err = newBrowserAPI(nil); err != nil {
 		return Result{}, err
 	}
 	if b.far, err = newFarEnd(ctx, cfg.Log); err != nil {
@@ -69,25 +85,24 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Result, error) {
 		return Result{}, err
 	}
 	defer b.child.stop()
-	r, err := b.measure(ctx, sounds)
-	if err != nil {
+	if r, err = b.measure(ctx, sounds); err != nil {
 		return r, fmt.Errorf("%w\nthe gateway's log ends with:\n%s", err, b.child.tail())
 	}
-	return r, r.print(out, cfg.JSON)
+	return r, nil
 }
 
 func (b *bench) say(format string, args ...any) {
-	if !b.cfg.JSON {
+	if !b.cfg.JSON && b.out != nil {
 		_, _ = fmt.Fprintf(b.out, format+"\n", args...) // progress only
 	}
 }
 
 func (b *bench) startGateway(ctx context.Context, dir string) error {
-	path, addr, _, err := gatewayConfig(ctx, dir, "sip:"+b.far.addr.String()+";transport=udp", b.cfg.Calls)
+	path, addr, _, err := gatewayConfig(ctx, dir, "sip:"+b.far.addr.String()+";transport=udp", b.cfg)
 	if err != nil {
 		return err
 	}
-	argv := append(slices.Clone(b.cfg.Gateway), "--config", path)
+	argv := append(pinned(b.cfg.Pinned), append(slices.Clone(b.cfg.Gateway), "--config", path)...)
 	if b.child, err = startChild(ctx, argv, "http://"+addr, filepath.Join(dir, "gateway.log")); err != nil {
 		return err
 	}
@@ -97,7 +112,9 @@ func (b *bench) startGateway(ctx context.Context, dir string) error {
 
 // measure is the run from the ready gateway on.
 func (b *bench) measure(ctx context.Context, sounds *sounds) (Result, error) {
-	defer b.rest.client.CloseIdleConnections()
+	if b.rest != nil {
+		defer b.rest.client.CloseIdleConnections()
+	}
 	r := Result{Calls: b.cfg.Calls, Seconds: b.cfg.Duration.Seconds(), DropPercent: b.cfg.DropPercent, StartMs: ms(b.child.ready)}
 	idle, err := b.watchIdle(ctx, &r)
 	if err != nil {
@@ -122,6 +139,10 @@ func (b *bench) measure(ctx context.Context, sounds *sounds) (Result, error) {
 		return r, err
 	}
 	r.PacerLateMaxMs = ms(p.late)
+	b.from, b.to = from, to
+	if b.prepare != nil { // what they said has no marks
+		return r, nil
+	}
 	return r, b.analyse(&r, from, to)
 }
 

@@ -49,7 +49,7 @@ func TestConfigIsBounded(t *testing.T) {
 
 func TestGatewayConfigFile(t *testing.T) {
 	dir := t.TempDir()
-	path, addr, _, err := gatewayConfig(t.Context(), dir, "sip:127.0.0.1:5999;transport=udp", 500)
+	path, addr, _, err := gatewayConfig(t.Context(), dir, "sip:127.0.0.1:5999;transport=udp", Config{Calls: 500, Codec: pcmu})
 	require.NoError(t, err)
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -174,7 +174,7 @@ func TestPhoneAnswersAndSpeaks(t *testing.T) {
 	ua := sipgo.DialogUA{Client: client, ContactHDR: sip.ContactHeader{Address: sip.Uri{Scheme: "sip", User: "gw", Host: "127.0.0.1"}}}
 	var uri sip.Uri
 	require.NoError(t, sip.ParseUri("sip:+15550000001@"+f.addr.String(), &uri))
-	dlg, err := ua.Invite(ctx, uri, answerSDP(media.LocalAddr().String()), sip.NewHeader("Content-Type", "application/sdp"))
+	dlg, err := ua.Invite(ctx, uri, answerSDP(media.LocalAddr().String(), 0), sip.NewHeader("Content-Type", "application/sdp"))
 	require.NoError(t, err)
 	require.NoError(t, dlg.WaitAnswer(ctx, sipgo.AnswerOptions{}))
 	require.NoError(t, dlg.Ack(ctx))
@@ -221,7 +221,7 @@ func TestFarEndRefuses(t *testing.T) {
 func TestPacer(t *testing.T) {
 	s, err := allSounds()
 	require.NoError(t, err)
-	api, err := newBrowserAPI()
+	api, err := newBrowserAPI(nil)
 	require.NoError(t, err)
 	begin := time.Now()
 	f := startFarEnd(t)
@@ -231,6 +231,7 @@ func TestPacer(t *testing.T) {
 		c.phone = startPhone(t, f, fmt.Sprint(k), begin)
 		c.browser = newBrowser(api, slog.New(slog.DiscardHandler), begin, c.toBrowser)
 		c.browser.track = newTrack(t)
+		c.far = c.browser
 		c.live.Store(k != 3)
 		p.pairs = append(p.pairs, c)
 	}

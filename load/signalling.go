@@ -150,7 +150,7 @@ func (c *SignalConfig) startGateway(ctx context.Context, dir, name string, pool 
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, nil, nil, fmt.Errorf("load: %w", err)
 	}
-	path, httpAddr, sipAddr, err := gatewayConfig(ctx, dir, "sip:127.0.0.1:9;transport=udp", callerPorts)
+	path, httpAddr, sipAddr, err := gatewayConfig(ctx, dir, "sip:127.0.0.1:9;transport=udp", Config{Calls: callerPorts, Codec: pcmu})
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -91,7 +91,7 @@ func TestSignalResultIsPrinted(t *testing.T) {
 }
 
 func TestGatewayConfigNamesItsSIP(t *testing.T) {
-	path, _, sipAddr, err := gatewayConfig(t.Context(), t.TempDir(), "sip:127.0.0.1:9", callerPorts)
+	path, _, sipAddr, err := gatewayConfig(t.Context(), t.TempDir(), "sip:127.0.0.1:9", Config{Calls: callerPorts, Codec: pcmu})
 	require.NoError(t, err)
 	require.FileExists(t, path)
 	require.Equal(t, "tandem.yaml", filepath.Base(path))

@@ -84,6 +84,14 @@ func TestInstall(t *testing.T) {
 			[]string{"apt-get update -qq", install + "sip-tester sipvicious baresip-core kamailio kamailio-tls-modules postgresql nodejs python3 curl npm chromium"},
 		},
 		{
+			"nothing that the benchmark needs", "bench",
+			[]string{"gcc"},
+			map[string]string{"pkg-config": "", "ls": "exit 2\n", "apt-get": aptGet, "id": root},
+			0,
+			[]string{"missing: rtpengine-daemon (the rival: calls are held over it too)", "missing: asterisk-core-sounds-en-g722 (a voice for the calls)"},
+			[]string{"apt-get update -qq", install + "rtpengine-daemon asterisk-core-sounds-en-g722"},
+		},
+		{
 			"all that the tests need", "test",
 			[]string{"gcc", "grep"},
 			map[string]string{

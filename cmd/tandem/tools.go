@@ -58,6 +58,8 @@ func (c *hashCommand) Run(env *environment) error {
 type benchCommand struct {
 	Media mediaCommand `cmd:"" default:"withargs" help:"Hold bridged calls and print what they cost (default)."`
 	Calls callsCommand `cmd:"" help:"Set calls up and end them, as many per second as go well."`
+	Rival rivalCommand `cmd:"" help:"Hold the same calls over this gateway, rtpengine and the least code that would do, and compare."`
+	Floor floorCommand `cmd:"" hidden:"" help:"Carry calls with the least code that does, for bench rival."`
 	Bare  bareCommand  `cmd:"" hidden:"" help:"Answer calls with the SIP library alone, for bench calls."`
 }
 
@@ -84,6 +86,30 @@ type bareCommand struct {
 
 // Run is the far end that the gateway is measured against.
 func (c *bareCommand) Run(env *environment) error { return load.ServeBare(env.ctx, c.SIP, c.HTTP) }
+
+type rivalCommand struct {
+	Calls    int           `default:"20" help:"How many calls each holds."`
+	Half     int           `default:"45" help:"How many calls this gateway holds once more: half of what fills a core."`
+	Duration time.Duration `default:"8s" help:"How long each holds them."`
+	Rounds   int           `default:"3" help:"How often each is measured at its default settings."`
+}
+
+// Run compares what calls cost.
+func (c *rivalCommand) Run(env *environment) error {
+	return load.RunRivals(env.ctx, load.RivalConfig{Calls: c.Calls, Half: c.Half, Duration: c.Duration, Rounds: c.Rounds}, env.stdout)
+}
+
+type floorCommand struct {
+	HTTP       string `name:"http" required:"" help:"Address of /readyz."`
+	FirstPort  int    `required:"" help:"Of the phones and the others in turn."`
+	Calls      int    `required:"" help:"How many."`
+	Complexity int    `default:"5" help:"Of Opus."`
+}
+
+// Run carries calls until it is told to stop.
+func (c *floorCommand) Run(env *environment) error {
+	return load.ServeFloor(env.ctx, load.FloorConfig{HTTP: c.HTTP, FirstPort: c.FirstPort, Calls: c.Calls, Complexity: c.Complexity})
+}
 
 type mediaCommand struct {
 	Calls    int           `default:"50" help:"How many bridged calls are held at once."`

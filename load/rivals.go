@@ -1,0 +1,203 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// RivalConfig is a comparison of our gateway with rtpengine and with the floor. The zero value is usable.
+type RivalConfig struct {
+	Gateway  []string      // how this program is called; empty: as it was
+	Calls    int           // held by each; 0: 20, four fifths of what fills a core in rtpengine
+	Half     int           // held by ours for its own delay at half load; 0: 45
+	Duration time.Duration // of each hold; 0: 8 s
+	Rounds   int           // how often each is measured at its defaults, in turn; 0: 3
+}
+
+// floorReference is what the floor took where its parts were first measured, in milliseconds of CPU per call-second:
+// 50 times 37 µs of decoding, 85 µs of encoding, two datagrams in and out of 8.8 µs and their SRTP of 0.35 µs.
+const floorReference = 50 * (0.037 + 0.085 + 2*0.0088 + 2*0.00035)
+
+// halfRival is half of the calls that fill a core in rtpengine.
+const halfRival = 12
+
+// contender is one row of the comparison.
+type contender struct {
+	name  string
+	kind  kind
+	opus  Opus
+	calls int
+	again bool // measured in each round
+	runs  []Result
+}
+
+type kind int
+
+const (
+	ours kind = iota
+	rival
+	least
+)
+
+// RunRivals holds the same calls over each contender in turn and prints what each costs, and the ratios.
+func RunRivals(ctx context.Context, cfg RivalConfig, out io.Writer) error {
+	if cfg.Calls == 0 {
+		cfg.Calls = 20
+	}
+	if cfg.Half == 0 {
+		cfg.Half = 45
+	}
+	if cfg.Duration == 0 {
+		cfg.Duration = 8 * time.Second
+	}
+	if cfg.Rounds == 0 {
+		cfg.Rounds = 3
+	}
+	if len(cfg.Gateway) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("load: this program's path: %w", err)
+		}
+		cfg.Gateway = []string{self}
+	}
+	sounds, err := newSounds()
+	if err != nil {
+		return err
+	}
+	if err := pinSelf(ctx, os.Getpid()); err != nil {
+		return err
+	}
+	all := contenders(cfg)
+	for round := range cfg.Rounds {
+		for _, c := range all {
+			if round > 0 && !c.again {
+				continue
+			}
+			if c.kind == rival && !hasRTPEngine() {
+				continue
+			}
+			r, err := c.measure(ctx, cfg, sounds)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			c.runs = append(c.runs, r)
+		}
+	}
+	return printRivals(out, cfg, all)
+}
+
+func contenders(cfg RivalConfig) []*contender {
+	equal := Opus{Complexity: 10, Bitrate: 24000, NoFEC: true, Mono: true}
+	return []*contender{
+		{name: "Tandem", kind: ours, calls: cfg.Calls, again: true},
+		{name: "rtpengine", kind: rival, calls: cfg.Calls, again: true},
+		{name: "the floor", kind: least, calls: cfg.Calls, again: true},
+		{name: "Tandem, complexity 10", kind: ours, opus: Opus{Complexity: 10}, calls: cfg.Calls},
+		{name: "rtpengine, mono, 24 kbit/s", kind: rival, opus: equal, calls: cfg.Calls},
+		{name: "Tandem, complexity 10, 24 kbit/s, no FEC", kind: ours, opus: equal, calls: cfg.Calls},
+		{name: "Tandem, half load", kind: ours, calls: cfg.Half},
+		{name: "rtpengine, half load", kind: rival, calls: halfRival},
+	}
+}
+
+func (c *contender) measure(ctx context.Context, cfg RivalConfig, sounds *sounds) (Result, error) {
+	run := Config{
+		Gateway: append(slices.Clone(cfg.Gateway), "serve"), Calls: c.calls, Duration: cfg.Duration, Pinned: true, Opus: c.opus, Idle: time.Second,
+	}
+	return hold(ctx, c.kind, run, cfg.Gateway, sounds, nil)
+}
+
+// hold runs one gateway under a load. prepare is the bench's, and gets it.
+func hold(ctx context.Context, of kind, cfg Config, program []string, sounds *sounds, with func(*bench)) (Result, error) {
+	if err := cfg.defaults(); err != nil {
+		return Result{}, err
+	}
+	dir, err := os.MkdirTemp("", "tandem-bench-")
+	if err != nil {
+		return Result{}, fmt.Errorf("load: temporary directory: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	b := &bench{cfg: cfg, start: time.Now()}
+	if with != nil {
+		with(b)
+	}
+	switch of {
+	case rival:
+		err = b.startRTPEngine(ctx, dir)
+	case least:
+		err = b.startFloor(ctx, dir, program)
+	case ours:
+		return b.run(ctx, sounds, dir)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	return b.runPlain(ctx, sounds)
+}
+
+// median of one figure over the runs.
+func (c *contender) median(of func(Result) float64) float64 {
+	if len(c.runs) == 0 {
+		return 0
+	}
+	values := make([]float64, 0, len(c.runs))
+	for _, r := range c.runs {
+		values = append(values, of(r))
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+func (c *contender) cpu() float64 {
+	return c.median(func(r Result) float64 { return r.CPUMsPerCallSecond })
+}
+
+func (c *contender) memory() float64 {
+	return c.median(func(r Result) float64 { return r.RSSPerCallKB })
+}
+
+func printRivals(out io.Writer, cfg RivalConfig, all []*contender) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) } // Flush tells
+	if !canPin() {
+		line("not pinned: there is no taskset, or one core only")
+	}
+	line("held for %v each, medians of %d runs of the first three, one run of the others", cfg.Duration, cfg.Rounds)
+	line("\tcalls\tCPU per call-second\tlowest, highest\tmemory per call\tphone → browser\tp50\tp99\tlost\tbrowser → phone\tp50\tp99\tlost\tsent late")
+	for _, c := range all {
+		if len(c.runs) == 0 {
+			line("%s\tnot installed (scripts/install bench)", c.name)
+			continue
+		}
+		low, high := c.runs[0].CPUMsPerCallSecond, c.runs[0].CPUMsPerCallSecond
+		for _, r := range c.runs {
+			low, high = min(low, r.CPUMsPerCallSecond), max(high, r.CPUMsPerCallSecond)
+		}
+		line("%s\t%d\t%.2f ms\t%.2f, %.2f\t%.0f kB\t\t%.2f ms\t%.2f ms\t%.2f %%\t\t%.2f ms\t%.2f ms\t%.2f %%\t%.1f ms", c.name, c.calls, c.cpu(), low, high, c.memory(),
+			c.median(func(r Result) float64 { return r.ToBrowser.DelayP50Ms }), c.median(func(r Result) float64 { return r.ToBrowser.DelayP99Ms }),
+			c.median(func(r Result) float64 { return r.ToBrowser.LossPct }),
+			c.median(func(r Result) float64 { return r.ToPhone.DelayP50Ms }), c.median(func(r Result) float64 { return r.ToPhone.DelayP99Ms }),
+			c.median(func(r Result) float64 { return r.ToPhone.LossPct }), c.median(func(r Result) float64 { return r.PacerLateMaxMs }))
+	}
+	ratio := func(what string, a, b *contender, reach string) {
+		if len(a.runs) > 0 && len(b.runs) > 0 {
+			line("%s\t%.3f\tto reach: %s", what, a.cpu()/b.cpu(), reach)
+		}
+	}
+	ratio("CPU against rtpengine, each at its defaults", all[0], all[1], "at most 0.3, hoped for 0.22")
+	ratio("CPU at complexity 10 against rtpengine's default", all[3], all[1], "at most 0.4")
+	ratio("CPU at equal settings", all[5], all[4], "no bound")
+	ratio("CPU against the floor", all[0], all[2], "at most 1.25")
+	if f := all[2].cpu(); f > 1.2*floorReference {
+		line("void: the floor took %.2f ms, more than 20 %% above %.2f ms; run again on a quieter machine", f, floorReference)
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("load: print: %w", err)
+	}
+	return nil
+}
