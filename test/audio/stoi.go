@@ -134,28 +134,18 @@ func stoiCorrelation(x, y [][stoiBands]float64, j int) float64 {
 // moved back, with the length of original; what is missing at the ends is silence. It looks at the wave itself, so that it is
 // exact to a sample for what a codec keeps the wave of.
 func Align(original, degraded []int16, rate int, most time.Duration) (aligned []int16, late time.Duration) {
-	size := 1
-	for size < len(original)+len(degraded) {
-		size *= 2
-	}
-	x, y := make([]complex128, size), make([]complex128, size)
-	for i, s := range original {
-		x[i] = complex(float64(s), 0)
-	}
-	for i, s := range degraded {
-		y[i] = complex(float64(s), 0)
-	}
-	transform(x)
-	transform(y)
-	for i := range x { // the conjugate of the product, so that a forward transform is the backward one
-		x[i] = cmplx.Conj(y[i] * cmplx.Conj(x[i]))
-	}
-	transform(x)
-	reach := min(count(rate, most), size/2-1)
-	best := 0
-	for lag := -reach; lag <= reach; lag++ {
-		if real(x[(lag+size)%size]) > real(x[(best+size)%size]) {
-			best = lag
+	coarse := max(1, rate/4000) // first at a quarter of the cost or less, then around what was found
+	best := coarse * correlate(thinned(original, coarse), thinned(degraded, coarse), count(rate, most)/coarse)
+	if coarse > 1 {
+		around, highest := best, math.Inf(-1)
+		for lag := around - 2*coarse; lag <= around+2*coarse; lag++ {
+			var sum float64
+			for i := max(0, -lag); i < min(len(original), len(degraded)-lag); i++ {
+				sum += float64(original[i]) * float64(degraded[i+lag])
+			}
+			if sum > highest {
+				best, highest = lag, sum
+			}
 		}
 	}
 	aligned = make([]int16, len(original))
@@ -165,4 +155,44 @@ func Align(original, degraded []int16, rate int, most time.Duration) (aligned []
 		}
 	}
 	return aligned, time.Duration(best) * time.Second / time.Duration(rate)
+}
+
+// thinned is the mean of each n samples.
+func thinned(samples []int16, n int) []float64 {
+	out := make([]float64, len(samples)/n)
+	for i := range out {
+		for _, s := range samples[i*n : (i+1)*n] {
+			out[i] += float64(s) / float64(n)
+		}
+	}
+	return out
+}
+
+// correlate is the lag of y, up to reach either way, at which it is most like x.
+func correlate(x, y []float64, reach int) int {
+	size := 2
+	for size < len(x)+len(y) {
+		size *= 2
+	}
+	a, b := make([]complex128, size), make([]complex128, size)
+	for i, v := range x {
+		a[i] = complex(v, 0)
+	}
+	for i, v := range y {
+		b[i] = complex(v, 0)
+	}
+	transform(a)
+	transform(b)
+	for i := range a { // the conjugate of the product, so that a forward transform is the backward one
+		a[i] = cmplx.Conj(b[i] * cmplx.Conj(a[i]))
+	}
+	transform(a)
+	reach = min(reach, size/2-1)
+	best := 0
+	for lag := -reach; lag <= reach; lag++ {
+		if real(a[(lag+size)%size]) > real(a[(best+size)%size]) {
+			best = lag
+		}
+	}
+	return best
 }
