@@ -35,7 +35,7 @@ func allowed() map[string][]string {
 		"store/storetest": {},
 		"gateway":         {"*"},
 		"lab":             {"media", "transcode", "errs"},
-		"load":            {"media", "transcode", "errs"},
+		"load":            {"media", "transcode", "errs", "test/audio"},
 		"cmd/tandem":      {"gateway", "lab", "load", "store", "api"},
 		"test":            {"*"},
 		"test/audio":      {},

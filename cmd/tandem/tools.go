@@ -56,11 +56,12 @@ func (c *hashCommand) Run(env *environment) error {
 }
 
 type benchCommand struct {
-	Media mediaCommand `cmd:"" default:"withargs" help:"Hold bridged calls and print what they cost (default)."`
-	Calls callsCommand `cmd:"" help:"Set calls up and end them, as many per second as go well."`
-	Rival rivalCommand `cmd:"" help:"Hold the same calls over this gateway, rtpengine and the least code that would do, and compare."`
-	Floor floorCommand `cmd:"" hidden:"" help:"Carry calls with the least code that does, for bench rival."`
-	Bare  bareCommand  `cmd:"" hidden:"" help:"Answer calls with the SIP library alone, for bench calls."`
+	Media  mediaCommand  `cmd:"" default:"withargs" help:"Hold bridged calls and print what they cost (default)."`
+	Calls  callsCommand  `cmd:"" help:"Set calls up and end them, as many per second as go well."`
+	Rival  rivalCommand  `cmd:"" help:"Hold the same calls over this gateway, rtpengine and the least code that would do, and compare."`
+	Speech speechCommand `cmd:"" help:"Let phones and browsers speak over this gateway and over rtpengine, with loss, and compare what is understood."`
+	Floor  floorCommand  `cmd:"" hidden:"" help:"Carry calls with the least code that does, for bench rival."`
+	Bare   bareCommand   `cmd:"" hidden:"" help:"Answer calls with the SIP library alone, for bench calls."`
 }
 
 type callsCommand struct {
@@ -97,6 +98,16 @@ type rivalCommand struct {
 // Run compares what calls cost.
 func (c *rivalCommand) Run(env *environment) error {
 	return load.RunRivals(env.ctx, load.RivalConfig{Calls: c.Calls, Half: c.Half, Duration: c.Duration, Rounds: c.Rounds}, env.stdout)
+}
+
+type speechCommand struct {
+	Voice string `placeholder:"FILE" help:"Speech, G.722 without a header; a file of Debian's asterisk-core-sounds-en-g722 if not given."`
+	Keep  string `default:"bin/speech" placeholder:"DIR" help:"Where what was heard is kept, as WAV."`
+}
+
+// Run compares how calls sound.
+func (c *speechCommand) Run(env *environment) error {
+	return load.RunSpeech(env.ctx, load.SpeechConfig{Voice: c.Voice, Keep: c.Keep}, env.stdout)
 }
 
 type floorCommand struct {
