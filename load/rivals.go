@@ -23,6 +23,9 @@ type RivalConfig struct {
 // 50 times 37 µs of decoding, 85 µs of encoding, two datagrams in and out of 8.8 µs and their SRTP of 0.35 µs.
 const floorReference = 50 * (0.037 + 0.085 + 2*0.0088 + 2*0.00035)
 
+// starved is the loss in percent from which on a row says nothing: the gateway didn't get the CPU that it wanted.
+const starved = 1
+
 // halfRival is half of the calls that fill a core in rtpengine.
 const halfRival = 12
 
@@ -195,6 +198,16 @@ func printRivals(out io.Writer, cfg RivalConfig, all []*contender) error {
 	ratio("CPU against the floor", all[0], all[2], "at most 1.25")
 	if f := all[2].cpu(); f > 1.2*floorReference {
 		line("void: the floor took %.2f ms, more than 20 %% above %.2f ms; run again on a quieter machine", f, floorReference)
+	}
+	for _, c := range all {
+		for _, lost := range []float64{
+			c.median(func(r Result) float64 { return r.ToBrowser.LossPct }), c.median(func(r Result) float64 { return r.ToPhone.LossPct }),
+		} {
+			if lost > starved {
+				line("void: %s lost %.1f %% of the packets, so its CPU is that of less work", c.name, lost)
+				break
+			}
+		}
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("load: print: %w", err)

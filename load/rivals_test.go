@@ -241,4 +241,9 @@ func TestPrintRivals(t *testing.T) {
 	require.NoError(t, printRivals(&out, RivalConfig{}, all))
 	assert.Regexp(t, `against rtpengine, each at its defaults +0\.250`, out.String())
 	assert.Contains(t, out.String(), "void: the floor took 9.00 ms")
+	assert.NotContains(t, out.String(), "less work")
+	all[1].runs[0].ToPhone.LossPct = 2
+	out.Reset()
+	require.NoError(t, printRivals(&out, RivalConfig{}, all))
+	assert.Contains(t, out.String(), "void: rtpengine lost 2.0 %")
 }
