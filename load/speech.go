@@ -85,8 +85,11 @@ func bands() []band {
 	return []band{{"narrowband (PCMU)", pcmu, phoneRate, 24000}, {"wideband (G.722)", g722Name, voiceRate, 32000}}
 }
 
-// heardSpeech is what was understood, by place and badness.
-type heardSpeech [places]map[string]float64
+// heardSpeech is what was understood, by place and badness, and how busy it was meanwhile.
+type heardSpeech struct {
+	by   [places]map[string]float64
+	held Result
+}
 
 // RunSpeech lets phones and browsers speak through both gateways and prints what is understood of it.
 func RunSpeech(ctx context.Context, cfg SpeechConfig, out io.Writer) error {
@@ -218,7 +221,7 @@ func speak(ctx context.Context, cfg SpeechConfig, of kind, name string, width ba
 		run.Opus = Opus{Bitrate: width.bitrate, Mono: true}
 	}
 	var b *bench
-	_, err := hold(ctx, of, run, cfg.Gateway, says[0], func(made *bench) {
+	held, err := hold(ctx, of, run, cfg.Gateway, says[0], func(made *bench) {
 		b = made
 		b.prepare = func(k int, c *pair) error {
 			w := weathers[k%len(weathers)].Weather
@@ -241,9 +244,9 @@ func speak(ctx context.Context, cfg SpeechConfig, of kind, name string, width ba
 	if err != nil {
 		return nil, err
 	}
-	result := &heardSpeech{}
-	for place := range result {
-		result[place] = map[string]float64{}
+	result := &heardSpeech{held: held}
+	for place := range result.by {
+		result.by[place] = map[string]float64{}
 	}
 	said := [2][]int16{audio.Resample(voice[0], voiceRate, width.rate), audio.Resample(voice[1], voiceRate, width.rate)}
 	for k, c := range b.pairs {
@@ -254,8 +257,8 @@ func speak(ctx context.Context, cfg SpeechConfig, of kind, name string, width ba
 			return nil, err
 		}
 		half := k / len(weathers)
-		result[beforeFromBrowser][w.name] += understood(c.toPhone.looped(said[1], b.from), atPhone, width.rate) / 2
-		result[beforeFromPhone+half][w.name] = understood(c.toBrowser.looped(said[0], b.from), toBrowser, width.rate)
+		result.by[beforeFromBrowser][w.name] += understood(c.toPhone.looped(said[1], b.from), atPhone, width.rate) / 2
+		result.by[beforeFromPhone+half][w.name] = understood(c.toBrowser.looped(said[0], b.from), toBrowser, width.rate)
 		for _, kept := range []struct {
 			what    string
 			samples []int16
@@ -403,10 +406,10 @@ func printSpeech(out io.Writer, width band, mine, theirs *heardSpeech) error {
 		line(placeName(place))
 		rows := [2][]string{{"  Tandem"}, {"  rtpengine"}}
 		for _, b := range badnesses() {
-			rows[0] = append(rows[0], fmt.Sprintf("%.3f", mine[place][b.name]))
+			rows[0] = append(rows[0], fmt.Sprintf("%.3f", mine.by[place][b.name]))
 			if theirs != nil {
-				rows[1] = append(rows[1], fmt.Sprintf("%.3f", theirs[place][b.name]))
-				if mine[place][b.name] < theirs[place][b.name] {
+				rows[1] = append(rows[1], fmt.Sprintf("%.3f", theirs.by[place][b.name]))
+				if mine.by[place][b.name] < theirs.by[place][b.name] {
 					worse++
 				}
 			}
@@ -414,6 +417,15 @@ func printSpeech(out io.Writer, width band, mine, theirs *heardSpeech) error {
 		line(rows[0]...)
 		if theirs != nil {
 			line(rows[1]...)
+		}
+	}
+	for i, h := range []*heardSpeech{mine, theirs} {
+		if h == nil {
+			continue
+		}
+		line(fmt.Sprintf("%s took %.0f %% of its core; we sent at worst %.0f ms late", [2]string{"Tandem", "rtpengine"}[i], h.held.CPUPct, h.held.PacerLateMaxMs))
+		if h.held.PacerLateMaxMs > ms(playout)/2 {
+			line("void: the machine was too busy for speech")
 		}
 	}
 	if err := w.Flush(); err != nil {

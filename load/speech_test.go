@@ -150,21 +150,24 @@ func TestSpeechWithoutAFile(t *testing.T) {
 func TestPrintSpeech(t *testing.T) {
 	made := func(v float64) *heardSpeech {
 		var h heardSpeech
-		for place := range h {
-			h[place] = map[string]float64{}
+		for place := range h.by {
+			h.by[place] = map[string]float64{}
 			for _, b := range badnesses() {
-				h[place][b.name] = v
+				h.by[place][b.name] = v
 			}
 		}
 		return &h
 	}
 	mine, theirs := made(0.9), made(0.8)
-	theirs[0]["0 %"] = 0.95
+	theirs.by[0]["0 %"] = 0.95
 	var out bytes.Buffer
 	require.NoError(t, printSpeech(&out, bands()[0], mine, theirs))
 	assert.Regexp(t, `rtpengine +0\.950 +0\.800`, out.String())
 	assert.Contains(t, out.String(), "understood less: 1 ")
+	assert.NotContains(t, out.String(), "void")
+	mine.held.PacerLateMaxMs = 50
 	out.Reset()
 	require.NoError(t, printSpeech(&out, bands()[0], mine, nil))
 	assert.Contains(t, out.String(), "not installed")
+	assert.Contains(t, out.String(), "void: the machine was too busy")
 }
