@@ -25,6 +25,7 @@ var errGather = errors.New("our candidates could not be gathered in time")
 type peer struct {
 	pc        *webrtc.PeerConnection
 	heartbeat *webrtc.DataChannel
+	settled   chan struct{} // closed when the first handshake has succeeded or failed, and Pion acted on it
 
 	mu      sync.Mutex // of closed, and of adding to reading
 	closed  bool
@@ -37,7 +38,8 @@ func newPeer(api *webrtc.API, changed func(webrtc.PeerConnectionState)) (*peer, 
 	if err != nil {
 		return nil, fmt.Errorf("new peer connection: %w", err)
 	}
-	p := &peer{pc: pc}
+	p := &peer{pc: pc, settled: make(chan struct{})}
+	settle := sync.OnceFunc(func() { close(p.settled) })
 	for i, label := range []string{heartbeatLabel, diagnosticsLabel} {
 		negotiated, protocol := true, "udp"
 		id := uint16(i)
@@ -52,7 +54,14 @@ func newPeer(api *webrtc.API, changed func(webrtc.PeerConnectionState)) (*peer, 
 		}
 	}
 	pc.OnDataChannel(func(c *webrtc.DataChannel) { _ = c.Close() }) // nothing else is agreed
-	pc.OnConnectionStateChange(changed)
+	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
+		changed(state)
+		switch state {
+		case webrtc.PeerConnectionStateConnected, webrtc.PeerConnectionStateFailed, webrtc.PeerConnectionStateClosed:
+			settle()
+		default:
+		}
+	})
 	return p, nil
 }
 
@@ -122,6 +131,25 @@ func (p *peer) close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
+	p.endHandshake()
 	_ = p.pc.GracefulClose()
 	p.reading.Wait()
+}
+
+// endHandshake ends a handshake that goes on, and waits until Pion has taken note of how it ended. Between the end of the
+// handshake and the start of what takes new streams in, Pion's Close waits for ever once a packet came: the reader of
+// packets waits for the taker of streams, whose start waits for a lock that Close holds while it waits for the reader.
+func (p *peer) endHandshake() {
+	select {
+	case <-p.settled:
+		return
+	default:
+	}
+	dtls := p.pc.SCTP().Transport()
+	if dtls.State() != webrtc.DTLSTransportStateConnected {
+		_ = dtls.ICETransport().Stop() // a handshake that goes on fails, and one that has not begun won't succeed
+	}
+	if state := dtls.State(); state == webrtc.DTLSTransportStateConnecting || state == webrtc.DTLSTransportStateConnected {
+		<-p.settled
+	}
 }
