@@ -144,10 +144,34 @@ func (d *Device) end() {
 	d.mu.Unlock()
 	cancel()
 	_ = socket.CloseNow()
+	d.closePeers()
+	d.work.Wait()
+	d.closePeers() // one that was being made
+}
+
+func (d *Device) closePeers() {
 	for _, pc := range d.peers() {
+		endHandshake(pc)
 		_ = pc.Close()
 	}
-	d.work.Wait()
+}
+
+// endHandshake returns when no DTLS handshake goes on: Pion's Close may hang when it comes in the instant in which one ends.
+func endHandshake(pc *webrtc.PeerConnection) {
+	dtls := pc.SCTP().Transport()
+	if dtls.State() != webrtc.DTLSTransportStateConnected {
+		_ = dtls.ICETransport().Stop()
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for pc.ConnectionState() == webrtc.PeerConnectionStateConnecting {
+		switch dtls.State() {
+		case webrtc.DTLSTransportStateConnecting, webrtc.DTLSTransportStateConnected: // and Pion has not seen it yet
+			<-tick.C
+		default:
+			return
+		}
+	}
 }
 
 // peers are the peer connections that there are.
