@@ -28,7 +28,6 @@ const stormPatience = 3 * time.Minute
 // TestStorm makes 500 calls over a network that loses, doubles and reorders SIP. Every dialog ends, with one terminal
 // event, and nothing is left behind.
 func TestStorm(t *testing.T) {
-	t.Parallel()
 	const calls, atOnce = 500, 50
 	far := fmt.Sprintf("127.0.0.1:%d", harness.Port(t))
 	near := fmt.Sprintf("127.0.0.1:%d", harness.Port(t))

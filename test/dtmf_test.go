@@ -31,6 +31,7 @@ func pressedOn(t *testing.T, call *lab.Call, n int) string {
 
 // TestKeysToAPhone presses keys on a phone's line over REST, on both paths, in order.
 func TestKeysToAPhone(t *testing.T) {
+	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(1000)}})
 	session := g.Session(t)
 	phone, _ := g.Participant(t, "")
@@ -51,6 +52,7 @@ func TestKeysToAPhone(t *testing.T) {
 // TestKeysInTheSound lets a far end press keys as tones, and in both ways at once: each is told once, with how it came,
 // and hardly any of it is heard.
 func TestKeysInTheSound(t *testing.T) {
+	t.Parallel()
 	far := harness.StartLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(1000)}})
 	cfg := harness.Config(t)
 	trunk := harness.Trunk("lab", far.URI("udp"))

@@ -155,6 +155,7 @@ func TestKeysOfACarrierByTwoWays(t *testing.T) {
 
 // TestMuteOfACarriersTone mutes a phone that SIPp plays: its tone is gone at the listener, who is told of it, and back.
 func TestMuteOfACarriersTone(t *testing.T) {
+	t.Parallel()
 	const hz, otherHz = 1000, 440
 	g := harness.Start(t, harness.Config(t))
 	session := g.Session(t)
@@ -198,6 +199,7 @@ func TestMuteOfACarriersTone(t *testing.T) {
 
 // TestEarlyToneOfACarrier has SIPp send sound with a 183: it is heard, while nobody has answered.
 func TestEarlyToneOfACarrier(t *testing.T) {
+	t.Parallel()
 	const ringback = 425
 	tone := &harness.Capture{SSRC: 1}
 	tone.Sound(soundOf(ringback, 10*time.Second))

@@ -45,6 +45,7 @@ func tail(samples []int16) []int16 {
 
 // TestPhoneAndBrowserTalk measures both directions of one call.
 func TestPhoneAndBrowserTalk(t *testing.T) {
+	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(1000)}})
 	session := g.Session(t)
 	browser, token := g.Participant(t, "")
@@ -78,6 +79,7 @@ func toneOf(hz float64) func(*lab.Call) {
 // TestWhisperOverAPhone is a contact center: the caller hears the agent only, the agent hears both, the supervisor
 // hears both; then the supervisor barges in, and then goes silent, while everybody talks.
 func TestWhisperOverAPhone(t *testing.T) {
+	t.Parallel()
 	const callerHz, agentHz, supervisorHz = 1000, 440, 620
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(callerHz)}})
 	session := g.Session(t)
@@ -128,6 +130,7 @@ func TestWhisperOverAPhone(t *testing.T) {
 
 // TestTwoPhonesTalk joins two phones without a browser.
 func TestTwoPhonesTalk(t *testing.T) {
+	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){
 		"+15557001": toneOf(700), "+15557002": toneOf(1100),
 	}})
@@ -146,6 +149,7 @@ func TestTwoPhonesTalk(t *testing.T) {
 
 // TestPhoneMovesBetweenSessions takes a phone off the air and puts it into another session: its call stays up.
 func TestPhoneMovesBetweenSessions(t *testing.T) {
+	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(1000)}})
 	first, second := g.Session(t), g.Session(t)
 	phone, _ := g.Participant(t, "")
@@ -180,6 +184,7 @@ func TestPhoneMovesBetweenSessions(t *testing.T) {
 
 // TestKeysFromAPhone presses keys on a phone: each is reported once to the application and once to the device.
 func TestKeysFromAPhone(t *testing.T) {
+	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(1000)}})
 	callbacks := harness.NewCallbacks(t)
 	session := g.Session(t)

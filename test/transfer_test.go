@@ -31,6 +31,7 @@ func transfers(callbacks *harness.Callbacks, participant string) []harness.Callb
 // TestBridgedTransferIsHeard joins the caller with a number that the gateway calls: they hear each other, the session
 // hears neither, and the call stays up until one of them hangs up.
 func TestBridgedTransferIsHeard(t *testing.T) {
+	t.Parallel()
 	const callerHz, targetHz, agentHz = 700, 1100, 440
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){
 		"+15557001": toneOf(callerHz), "+15557002": toneOf(targetHz),
@@ -77,6 +78,7 @@ func TestBridgedTransferIsHeard(t *testing.T) {
 
 // TestBridgedTransferFails: the caller is in its session as before.
 func TestBridgedTransferFails(t *testing.T) {
+	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"+15557001": toneOf(700)}})
 	callbacks := harness.NewCallbacks(t)
 	session := g.Session(t)
@@ -153,6 +155,7 @@ func TestReferIsCalledBack(t *testing.T) {
 // TestTransferorLeavesAtOnce: a phone asks for a transfer and hangs up before the target answers. The session hears the
 // target under the same stream, and nobody else loses the call.
 func TestTransferorLeavesAtOnce(t *testing.T) {
+	t.Parallel()
 	answer := make(chan struct{})
 	trunk := harness.StartLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"+15557002": func(c *lab.Call) {
 		if c.Ring() == nil {
@@ -205,6 +208,7 @@ func words(callbacks *harness.Callbacks, participant string) []string {
 
 // TestPhoneIsTakenOver calls in with a Replaces that names the call: who calls takes its place, and the old leg is hung up.
 func TestPhoneIsTakenOver(t *testing.T) {
+	t.Parallel()
 	phone := harness.StartSIPp(t, "uas_answer")
 	cfg := harness.Config(t)
 	cfg.Trunks = append(cfg.Trunks, harness.Trunk("pbx", "sip:"+phone.Addr))
@@ -230,6 +234,7 @@ func TestPhoneIsTakenOver(t *testing.T) {
 // TestMoveTouchesNoLeg moves a phone from one session to another: SIPp sees nothing of it, since any request before the
 // BYE would fail its scenario, and plays what it hears back into the session where the phone is.
 func TestMoveTouchesNoLeg(t *testing.T) {
+	t.Parallel()
 	phone := harness.StartSIPp(t, "uas_answer", "-rtp_echo")
 	cfg := harness.Config(t)
 	cfg.Trunks = append(cfg.Trunks, harness.Trunk("pbx", "sip:"+phone.Addr))
@@ -263,6 +268,7 @@ func TestMoveTouchesNoLeg(t *testing.T) {
 
 // TestHoldIsHeard: on hold by us, the phone hears silence and the session nothing of it; then both are back.
 func TestHoldIsHeard(t *testing.T) {
+	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(1000)}})
 	callbacks := harness.NewCallbacks(t)
 	session := g.Session(t)
@@ -337,6 +343,7 @@ func TestKillDuringATransfer(t *testing.T) {
 // TestPhoneLeavesItsCallsToEachOther: a phone has two calls with the gateway, in two sessions, and transfers one to the
 // other: the sessions hear each other, and the phone is out of both.
 func TestPhoneLeavesItsCallsToEachOther(t *testing.T) {
+	t.Parallel()
 	for _, transport := range []string{"udp", "tcp", "tls"} {
 		t.Run(transport, func(t *testing.T) {
 			way := harness.NewWay(t, transport)
