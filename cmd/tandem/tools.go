@@ -56,12 +56,15 @@ func (c *hashCommand) Run(env *environment) error {
 }
 
 type benchCommand struct {
-	Media  mediaCommand  `cmd:"" default:"withargs" help:"Hold bridged calls and print what they cost (default)."`
-	Calls  callsCommand  `cmd:"" help:"Set calls up and end them, as many per second as go well."`
-	Rival  rivalCommand  `cmd:"" help:"Hold the same calls over this gateway, rtpengine and the least code that would do, and compare."`
-	Speech speechCommand `cmd:"" help:"Let phones and browsers speak over this gateway and over rtpengine, with loss, and compare what is understood."`
-	Floor  floorCommand  `cmd:"" hidden:"" help:"Carry calls with the least code that does, for bench rival."`
-	Bare   bareCommand   `cmd:"" hidden:"" help:"Answer calls with the SIP library alone, for bench calls."`
+	Media    mediaCommand    `cmd:"" default:"withargs" help:"Hold bridged calls and print what they cost (default)."`
+	Calls    callsCommand    `cmd:"" help:"Set calls up and end them, as many per second as go well."`
+	Rival    rivalCommand    `cmd:"" help:"Hold the same calls over this gateway, rtpengine and the least code that would do, and compare."`
+	Speech   speechCommand   `cmd:"" help:"Let phones and browsers speak over this gateway and over rtpengine, with loss, and compare what is understood."`
+	Capacity capacityCommand `cmd:"" help:"Hold ever more calls on one core, over this gateway and over rtpengine, until packets are lost."`
+	Delay    delayCommand    `cmd:"" help:"Let tones begin, over this gateway and over rtpengine, and print how late they are heard."`
+	Idle     idleCommand     `cmd:"" help:"Make sessions in which nothing happens, and print what they cost."`
+	Floor    floorCommand    `cmd:"" hidden:"" help:"Carry calls with the least code that does, for bench rival."`
+	Bare     bareCommand     `cmd:"" hidden:"" help:"Answer calls with the SIP library alone, for bench calls."`
 }
 
 type callsCommand struct {
@@ -99,6 +102,30 @@ type rivalCommand struct {
 func (c *rivalCommand) Run(env *environment) error {
 	return load.RunRivals(env.ctx, load.RivalConfig{Calls: c.Calls, Half: c.Half, Duration: c.Duration, Rounds: c.Rounds}, env.stdout)
 }
+
+type capacityCommand struct {
+	Duration time.Duration `default:"8s" help:"How long each number of calls is held."`
+}
+
+// Run finds how many calls one core holds.
+func (c *capacityCommand) Run(env *environment) error {
+	return load.RunCapacity(env.ctx, load.CapacityConfig{Duration: c.Duration}, env.stdout)
+}
+
+type delayCommand struct {
+	Calls    int           `default:"10" help:"How many calls each holds."`
+	Duration time.Duration `default:"10s" help:"How long each holds them."`
+}
+
+// Run measures how late sound is heard.
+func (c *delayCommand) Run(env *environment) error {
+	return load.RunDelay(env.ctx, load.DelayConfig{Calls: c.Calls, Duration: c.Duration}, env.stdout)
+}
+
+type idleCommand struct{}
+
+// Run measures what idle sessions cost.
+func (c *idleCommand) Run(env *environment) error { return load.RunIdle(env.ctx, nil, env.stdout) }
 
 type speechCommand struct {
 	Voice string `placeholder:"FILE" help:"Speech, G.722 without a header; a file of Debian's asterisk-core-sounds-en-g722 if not given."`

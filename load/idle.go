@@ -1,0 +1,100 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	idleSessions = 500
+	idleFor      = 20 * time.Second
+)
+
+// RunIdle makes sessions with two participants each, of whom nobody calls or connects, and prints what they cost while
+// nothing happens. gateway is how this program is called; empty: as it was.
+func RunIdle(ctx context.Context, gateway []string, out io.Writer) error {
+	if len(gateway) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("load: this program's path: %w", err)
+		}
+		gateway = []string{self}
+	}
+	dir, err := os.MkdirTemp("", "tandem-bench-")
+	if err != nil {
+		return fmt.Errorf("load: temporary directory: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	path, addr, _, err := gatewayConfig(ctx, dir, "sip:127.0.0.1:9;transport=udp", Config{Log: slog.New(slog.DiscardHandler), Codec: pcmu})
+	if err != nil {
+		return err
+	}
+	child, err := startChild(ctx, append(slices.Clone(gateway), "serve", "--config", path), "http://"+addr, filepath.Join(dir, "gateway.log"))
+	if err != nil {
+		return err
+	}
+	defer child.stop()
+	api := newREST("http://" + addr)
+	defer api.client.CloseIdleConnections()
+	// The first ones warm it up: statements are compiled, tables built.
+	if err := emptySessions(ctx, api, idleSessions/10); err != nil {
+		return err
+	}
+	if err := sleep(ctx, idleFor/4); err != nil {
+		return err
+	}
+	before, err := processUsage(child.pid())
+	if err != nil {
+		return err
+	}
+	if err := emptySessions(ctx, api, idleSessions); err != nil {
+		return err
+	}
+	if err := sleep(ctx, idleFor/4); err != nil {
+		return err
+	}
+	made, err := processUsage(child.pid())
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, idleFor); err != nil {
+		return err
+	}
+	after, err := processUsage(child.pid())
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%d idle sessions of 2 participants: %.2f %% of a core (to reach: under 1), %.1f kB each (to reach: 20)\n", idleSessions,
+		100*(after.cpu-made.cpu).Seconds()/idleFor.Seconds(), float64(after.rss-before.rss)/1024/idleSessions)
+	return err
+}
+
+// emptySessions makes n sessions of two participants.
+func emptySessions(ctx context.Context, api *rest, n int) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(setupAtOnce)
+	for range n {
+		group.Go(func() error {
+			session, err := api.createSession(ctx)
+			for range 2 {
+				if err != nil {
+					return err
+				}
+				var participant string
+				if participant, _, err = api.createParticipant(ctx, "idle"); err == nil {
+					err = api.join(ctx, session, participant)
+				}
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
