@@ -102,7 +102,6 @@ func (c *phoneAndDevice) clear(t *testing.T) (atPhone, atDevice []int16) {
 // and both are after it. How fast is logged. A hold of the usual length is tried in RTP and in SRTP once each; a longer one
 // in every way, side by side: -parallel says how many.
 func TestSoundAfterAHold(t *testing.T) {
-	t.Parallel()
 	length := holdTime(t)
 	for _, suite := range []string{"", media.AESCM128HMACSHA180, media.AEADAES256GCM} {
 		for _, byUs := range []bool{true, false} {

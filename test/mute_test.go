@@ -15,7 +15,6 @@ import (
 // TestMute takes voices away and gives them back, while everybody talks: a browser's from a phone and from another
 // browser, a phone's from browsers, from everybody and from one subscriber alone. Nothing is negotiated for it.
 func TestMute(t *testing.T) {
-	t.Parallel()
 	const callerHz, agentHz, down = 1000, 440, 60
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(callerHz)}})
 	session := g.Session(t)

@@ -45,7 +45,6 @@ func tail(samples []int16) []int16 {
 
 // TestPhoneAndBrowserTalk measures both directions of one call.
 func TestPhoneAndBrowserTalk(t *testing.T) {
-	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(1000)}})
 	session := g.Session(t)
 	browser, token := g.Participant(t, "")
@@ -79,7 +78,6 @@ func toneOf(hz float64) func(*lab.Call) {
 // TestWhisperOverAPhone is a contact center: the caller hears the agent only, the agent hears both, the supervisor
 // hears both; then the supervisor barges in, and then goes silent, while everybody talks.
 func TestWhisperOverAPhone(t *testing.T) {
-	t.Parallel()
 	const callerHz, agentHz, supervisorHz = 1000, 440, 620
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(callerHz)}})
 	session := g.Session(t)
@@ -130,7 +128,6 @@ func TestWhisperOverAPhone(t *testing.T) {
 
 // TestTwoPhonesTalk joins two phones without a browser.
 func TestTwoPhonesTalk(t *testing.T) {
-	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){
 		"+15557001": toneOf(700), "+15557002": toneOf(1100),
 	}})
@@ -149,7 +146,6 @@ func TestTwoPhonesTalk(t *testing.T) {
 
 // TestPhoneMovesBetweenSessions takes a phone off the air and puts it into another session: its call stays up.
 func TestPhoneMovesBetweenSessions(t *testing.T) {
-	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(1000)}})
 	first, second := g.Session(t), g.Session(t)
 	phone, _ := g.Participant(t, "")
@@ -184,7 +180,6 @@ func TestPhoneMovesBetweenSessions(t *testing.T) {
 
 // TestKeysFromAPhone presses keys on a phone: each is reported once to the application and once to the device.
 func TestKeysFromAPhone(t *testing.T) {
-	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(1000)}})
 	callbacks := harness.NewCallbacks(t)
 	session := g.Session(t)

@@ -15,7 +15,6 @@ import (
 // TestSRTPSuites measures both ways of a call between a device and a phone with SDES, in each suite; then the phone changes
 // its key while both tones go on, and so does the gateway: everything is heard on, under the new keys alone.
 func TestSRTPSuites(t *testing.T) {
-	t.Parallel()
 	for _, suite := range []string{media.AESCM128HMACSHA180, media.AESCM128HMACSHA132, media.AEADAES128GCM, media.AEADAES256GCM} {
 		t.Run(suite, func(t *testing.T) {
 			c := joinPhone(t, suite)
@@ -57,7 +56,6 @@ func TestSRTPSuites(t *testing.T) {
 // TestSRTPOptionalMeetsSRTPOnly calls a phone that takes RTP/SAVP only over a trunk whose srtp is optional: our RTP/AVP is
 // refused with 488, and one more INVITE of the same call offers RTP/SAVP. The application sees one call.
 func TestSRTPOptionalMeetsSRTPOnly(t *testing.T) {
-	t.Parallel()
 	for _, takes := range []bool{true, false} {
 		t.Run(map[bool]string{true: "it takes the second offer", false: "it refuses both"}[takes], func(t *testing.T) {
 			phone := harness.NewHandPhone(t)

@@ -31,7 +31,6 @@ func transfers(callbacks *harness.Callbacks, participant string) []harness.Callb
 // TestBridgedTransferIsHeard joins the caller with a number that the gateway calls: they hear each other, the session
 // hears neither, and the call stays up until one of them hangs up.
 func TestBridgedTransferIsHeard(t *testing.T) {
-	t.Parallel()
 	const callerHz, targetHz, agentHz = 700, 1100, 440
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){
 		"+15557001": toneOf(callerHz), "+15557002": toneOf(targetHz),
@@ -268,7 +267,6 @@ func TestMoveTouchesNoLeg(t *testing.T) {
 
 // TestHoldIsHeard: on hold by us, the phone hears silence and the session nothing of it; then both are back.
 func TestHoldIsHeard(t *testing.T) {
-	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(1000)}})
 	callbacks := harness.NewCallbacks(t)
 	session := g.Session(t)
