@@ -88,7 +88,7 @@ type MediaConfig struct {
 	OpusComplexity   int         `name:"opus-complexity" yaml:"opusComplexity" default:"5" placeholder:"N" help:"Of the encoder of phones' voices, 1 to 10: better sound for more CPU. While the machine is short of CPU it is less."`
 	OpusBitrate      int         `name:"opus-bitrate" yaml:"opusBitrate" default:"0" placeholder:"BITS" help:"Per second; 0: 24000, and 32000 for wideband phones."`
 	OpusFEC          bool        `name:"opus-fec" yaml:"opusFEC" default:"true" help:"Send each frame again, smaller, with the next one, so that a lost packet can be made up for."`
-	OpusExpectedLoss int         `name:"opus-expected-loss" yaml:"opusExpectedLoss" default:"5" placeholder:"PERCENT" help:"What FEC is made for at least; what browsers report counts if it is more."`
+	OpusExpectedLoss int         `name:"opus-expected-loss" yaml:"opusExpectedLoss" default:"0" placeholder:"PERCENT" help:"What FEC is made for at least; what browsers report counts if it is more. FEC takes bits from the sound."`
 	OpusDTX          bool        `name:"opus-dtx" yaml:"opusDTX" default:"false" help:"Send next to nothing while a phone is silent."`
 	ICEServers       []ICEServer `kong:"-" yaml:"iceServers"`
 }

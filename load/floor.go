@@ -37,7 +37,6 @@ func floorSecret() []byte {
 
 const (
 	floorFirstPort = 46000
-	floorLoss      = 5
 	floorBitrate   = 24000
 )
 
@@ -84,7 +83,7 @@ func floorCall(ctx context.Context, port, complexity int, done chan<- error) err
 		return fmt.Errorf("load: floor: %w", err)
 	}
 	for _, err := range []error{
-		enc.SetComplexity(complexity), enc.SetBitrate(floorBitrate), enc.SetInBandFEC(true), enc.SetPacketLossPerc(floorLoss),
+		enc.SetComplexity(complexity), enc.SetBitrate(floorBitrate), enc.SetInBandFEC(true),
 	} {
 		if err != nil {
 			return fmt.Errorf("load: floor: %w", err)

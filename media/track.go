@@ -185,7 +185,11 @@ const quietPacket = 60
 func (t *Track) ReportLoss(share float64) {
 	now := uint32(min(max(share, 0), 1) * 100 * 256)
 	before := t.loss.Load()
-	t.loss.Store(max(now, before-before/8))
+	left := before - (before+7)/8
+	if left < 256/4 {
+		left = 0
+	}
+	t.loss.Store(max(now, left))
 }
 
 // Loss is the worst of what was reported lately, in percent.

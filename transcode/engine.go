@@ -23,7 +23,7 @@ type Config struct {
 	OpusComplexity int  // 1 to 10; 0: 5. Under load it is less
 	Bitrate        int  // bit/s; 0: 24000, and 32000 for wideband
 	NoFEC          bool // do not send each frame again, smaller, in the next packet (RFC 6716 §2.1.7)
-	ExpectedLoss   int  // percent of the packets, what FEC is made for at least; 0: 5. What listeners report counts if it is more
+	ExpectedLoss   int  // percent of the packets, what FEC is made for at least. What listeners report counts if it is more
 	DTX            bool // send next to nothing while a phone is silent
 }
 
@@ -32,13 +32,6 @@ func (c Config) complexity() int {
 		return 5
 	}
 	return c.OpusComplexity
-}
-
-func (c Config) expectedLoss() int {
-	if c.ExpectedLoss == 0 {
-		return 5
-	}
-	return c.ExpectedLoss
 }
 
 func (c Config) bitrate(rate int) int {
@@ -70,7 +63,7 @@ func (c Config) encoder(rate int) (*opus.Encoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opus encoder: %w", err)
 	}
-	complexity, bitrate, loss := c.complexity(), c.bitrate(rate), c.expectedLoss()
+	complexity, bitrate, loss := c.complexity(), c.bitrate(rate), c.ExpectedLoss
 	if err := enc.SetDTX(c.DTX); err != nil {
 		return nil, fmt.Errorf("opus DTX: %w", err)
 	}

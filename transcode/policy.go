@@ -93,7 +93,7 @@ func (u *uplink) tune() {
 	if u.cfg.NoFEC {
 		return
 	}
-	if loss := min(max(u.cfg.expectedLoss(), u.track.Loss()), mostLoss); loss != u.loss {
+	if loss := min(max(u.cfg.ExpectedLoss, u.track.Loss()), mostLoss); loss != u.loss {
 		_ = u.opus.SetPacketLossPerc(loss)
 		u.loss = loss
 	}
