@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tandem/media"
@@ -30,15 +31,15 @@ type BridgeConfig struct {
 type Bridge struct {
 	engine *Engine
 	log    *slog.Logger
-	port   *media.Port // nil in tests that take the packets themselves
-	shard  *shard
+	port   *media.Port           // nil in tests that take the packets themselves
+	shard  atomic.Pointer[shard] // which clocks it; changes under mu
 	source *media.Source
 	up     uplink
 	down   downlink
 	fuse   fuse
 
 	watcher watcher
-	ticks   int // of the clock, which alone counts them
+	ticks   atomic.Uint32 // of the clock; while it changes shards, of both
 
 	mu     sync.Mutex
 	closed bool
@@ -104,8 +105,9 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 
 	e.offer(track, b.up.feed)
 	b.rate, b.speech = cfg.Media.Speech.Rate(), cfg.Media.Speech
-	b.shard = &e.shards[int(e.next.Add(1))%len(e.shards)]
-	b.shard.add(b)
+	s := &e.shards[int(e.next.Add(1))%len(e.shards)]
+	b.shard.Store(s)
+	s.add(b)
 	return b, nil
 }
 
@@ -149,11 +151,10 @@ func (b *Bridge) regroup() {
 	}
 	var m *mix
 	if len(voices) > 1 {
-		m = b.engine.join(voices, b.up.feed, b.up.track, b.rate, b.shard)
-		if m.shard != b.shard {
-			b.shard.bridges.Remove(b)
-			b.shard = m.shard
-			b.shard.add(b)
+		m = b.engine.join(voices, b.up.feed, b.up.track, b.rate, b.shard.Load())
+		if before := b.shard.Swap(m.shard); before != m.shard {
+			before.bridges.Remove(b)
+			m.shard.add(b)
 		}
 	}
 	for _, in := range voices {
@@ -285,7 +286,7 @@ func (b *Bridge) Close(cause error) {
 	}
 	b.closed = true
 	b.watcher.stop()
-	b.shard.bridges.Remove(b)
+	b.shard.Load().bridges.Remove(b)
 	b.engine.withdraw(b.up.track)
 	for _, in := range b.inputs {
 		b.drop(in)
@@ -308,7 +309,7 @@ func (b *Bridge) tick(now time.Time) {
 	b.up.expire(now)
 	b.down.tick(now)
 	b.watcher.look(now)
-	if b.ticks++; b.ticks%scoreEvery == 0 {
+	if b.ticks.Add(1)%scoreEvery == 0 {
 		b.Quality() // RTCP XR has the scores
 	}
 }

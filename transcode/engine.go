@@ -186,10 +186,12 @@ func (s *shard) run(ctx context.Context) {
 	}
 }
 
-// tick lets every bridge make its 20 ms.
+// tick lets every bridge make its 20 ms, but for those that went to another shard meanwhile.
 func (s *shard) tick(at time.Time) {
 	for _, b := range s.bridges.All() {
-		b.tick(at)
+		if b.shard.Load() == s {
+			b.tick(at)
+		}
 	}
 }
 

@@ -2,7 +2,9 @@ package transcode
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
+	"sync"
 	"testing"
 	"time"
 
@@ -207,4 +209,65 @@ func TestVoiceThatBreaksOff(t *testing.T) {
 	require.InDelta(t, -20, audio.Goertzel(pcm, 8000, 440), 1)
 	require.Less(t, audio.Goertzel(pcm, 8000, 610), -70.0)
 	requireSteady(t, k.ears[0].got)
+}
+
+// TestBridgesChangeShards: phones that come to hear the same are clocked by one shard, and the ones that clocked them before go
+// on meanwhile.
+func TestBridgesChangeShards(t *testing.T) {
+	e := NewEngine(Config{}, slog.New(slog.DiscardHandler))
+	e.shards = make([]shard, 2)
+	var phones []*Bridge
+	for i := range e.shards {
+		e.shards[i].wake = make(chan struct{}, 1)
+	}
+	for range 4 {
+		b, err := e.newBridge(BridgeConfig{Participant: "p", Stream: "s", Media: pcmu}, nobody{})
+		require.NoError(t, err)
+		phones = append(phones, b)
+	}
+	var clocks sync.WaitGroup
+	done := make(chan struct{})
+	for i := range e.shards {
+		clocks.Go(func() {
+			for at := time.Now(); ; at = at.Add(frameTime) {
+				select {
+				case <-done:
+					return
+				default:
+					e.shards[i].tick(at)
+				}
+			}
+		})
+	}
+	moved := false
+	for range 100 {
+		for i, b := range phones {
+			before := b.shard.Load()
+			for n := 1; n < len(phones); n++ {
+				b.Subscribe(phones[(i+n)%len(phones)].Source())
+			}
+			moved = moved || b.shard.Load() != before
+		}
+		for _, b := range phones {
+			require.Same(t, phones[0].shard.Load(), b.shard.Load(), "they share a mix")
+		}
+		for i, b := range phones {
+			for n := 1; n < len(phones); n++ {
+				b.Unsubscribe(phones[(i+n)%len(phones)].Source())
+			}
+		}
+		phones[0].Close(nil) // the next takes its place on any shard
+		b, err := e.newBridge(BridgeConfig{Participant: "p", Stream: "s", Media: pcmu}, nobody{})
+		require.NoError(t, err)
+		phones = append(phones[1:], b)
+	}
+	close(done)
+	clocks.Wait()
+	require.True(t, moved)
+	for _, b := range phones {
+		b.Close(nil)
+	}
+	for i := range e.shards {
+		require.Zero(t, e.shards[i].bridges.Len())
+	}
 }
