@@ -32,12 +32,9 @@ func RunCapacity(ctx context.Context, cfg CapacityConfig, out io.Writer) error {
 	if cfg.Duration == 0 {
 		cfg.Duration = 8 * time.Second
 	}
-	if len(cfg.Gateway) == 0 {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("load: this program's path: %w", err)
-		}
-		cfg.Gateway = []string{self}
+	var err error
+	if cfg.Gateway, err = programOr(cfg.Gateway); err != nil {
+		return err
 	}
 	sounds, err := newSounds()
 	if err != nil {

@@ -21,12 +21,9 @@ const (
 // RunIdle makes sessions with two participants each, of whom nobody calls or connects, and prints what they cost while
 // nothing happens. gateway is how this program is called; empty: as it was.
 func RunIdle(ctx context.Context, gateway []string, out io.Writer) error {
-	if len(gateway) == 0 {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("load: this program's path: %w", err)
-		}
-		gateway = []string{self}
+	var err error
+	if gateway, err = programOr(gateway); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "tandem-bench-")
 	if err != nil {

@@ -113,12 +113,9 @@ func RunDelay(ctx context.Context, cfg DelayConfig, out io.Writer) error {
 	if cfg.Duration == 0 {
 		cfg.Duration = 10 * time.Second
 	}
-	if len(cfg.Gateway) == 0 {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("load: this program's path: %w", err)
-		}
-		cfg.Gateway = []string{self}
+	var err error
+	if cfg.Gateway, err = programOr(cfg.Gateway); err != nil {
+		return err
 	}
 	says, err := onsetSounds()
 	if err != nil {

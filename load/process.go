@@ -23,6 +23,18 @@ const (
 	logTail    = 4 << 10
 )
 
+// programOr is how this program is called: as asked, or as it was.
+func programOr(asked []string) ([]string, error) {
+	if len(asked) > 0 {
+		return asked, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("load: this program's path: %w", err)
+	}
+	return []string{self}, nil
+}
+
 // usage is what a process has used and holds.
 type usage struct {
 	cpu time.Duration // user and system, since its start

@@ -61,12 +61,9 @@ func RunRivals(ctx context.Context, cfg RivalConfig, out io.Writer) error {
 	if cfg.Rounds == 0 {
 		cfg.Rounds = 3
 	}
-	if len(cfg.Gateway) == 0 {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("load: this program's path: %w", err)
-		}
-		cfg.Gateway = []string{self}
+	var err error
+	if cfg.Gateway, err = programOr(cfg.Gateway); err != nil {
+		return err
 	}
 	sounds, err := newSounds()
 	if err != nil {

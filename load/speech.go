@@ -99,12 +99,9 @@ func RunSpeech(ctx context.Context, cfg SpeechConfig, out io.Writer) error {
 	if cfg.Keep == "" {
 		cfg.Keep = speechFolder
 	}
-	if len(cfg.Gateway) == 0 {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("load: this program's path: %w", err)
-		}
-		cfg.Gateway = []string{self}
+	var err error
+	if cfg.Gateway, err = programOr(cfg.Gateway); err != nil {
+		return err
 	}
 	voice, err := readVoice(cfg.Voice)
 	if errors.Is(err, os.ErrNotExist) {
