@@ -200,7 +200,6 @@ func requireSound(t *testing.T, heard []int16, hz, level float64) time.Duration 
 // TestCallerIsPutIntoASession is the whole way in: number, callback, its answer, sound both ways; then out of the
 // session and in again.
 func TestCallerIsPutIntoASession(t *testing.T) {
-	t.Parallel()
 	var session string
 	app := newPhoneApp(t, func(e harness.Object) any {
 		if e.Text("event") != "onIncomingCall" {
@@ -293,7 +292,6 @@ func TestWhoMayCallNumbers(t *testing.T) {
 
 // TestRingbackBeforeTheAnswer lets the caller hear a tone while it rings, answers by REST, and plays a file.
 func TestRingbackBeforeTheAnswer(t *testing.T) {
-	t.Parallel()
 	app := newPhoneApp(t, onCall(harness.Object{"play": "tone:ringback"}))
 	g, trunk := withHotline(t, gateway.NumberConfig{CallbackURL: app.URL})
 	call, answered := ring(t.Context(), t, g, trunk)
@@ -340,7 +338,6 @@ func TestAnnouncement(t *testing.T) {
 
 // TestPIN asks for a PIN twice, with a prompt that the first key ends, and puts the caller through.
 func TestPIN(t *testing.T) {
-	t.Parallel()
 	var session string
 	app := newPhoneApp(t, func(e harness.Object) any {
 		switch {
@@ -386,7 +383,6 @@ func TestPIN(t *testing.T) {
 
 // TestSoundFromAnAddress plays Ogg/Opus that another program's writer made, from an allowed address; any other is refused.
 func TestSoundFromAnAddress(t *testing.T) {
-	t.Parallel()
 	file := filepath.Join(t.TempDir(), "tone.ogg")
 	writeOgg(t, file, audio.Tone(1200, -12, 48000, 2*time.Second))
 	files := http.NewServeMux()
@@ -510,7 +506,6 @@ func TestNumbersBySIPp(t *testing.T) {
 
 // TestHoldMusic is a phone that we put on hold: it hears the music of its number, and then the session again.
 func TestHoldMusic(t *testing.T) {
-	t.Parallel()
 	app := newPhoneApp(t, onCall(harness.Object{"state": "ANSWERED"}))
 	g, trunk := withHotline(t, gateway.NumberConfig{CallbackURL: app.URL, HoldMusic: "music.wav"})
 	call, err := dialHotline(t, g, trunk)

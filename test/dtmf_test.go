@@ -52,7 +52,6 @@ func TestKeysToAPhone(t *testing.T) {
 // TestKeysInTheSound lets a far end press keys as tones, and in both ways at once: each is told once, with how it came,
 // and hardly any of it is heard.
 func TestKeysInTheSound(t *testing.T) {
-	t.Parallel()
 	far := harness.StartLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": toneOf(1000)}})
 	cfg := harness.Config(t)
 	trunk := harness.Trunk("lab", far.URI("udp"))

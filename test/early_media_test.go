@@ -9,7 +9,6 @@ import (
 
 // TestEarlyMediaIsHeardByBrowsers measures a call that is heard while it rings, both ways, and after its answer.
 func TestEarlyMediaIsHeardByBrowsers(t *testing.T) {
-	t.Parallel()
 	const ringback, voice, agentHz = 850, 1000, 440
 	answer := make(chan struct{})
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": func(c *lab.Call) {

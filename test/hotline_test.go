@@ -23,7 +23,6 @@ import (
 // TestHotlineOfTheDocuments runs the application of docs/callers.md as it stands there, and calls it: a wrong PIN, the
 // right one, and what the operator's lines do to the call.
 func TestHotlineOfTheDocuments(t *testing.T) {
-	t.Parallel()
 	const document, heading, address = "../docs/callers.md", "An example", "127.0.0.1:3000"
 	program := blocks(t, document, heading, "python")[0]
 	lines := blocks(t, document, heading, "sh")

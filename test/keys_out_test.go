@@ -110,7 +110,6 @@ func lasted(samples int) time.Duration { return time.Duration(samples) * time.Se
 // TestKeysAsTheTrunkWants presses keys toward a phone, from the application and from a browser, and measures what the phone
 // gets: events, SIP INFO, or, where it takes no events, tones; and of the others nothing.
 func TestKeysAsTheTrunkWants(t *testing.T) {
-	t.Parallel()
 	for _, byREST := range []bool{true, false} {
 		who := map[bool]string{true: "application", false: "browser"}[byREST]
 		// A browser's key is as long as it is held down, and 80 ms at least; how long it takes to get here is up to the machine.

@@ -56,7 +56,6 @@ func waitKeys(t *testing.T, g *harness.Gateway, callbacks *harness.Callbacks, pa
 // TestKeysOfACarrier has SIPp press keys as RFC 4733 lets carriers and PBXes do it, on each clock, with sound around them
 // and without any: whole, without a marker, with a lost start, with lost ends, and when nothing but the ends arrives.
 func TestKeysOfACarrier(t *testing.T) {
-	t.Parallel()
 	shapes := []harness.KeyShape{
 		{},
 		{NoMarker: true},
@@ -94,7 +93,6 @@ func TestKeysOfACarrier(t *testing.T) {
 	for _, clock := range []int{8000, 16000, 48000} {
 		for _, sound := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%d Hz, sound %t", clock, sound), func(t *testing.T) {
-				t.Parallel()
 				captures := map[string]*harness.Capture{"keys.pcap": capture(clock, sound)}
 				callbacks := harness.NewCallbacks(t)
 				var sipp *harness.SIPp
@@ -136,7 +134,6 @@ func callWithSIPp(t *testing.T, callbacks *harness.Callbacks, captures map[strin
 // TestKeysOfACarrierByTwoWays has SIPp tell each key by RFC 4733 and by SIP INFO, in both forms and in both orders: it is
 // one key, told by the way that was first.
 func TestKeysOfACarrierByTwoWays(t *testing.T) {
-	t.Parallel()
 	captures := map[string]*harness.Capture{}
 	for name, code := range map[string]byte{"first.pcap": 5, "second.pcap": 7} {
 		c := &harness.Capture{SSRC: uint32(code)}
@@ -155,7 +152,6 @@ func TestKeysOfACarrierByTwoWays(t *testing.T) {
 
 // TestMuteOfACarriersTone mutes a phone that SIPp plays: its tone is gone at the listener, who is told of it, and back.
 func TestMuteOfACarriersTone(t *testing.T) {
-	t.Parallel()
 	const hz, otherHz = 1000, 440
 	g := harness.Start(t, harness.Config(t))
 	session := g.Session(t)
@@ -199,7 +195,6 @@ func TestMuteOfACarriersTone(t *testing.T) {
 
 // TestEarlyToneOfACarrier has SIPp send sound with a 183: it is heard, while nobody has answered.
 func TestEarlyToneOfACarrier(t *testing.T) {
-	t.Parallel()
 	const ringback = 425
 	tone := &harness.Capture{SSRC: 1}
 	tone.Sound(soundOf(ringback, 10*time.Second))

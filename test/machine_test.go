@@ -50,7 +50,6 @@ func TestMachineDetection(t *testing.T) {
 		{"not asked", "+15557001", false, []string{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			participant, _ := g.Participant(t, callbacks.URL)
 			more := harness.Object{"machineDetection": c.asked}
 			if !c.asked {

@@ -11,8 +11,8 @@ import (
 	"tandem/test/harness"
 )
 
-// atOnce is how many of the tests that measure no sound run at the same time: they wait for processes and timers, and
-// need little of the machine.
+// atOnce is how many of the tests that call t.Parallel run at the same time: they wait for processes and timers, and need
+// little of the machine. Who measures sound or keys does not call it: what plays beside others on two cores stutters.
 const atOnce = "4"
 
 func TestMain(m *testing.M) {

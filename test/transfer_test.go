@@ -77,7 +77,6 @@ func TestBridgedTransferIsHeard(t *testing.T) {
 
 // TestBridgedTransferFails: the caller is in its session as before.
 func TestBridgedTransferFails(t *testing.T) {
-	t.Parallel()
 	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"+15557001": toneOf(700)}})
 	callbacks := harness.NewCallbacks(t)
 	session := g.Session(t)
@@ -154,7 +153,6 @@ func TestReferIsCalledBack(t *testing.T) {
 // TestTransferorLeavesAtOnce: a phone asks for a transfer and hangs up before the target answers. The session hears the
 // target under the same stream, and nobody else loses the call.
 func TestTransferorLeavesAtOnce(t *testing.T) {
-	t.Parallel()
 	answer := make(chan struct{})
 	trunk := harness.StartLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"+15557002": func(c *lab.Call) {
 		if c.Ring() == nil {
@@ -233,7 +231,6 @@ func TestPhoneIsTakenOver(t *testing.T) {
 // TestMoveTouchesNoLeg moves a phone from one session to another: SIPp sees nothing of it, since any request before the
 // BYE would fail its scenario, and plays what it hears back into the session where the phone is.
 func TestMoveTouchesNoLeg(t *testing.T) {
-	t.Parallel()
 	phone := harness.StartSIPp(t, "uas_answer", "-rtp_echo")
 	cfg := harness.Config(t)
 	cfg.Trunks = append(cfg.Trunks, harness.Trunk("pbx", "sip:"+phone.Addr))
@@ -341,7 +338,6 @@ func TestKillDuringATransfer(t *testing.T) {
 // TestPhoneLeavesItsCallsToEachOther: a phone has two calls with the gateway, in two sessions, and transfers one to the
 // other: the sessions hear each other, and the phone is out of both.
 func TestPhoneLeavesItsCallsToEachOther(t *testing.T) {
-	t.Parallel()
 	for _, transport := range []string{"udp", "tcp", "tls"} {
 		t.Run(transport, func(t *testing.T) {
 			way := harness.NewWay(t, transport)
