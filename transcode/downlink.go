@@ -41,7 +41,7 @@ type downlink struct {
 	mixed      [frameMost]int16
 	shared     []byte // the next packet as others have encoded it; nil: they have not
 	heard      *dsp.Concealer
-	joined     [soundMost]int16
+	joined     []int16 // nil until it is needed
 	player     player
 	ended      bool // the player's sound was sent to its end
 	pause      pause
@@ -329,7 +329,10 @@ func (d *downlink) mixed20(now time.Time) {
 // sound lets what is sent grow out of what was made up before it. It implements timelineOut.
 func (d *downlink) sound(pcm []int16) []int16 {
 	if d.heard.Merging() {
-		pcm = d.joined[:copy(d.joined[:], pcm)] // it may be others' too
+		if d.joined == nil {
+			d.joined = make([]int16, soundMost)
+		}
+		pcm = d.joined[:copy(d.joined, pcm)] // it may be others' too
 	}
 	d.heard.Good(pcm)
 	d.made.all += uint64(len(pcm))

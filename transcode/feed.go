@@ -37,7 +37,7 @@ type feed struct {
 	voice   dsp.Voice
 	halver  dsp.Halver
 	doubler dsp.Doubler
-	other   [soundMost]int16
+	other   []int16 // at the other rate; nil until somebody listens there
 }
 
 // at is the list of those who listen at a rate.
@@ -54,6 +54,14 @@ const fallsSilent = 300 * time.Millisecond
 // speaks says whether there is something to hear now.
 func (f *feed) speaks(now time.Time) bool {
 	return f.active.Load() && now.UnixNano()-f.last.Load() < int64(fallsSilent)
+}
+
+// room is where the voice is put at the other rate.
+func (f *feed) room() []int16 {
+	if f.other == nil {
+		f.other = make([]int16, soundMost)
+	}
+	return f.other
 }
 
 // wanted says whether anybody listens.
@@ -74,7 +82,7 @@ func (f *feed) publish(fr frame, rate int, now time.Time) {
 	}
 	if rate == wide {
 		if list := f.narrow.All(); len(list) > 0 {
-			half := frame{pos: fr.pos / 2, epoch: fr.epoch, pcm: f.other[:f.halver.Frame(f.other[:], fr.pcm)], concealed: fr.concealed}
+			half := frame{pos: fr.pos / 2, epoch: fr.epoch, pcm: f.room()[:f.halver.Frame(f.room(), fr.pcm)], concealed: fr.concealed}
 			for _, l := range list {
 				l.hear(half, now)
 			}
@@ -82,7 +90,7 @@ func (f *feed) publish(fr frame, rate int, now time.Time) {
 		return
 	}
 	if list := f.wide.All(); len(list) > 0 {
-		double := frame{pos: fr.pos * 2, epoch: fr.epoch, pcm: f.other[:f.doubler.Frame(f.other[:], fr.pcm)], concealed: fr.concealed}
+		double := frame{pos: fr.pos * 2, epoch: fr.epoch, pcm: f.room()[:f.doubler.Frame(f.room(), fr.pcm)], concealed: fr.concealed}
 		for _, l := range list {
 			l.hear(double, now)
 		}

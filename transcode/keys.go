@@ -25,7 +25,7 @@ type Press struct {
 
 // dialled are the presses that wait, oldest first. It belongs to the downlink's lock.
 type dialled struct {
-	presses [MaxPresses]Press
+	presses []Press // a ring of MaxPresses; nil until the first
 	first   int
 	n       int
 	sending bool // the key that is being sent is one of them
@@ -42,6 +42,9 @@ func (b *Bridge) Press(presses ...Press) bool {
 	q := &d.dialled
 	if d.closed || q.n+len(presses) > MaxPresses {
 		return false
+	}
+	if q.presses == nil {
+		q.presses = make([]Press, MaxPresses)
 	}
 	for _, p := range presses {
 		q.presses[(q.first+q.n)%MaxPresses] = p

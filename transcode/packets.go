@@ -12,9 +12,9 @@ const (
 // packets makes packets of the length that a phone asks for out of whatever is 20 ms or not. It belongs to a downlink
 // and its lock. What begins with a gap begins a packet: no packet tells less time than it holds.
 type packets struct {
-	pcm     [longestPacket]int16
-	n       int   // samples in it
-	pos     int64 // of its first sample
+	pcm     []int16 // longestPacket, once a packet is not 20 ms
+	n       int     // samples in it
+	pos     int64   // of its first sample
 	marker  bool
 	payload [longestPayload]byte
 }
@@ -51,6 +51,9 @@ func (d *downlink) packet(pos int64, marker bool, pcm []int16) {
 	if p.n == 0 && len(pcm) == size {
 		d.send(pos, marker, pcm) // as it is, without a copy
 		return
+	}
+	if p.pcm == nil {
+		p.pcm = make([]int16, longestPacket)
 	}
 	for len(pcm) > 0 {
 		if p.n == 0 {

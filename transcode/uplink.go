@@ -46,19 +46,16 @@ type uplink struct {
 	keys     media.KeyReader
 	tones    media.ToneReader
 	merge    media.KeyMerge
-	ears     *machineEars // nil: nobody wants to know who answered
-	steps    []media.Key  // scratch of who reads keys
-	news     []media.Key  // and of tell
-	pcm      [soundMost]int16
+	ears     *machineEars  // nil: nobody wants to know who answered
+	steps    []media.Key   // scratch of who reads keys
+	news     []media.Key   // and of tell
 	g722     *g722.Decoder // of such a phone
 	own      *decoder      // of a phone that speaks Opus, for those who don't; nil: nobody did yet
 	halver   dsp.Halver    // of wide sound, for who looks for tones in it
-	half     [soundMost / 2]int16
-	narrowed []int16 // the last sound at 8 kHz
+	narrowed []int16       // the last sound at 8 kHz
 	noise    noise
 	epoch    uint32
 
-	part             [frameMost]int16 // beginning of a frame that is not complete
 	partPos          int64
 	n                int
 	encoder          func(rate int) (*opus.Encoder, error)
@@ -70,12 +67,21 @@ type uplink struct {
 	tuned            int           // packets since it was made
 	idle             bool          // nobody took the last frame: the encoder's memory is old
 	packet           rtp.Packet
-	encoded          [1500]byte
 	plain            rtp.Packet // to those who take G.711 as it comes
 	passing          bool       // there are such
 	passed           uint32     // where the last one ended, in RTP time
 
+	*uplinkRoom // nil until the first packet: many calls end before
+
 	received, late, malformed uint64
+}
+
+// uplinkRoom is the scratch memory of an uplink.
+type uplinkRoom struct {
+	pcm     [soundMost]int16
+	half    [soundMost / 2]int16
+	part    [frameMost]int16 // beginning of a frame that is not complete
+	encoded [1500]byte
 }
 
 func (u *uplink) init(cfg Config, m media.PortMedia) {
@@ -108,6 +114,9 @@ func (u *uplink) ReceiveRTP(p *rtp.Packet, at time.Time) {
 	defer u.mu.Unlock()
 	if u.closed {
 		return
+	}
+	if u.uplinkRoom == nil {
+		u.uplinkRoom = new(uplinkRoom)
 	}
 	event := u.media.IsEvent(p.PayloadType)
 	inOrder := u.follow(p, at, event)
