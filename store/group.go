@@ -6,10 +6,15 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"time"
 )
 
 // maxGroup is how many changes share one commit: whoever is first waits for the last.
 const maxGroup = 128
+
+// gathering is how long a group waits for others while changes come so fast that some share a commit already. A commit
+// costs as much as several changes: at 1000 changes a second a tenth of a call's whole CPU time is saved by this.
+const gathering = 2 * time.Millisecond
 
 // group lets changes that wait for SQLite's one writer share a commit, which is what takes time: it syncs the log to the
 // disk. Changes run one after the other in the order in which they came. Where one fails, all begin anew, each in a
@@ -19,6 +24,7 @@ type group struct {
 	mu      sync.Mutex
 	waiting []*member
 	led     bool // somebody leads
+	crowded bool // the last group had more than one member
 }
 
 // member is one change in a group.
@@ -87,9 +93,16 @@ func (g *group) leave(m *member) bool {
 // work runs those who wait, the leader among them, and lets the next lead.
 func (g *group) work(db *DB) {
 	g.mu.Lock()
+	crowded := g.crowded
+	g.mu.Unlock()
+	if crowded {
+		time.Sleep(gathering)
+	}
+	g.mu.Lock()
 	n := min(len(g.waiting), maxGroup)
 	members := g.waiting[:n:n]
 	g.waiting = g.waiting[n:]
+	g.crowded = n > 1
 	g.mu.Unlock()
 	defer func() {
 		for _, m := range members {
