@@ -2,7 +2,6 @@ package api_test
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -130,11 +129,11 @@ func (m *memory) DeleteParticipant(_ context.Context, account, id string, _ time
 
 func (m *memory) WriteEvent(context.Context, webhooks.Event) error { return nil }
 
-func (m *memory) CreateDialog(_ context.Context, d dialogs.Dialog, _ ...webhooks.Event) error {
+func (m *memory) CreateDialog(ctx context.Context, d dialogs.Dialog, _ ...webhooks.Event) (sessions.Participant, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.dialogs = append(m.dialogs, d)
-	return nil
+	m.mu.Unlock()
+	return m.Participant(ctx, d.Account, d.Participant)
 }
 
 func (m *memory) SaveDialog(_ context.Context, d dialogs.Dialog, _ ...webhooks.Event) error {
@@ -181,7 +180,11 @@ func (m *memory) DeleteDialog(_ context.Context, _, _, id string, _ time.Time) e
 }
 
 func (m *memory) CreateCaller(ctx context.Context, p sessions.Participant, d dialogs.Dialog, events ...webhooks.Event) error {
-	return errors.Join(m.CreateParticipant(ctx, p), m.CreateDialog(ctx, d, events...))
+	err := m.CreateParticipant(ctx, p)
+	if err == nil {
+		_, err = m.CreateDialog(ctx, d, events...)
+	}
+	return err
 }
 
 func (m *memory) IdleCallers(context.Context, time.Time, int) ([]sessions.Participant, error) {

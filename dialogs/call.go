@@ -15,12 +15,12 @@ import (
 // call is a dialog that lives. One goroutine, run, owns it; as the participant's endpoint it only posts.
 type call struct {
 	service    *Service
-	who        sessions.Participant
+	account    string
 	id         string
 	attachment *sessions.Attachment // set before run, or by run for an inbound call
 
 	asks       chan ask
-	keys       chan media.Key
+	keys       chan *media.Key     // pointers, since most calls send none
 	answerers  chan media.Answerer // who answered, and the beep
 	quiets     chan quiet          // that the far end sends nothing
 	detect     bool                // owned by run: the application wants to know who answers
@@ -91,15 +91,15 @@ type answer struct {
 // inboxWaiting is how much may wait for a call's goroutine before those who bring it wait too.
 const inboxWaiting = 4
 
-func (s *Service) newCall(p sessions.Participant, d Dialog) *call {
+func (s *Service) newCall(d Dialog) *call {
 	c := &call{
-		service: s, who: p, id: d.ID, d: d,
+		service: s, account: d.Account, id: d.ID, d: d,
 		inbox:     make(chan func(), inboxWaiting),
 		nudged:    make(chan struct{}, 1),
 		patience:  stoppedTimer(),
 		typing:    stoppedTimer(),
 		asks:      make(chan ask),
-		keys:      make(chan media.Key, keysWaiting),
+		keys:      make(chan *media.Key, keysWaiting),
 		answerers: make(chan media.Answerer, 2),
 		quiets:    make(chan quiet, 2),
 		closing:   make(chan struct{}),

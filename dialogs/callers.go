@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-
 	"tandem/errs"
+	"tandem/sessions"
 	"tandem/trunks"
 	"tandem/webhooks"
 )
@@ -58,6 +57,7 @@ const (
 
 // caller is what a call knows that came in to a number.
 type caller struct {
+	who        sessions.Participant
 	number     Number
 	news       Incoming // what onIncomingCall tells
 	announcing bool     // the application did not answer in time
@@ -72,15 +72,15 @@ func (s *Service) dialledIn(in Incoming) (func(Leg), error) {
 	}
 	in.To = number.Number
 	p := s.people.NewCaller(in.Account, number.CallbackURL, number.Number)
-	c := s.newCall(p, Dialog{
-		ID: uuid.NewString(), Account: p.Account, Participant: p.ID, Inbound: true, State: Ringing,
+	c := s.newCall(Dialog{
+		ID: newID(), Account: p.Account, Participant: p.ID, Inbound: true, State: Ringing,
 		To: in.To, From: in.From, Trunk: in.Trunk, Headers: in.Headers, Created: time.Now(),
 		Cause: Cause{Reason: RingingReason},
 	})
 	if len(in.UserToUser) <= maxUserToUser {
 		c.d.UserToUser = in.UserToUser
 	}
-	c.caller = &caller{number: number, news: in}
+	c.caller = &caller{who: p, number: number, news: in}
 	return s.take(c), nil
 }
 
@@ -104,27 +104,26 @@ func (c *call) receive() {
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
 	asking := webhooks.Event{
-		ID: eventID(), Account: c.d.Account, Name: webhooks.OnIncomingCall, Time: time.Now(), Participant: c.d.Participant,
+		ID: webhooks.NewID(), Account: c.d.Account, Name: webhooks.OnIncomingCall, Time: time.Now(), Participant: c.d.Participant,
 		Dialog: &webhooks.DialogData{
 			ID: c.d.ID, State: string(c.d.State), To: c.d.To, From: c.d.From, UserToUser: c.d.UserToUser, Headers: c.caller.news.Headers,
 		},
 	}
 	c.await(asking.ID) // before it can be answered
-	events := append([]webhooks.Event{asking}, stateEvents(c.d, false)...)
-	if err := c.service.store.CreateCaller(ctx, c.who, c.d, events...); err != nil {
+	var err error
+	if c.attachment, err = c.service.people.Attach(c.d.Account, c.d.Participant, c); err != nil {
 		c.refuse(err)
+		return
+	}
+	events := append([]webhooks.Event{asking}, stateEvents(c.d, false)...)
+	if err := c.service.store.CreateCaller(ctx, c.caller.who, c.d, events...); err != nil {
+		c.refuse(err)
+		c.attachment.Detach()
 		c.neverWas(err)
 		c.flush()
 		return
 	}
-	attachment, err := c.service.people.Attach(ctx, c.who, c)
-	if err != nil {
-		c.service.log.Error("a caller can't be kept", "dialog", c.d.ID, "error", err)
-		c.refusal = refusal(err)
-		c.step(fault, Cause{Reason: Error, Details: "the caller could not be kept", SIPCode: c.refusal})
-		return
-	}
-	c.attachment = attachment
+	c.attachment.Know(c.caller.who)
 	patience := c.caller.number.AnswerTimeout
 	if patience <= 0 {
 		patience = defaultAnswerTimeout

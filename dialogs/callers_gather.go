@@ -95,7 +95,7 @@ func (c *call) endGather(why string) {
 	c.gather = nil
 	c.typing.Stop()
 	e := webhooks.Event{
-		ID: eventID(), Account: c.d.Account, Name: webhooks.OnDtmf, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
+		ID: webhooks.NewID(), Account: c.d.Account, Name: webhooks.OnDtmf, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
 		Gather: &webhooks.Gather{Digits: string(g.digits), TerminatedBy: why},
 	}
 	if why != gatherHangup && why != gatherCancelled {

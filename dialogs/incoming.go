@@ -4,16 +4,14 @@ import (
 	"context"
 	"time"
 
-	"github.com/google/uuid"
-
 	"tandem/errs"
 )
 
 // Incoming decides about a call that comes in. It must call a number of its trunk's account, or carry a participant's
-// token in its User-to-User header: errs.NotFound without either, errs.Forbidden for a forged one or one of another account than the trunk's,
-// errs.Unauthenticated for an expired one, errs.NotFound for a participant that is gone, errs.Conflict when the
-// participant has a call already. Nothing is spent on a call that is refused.
-func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) {
+// token in its User-to-User header: errs.NotFound without either, errs.Forbidden for a forged one or one of another
+// account than the trunk's, errs.Unauthenticated for an expired one, errs.Conflict when the participant has a call
+// already. Nothing is spent on a call that is refused. That a participant is gone is found when its call is saved: 404.
+func (s *Service) Incoming(_ context.Context, in Incoming) (func(Leg), error) {
 	if in.Replaces != nil {
 		return s.takeover(in) //nolint:contextcheck // what it changes is saved whatever becomes of the INVITE
 	}
@@ -21,18 +19,18 @@ func (s *Service) Incoming(ctx context.Context, in Incoming) (func(Leg), error) 
 	if !ok {
 		return s.dialledIn(in) //nolint:contextcheck // a call outlives the request that began it
 	}
-	p, err := s.people.Authenticate(ctx, token)
+	account, participant, err := s.people.Verify(token)
 	if err != nil {
 		return nil, err
 	}
-	if in.Account != "" && in.Account != p.Account {
+	if in.Account != "" && in.Account != account {
 		return nil, errs.New(errs.Forbidden, "the token belongs to another account than the trunk %q", in.Trunk)
 	}
-	if s.people.OnThePhone(p.ID) {
-		return nil, errs.New(errs.Conflict, "participant %q has a call already", p.ID)
+	if s.people.OnThePhone(participant) {
+		return nil, errs.New(errs.Conflict, "participant %q has a call already", participant)
 	}
-	c := s.newCall(p, Dialog{
-		ID: uuid.NewString(), Account: p.Account, Participant: p.ID, Inbound: true, State: Ringing,
+	c := s.newCall(Dialog{
+		ID: newID(), Account: account, Participant: participant, Inbound: true, State: Ringing,
 		To: in.To, From: in.From, UserToUser: withoutToken(in.UserToUser), Trunk: in.Trunk, Headers: in.Headers, Created: time.Now(),
 		Cause: Cause{Reason: RingingReason},
 	})
@@ -46,7 +44,7 @@ func (s *Service) take(c *call) func(Leg) {
 		if c.d.Trunk == "" && s.cfg.Routes != nil { // over a trunk, the user agent has counted it
 			var err error
 			if c.place, err = s.cfg.Routes.AdmitTo(c.d.Account); err != nil {
-				s.log.Warn("an inbound call is refused", "participant", c.who.ID, "error", err)
+				s.log.Warn("an inbound call is refused", "participant", c.d.Participant, "error", err)
 				leg.Hangup(503)
 				return
 			}

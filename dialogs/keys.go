@@ -125,7 +125,7 @@ func (c *call) onKey(k media.Key) {
 		return
 	}
 	e := webhooks.Event{
-		ID: eventID(), Account: c.d.Account, Name: webhooks.OnDtmf, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
+		ID: webhooks.NewID(), Account: c.d.Account, Name: webhooks.OnDtmf, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
 		Key: &webhooks.Key{Digit: string(rune(k.Digit)), Duration: k.Duration, Method: k.Method.String()},
 	}
 	c.save(change{key: &e})
@@ -137,7 +137,7 @@ func (c *call) pressed(k media.Key) {
 		return
 	}
 	select {
-	case c.keys <- k:
+	case c.keys <- &k:
 	default: // nobody presses 64 keys while one is saved
 	}
 }
@@ -147,7 +147,7 @@ func (c *call) drainKeys() {
 	for {
 		select {
 		case k := <-c.keys:
-			c.onKey(k)
+			c.onKey(*k)
 		default:
 			return
 		}

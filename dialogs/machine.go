@@ -27,7 +27,7 @@ func (c *call) onAnswerer(found media.Answerer) {
 		return
 	}
 	e := webhooks.Event{
-		ID: eventID(), Account: c.d.Account, Name: webhooks.OnMachineDetection, Time: time.Now(), Participant: c.d.Participant,
+		ID: webhooks.NewID(), Account: c.d.Account, Name: webhooks.OnMachineDetection, Time: time.Now(), Participant: c.d.Participant,
 		DialogID: c.d.ID, Verdict: verdictOf(found),
 	}
 	c.save(change{key: &e})

@@ -366,8 +366,12 @@ func (f *flaky) write(do func() error) error {
 	return away
 }
 
-func (f *flaky) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) error {
-	return f.write(func() error { return f.DB.CreateDialog(ctx, d, events...) })
+func (f *flaky) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) (p sessions.Participant, err error) {
+	err = f.write(func() (err error) {
+		p, err = f.DB.CreateDialog(ctx, d, events...)
+		return err
+	})
+	return p, err
 }
 
 func (f *flaky) CreateCaller(ctx context.Context, p sessions.Participant, d dialogs.Dialog, events ...webhooks.Event) error {
@@ -397,3 +401,6 @@ func requireCode(t *testing.T, want errs.Code, err error, words string) {
 	require.Equal(t, want.String(), errs.CodeOf(err).String(), err)
 	require.ErrorContains(t, err, words)
 }
+
+// failure is the error of what returns a value too.
+func failure[T any](_ T, err error) error { return err }

@@ -137,9 +137,9 @@ type Callers interface {
 
 // Store keeps dialogs. What is not there or belongs to another account or participant is errs.NotFound.
 type Store interface {
-	// CreateDialog saves a new dialog with its events. It is errs.NotFound when the participant is gone and
-	// errs.Conflict when it has another dialog that is not TERMINATED.
-	CreateDialog(ctx context.Context, d Dialog, events ...webhooks.Event) error
+	// CreateDialog saves a new dialog with its events, and returns its participant as it stands then. It is errs.NotFound
+	// when the participant is gone and errs.Conflict when it has another dialog that is not TERMINATED.
+	CreateDialog(ctx context.Context, d Dialog, events ...webhooks.Event) (sessions.Participant, error)
 	// CreateCaller saves who dialled in, its dialog, and their events, all or nothing.
 	CreateCaller(ctx context.Context, p sessions.Participant, d Dialog, events ...webhooks.Event) error
 	// IdleCallers lists at most limit participants that CreateCaller made, that are not deleted and whose dialogs were all

@@ -58,7 +58,7 @@ func (c *call) onQuiet(q quiet) {
 	}
 	c.service.log.Warn("no RTP came after the answer", "dialog", c.d.ID, "expected", q.heard.Expected, "seen", q.heard.Seen())
 	e := webhooks.Event{
-		ID: eventID(), Account: c.d.Account, Name: webhooks.OnNoMedia, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
+		ID: webhooks.NewID(), Account: c.d.Account, Name: webhooks.OnNoMedia, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
 		NoMedia: &webhooks.NoMedia{
 			Expected: q.heard.Expected.String(), Seen: q.heard.Seen(), Details: fmt.Sprintf("no RTP within %s of the answer", c.service.cfg.NoMediaAfter),
 		},

@@ -69,7 +69,7 @@ func (c *call) run() {
 		case a := <-c.asks:
 			a.serve()
 		case k := <-c.keys:
-			c.onKey(k)
+			c.onKey(*k)
 		case found := <-c.answerers:
 			c.onAnswerer(found)
 		case q := <-c.quiets:
@@ -151,27 +151,28 @@ func (c *call) dial() error {
 func (c *call) welcome() {
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
-	attachment, err := c.service.people.Attach(ctx, c.who, c)
-	if err != nil {
+	var err error
+	if c.attachment, err = c.service.people.Attach(c.d.Account, c.d.Participant, c); err != nil {
 		c.refuse(err)
 		return
 	}
-	c.attachment = attachment
 	events := stateEvents(c.d, false)
 	answer, effects, _ := next(c.d.State, true, localAnswer)
 	c.d.State, c.d.Cause, c.d.Answered = answer, Cause{Reason: Answer}, time.Now()
-	if err := c.service.store.CreateDialog(ctx, c.d, append(events, stateEvents(c.d, false)...)...); err != nil {
+	who, err := c.service.store.CreateDialog(ctx, c.d, append(events, stateEvents(c.d, false)...)...)
+	if err != nil {
 		c.refuse(err)
 		c.attachment.Detach()
 		c.neverWas(err)
 		c.flush()
 		return
 	}
+	c.attachment.Know(who)
 	c.perform(slices.DeleteFunc(effects, func(e effect) bool { return e == notify }), false)
 }
 
 func (c *call) refuse(err error) {
-	c.service.log.Warn("an inbound call is refused", "participant", c.who.ID, "error", err)
+	c.service.log.Warn("an inbound call is refused", "participant", c.d.Participant, "error", err)
 	c.leg.Hangup(refusal(err))
 	c.d.State = Terminated
 }

@@ -2,7 +2,6 @@ package dialogs
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -105,8 +104,8 @@ func (s *Service) Create(ctx context.Context, req Create) (Dialog, error) {
 	if err != nil {
 		return Dialog{}, err
 	}
-	c := s.newCall(p, Dialog{
-		ID: uuid.NewString(), Account: p.Account, Participant: p.ID, State: StateNew,
+	c := s.newCall(Dialog{
+		ID: newID(), Account: p.Account, Participant: p.ID, State: StateNew,
 		To: req.To, From: req.From, UserToUser: req.UserToUser, Trunk: req.Trunk, Headers: req.Headers,
 		RingTimeout: req.RingTimeout, MaxDuration: req.MaxDuration, Created: time.Now(),
 	})
@@ -122,17 +121,18 @@ func (s *Service) Create(ctx context.Context, req Create) (Dialog, error) {
 		c.place.Release()
 		return Dialog{}, errs.New(errs.Unavailable, "the gateway is stopping; try again")
 	}
-	if c.attachment, err = s.people.Attach(ctx, p, c); err != nil {
+	if c.attachment, err = s.people.Attach(p.Account, p.ID, c); err != nil {
 		s.forget(c)
 		return Dialog{}, err
 	}
 	created := c.d
-	if err := s.store.CreateDialog(ctx, c.d); err != nil {
+	if p, err = s.store.CreateDialog(ctx, c.d); err != nil {
 		c.attachment.Detach()
 		c.neverWas(err)
 		s.start(c) //nolint:contextcheck // its end is written whatever becomes of the request
 		return Dialog{}, fmt.Errorf("create dialog: %w", err)
 	}
+	c.attachment.Know(p)
 	s.start(c) //nolint:contextcheck // a call outlives the request that began it
 	return created, nil
 }
@@ -344,7 +344,7 @@ func (s *Service) find(id string) *call {
 // stateEvents are the events of d's present state, in order. up says whether the phone leg was up before.
 func stateEvents(d Dialog, up bool) []webhooks.Event {
 	events := []webhooks.Event{dialogEvent(d)}
-	leg := webhooks.Event{ID: eventID(), Account: d.Account, Time: events[0].Time, Participant: d.Participant, DialogID: d.ID}
+	leg := webhooks.Event{ID: webhooks.NewID(), Account: d.Account, Time: events[0].Time, Participant: d.Participant, DialogID: d.ID}
 	switch {
 	case d.State == Answered:
 		leg.Name = webhooks.OnConnect
@@ -361,7 +361,7 @@ func stateEvents(d Dialog, up bool) []webhooks.Event {
 // dialogEvent reports d's state and cause.
 func dialogEvent(d Dialog) webhooks.Event {
 	return webhooks.Event{
-		ID: eventID(), Account: d.Account, Name: webhooks.OnSipDialogStateChange, Time: time.Now(), Participant: d.Participant,
+		ID: webhooks.NewID(), Account: d.Account, Name: webhooks.OnSipDialogStateChange, Time: time.Now(), Participant: d.Participant,
 		Dialog: &webhooks.DialogData{
 			ID: d.ID, State: string(d.State), To: d.To, From: d.From, UserToUser: d.UserToUser, Headers: d.Headers,
 			Reason: string(d.Cause.Reason), Details: d.Cause.Details, SIPCode: d.Cause.SIPCode,
@@ -369,8 +369,8 @@ func dialogEvent(d Dialog) webhooks.Event {
 	}
 }
 
-// eventID names an event before it is saved, so that it is saved once however often that is tried.
-func eventID() string { return "msg_" + rand.Text() }
+// newID names a dialog. It begins with the time, so that the indexes of the database grow at their end.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // Live counts the calls that are not over.
 func (s *Service) Live() int {

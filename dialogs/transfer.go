@@ -133,7 +133,7 @@ func (s *Service) attended(ctx context.Context, c *call, id string) (*attended, 
 	switch {
 	case id == c.id:
 		return nil, errs.New(errs.Invalid, "replaces: a dialog can't replace itself")
-	case other == nil || other.who.Account != c.who.Account:
+	case other == nil || other.account != c.account:
 		return nil, errs.New(errs.Invalid, "replaces: %q is no live dialog of this account", id)
 	}
 	a := &attended{call: other}
@@ -292,7 +292,7 @@ func (c *call) meet(leg Leg) error {
 	switch {
 	case other == nil || other == c:
 		return errs.New(errs.NotFound, "the call to be replaced is over")
-	case other.who.Account != c.who.Account:
+	case other.account != c.account:
 		return errs.New(errs.Forbidden, "the call to be replaced belongs to another account")
 	}
 	calls, answers, err := s.phone.Pair()
@@ -302,7 +302,7 @@ func (c *call) meet(leg Leg) error {
 	c.aim.leg, c.aim.events = calls, calls.Events()
 	s.own(c, calls)
 	c.wait.Reset(s.cfg.TransferTimeout)
-	in := Incoming{Account: c.who.Account, From: c.d.ownNumber(), Replaces: leg}
+	in := Incoming{Account: c.account, From: c.d.ownNumber(), Replaces: leg}
 	s.order(other, func() { other.takeIn(answers, in) }, func() { answers.Hangup(481) })
 	return nil
 }
@@ -328,7 +328,7 @@ func (s *Service) takeover(in Incoming) (func(Leg), error) {
 	switch {
 	case c == nil:
 		return nil, errs.New(errs.NotFound, "the call to be replaced is over")
-	case in.Account != c.who.Account:
+	case in.Account != c.account:
 		return nil, errs.New(errs.Forbidden, "the call to be replaced belongs to another account")
 	}
 	return func(leg Leg) {
@@ -537,7 +537,7 @@ func transferEvent(d Dialog, t Transfer, cause Cause, ok bool) webhooks.Event {
 		report.State = transferSucceeded
 	}
 	return webhooks.Event{
-		ID: eventID(), Account: d.Account, Name: webhooks.OnTransfer, Time: time.Now(), Participant: d.Participant, DialogID: d.ID,
+		ID: webhooks.NewID(), Account: d.Account, Name: webhooks.OnTransfer, Time: time.Now(), Participant: d.Participant, DialogID: d.ID,
 		Transfer: &report,
 	}
 }

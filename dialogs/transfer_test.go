@@ -562,7 +562,7 @@ func TestTransferCutByACrash(t *testing.T) {
 			ID: "d", Account: account, Participant: p, State: dialogs.Answered, To: number, From: dialogs.FromUnknown,
 			Created: time.Now(), Transfer: dialogs.Transfer{To: target, Mode: dialogs.ModeBridge},
 		}
-		require.NoError(t, h.db.CreateDialog(ctx, d))
+		require.NoError(t, failure(h.db.CreateDialog(ctx, d)))
 		require.NoError(t, h.Recover(ctx))
 		require.NoError(t, h.Recover(ctx))
 		h.settle(t, p, "FAILED, TERMINATED, onDisconnect")

@@ -68,17 +68,23 @@ func (s *Service) Connect(ctx context.Context, p Participant, device string, ep 
 	return a, nil
 }
 
-// Attach puts a phone leg into its place. It is errs.Conflict when the participant has one.
-func (s *Service) Attach(ctx context.Context, p Participant, ep Endpoint) (*Attachment, error) {
-	a := &Attachment{service: s, who: p, slot: PhoneSlot, endpoint: ep}
+// Attach puts a phone leg into its place. It is errs.Conflict when the participant has one. The leg hears nobody, and
+// nobody hears it, until it is told who the participant is: Know.
+func (s *Service) Attach(account, participant string, ep Endpoint) (*Attachment, error) {
+	a := &Attachment{service: s, who: Participant{ID: participant, Account: account}, slot: PhoneSlot, endpoint: ep}
 	if !s.place(a) {
-		return nil, errs.New(errs.Conflict, "participant %q has a call already", p.ID)
-	}
-	if err := s.refresh(ctx, p); err != nil {
-		a.remove()
-		return nil, fmt.Errorf("attach phone: %w", err)
+		return nil, errs.New(errs.Conflict, "participant %q has a call already", participant)
 	}
 	return a, nil
+}
+
+// Know tells a phone leg whose it is. p has to be read after Attach: a change that was saved before did not see the leg.
+// It is called once, before Publish.
+func (a *Attachment) Know(p Participant) {
+	a.service.mu.Lock()
+	a.who = p
+	a.service.mu.Unlock()
+	a.service.apply(p)
 }
 
 // refresh reads the row once more: a change that was saved before the endpoint stood in the registry did not see it.

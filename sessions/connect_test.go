@@ -56,7 +56,7 @@ func TestOnePhone(t *testing.T) {
 	h := open(t, sessions.Config{})
 	p := h.participant(t)
 	first, firstEnd := h.phone(t, p)
-	_, err := h.Attach(t.Context(), p, newRecorder())
+	_, err := attach(t.Context(), h.Service, p, newRecorder())
 	requireCode(t, errs.Conflict, err, "has a call already")
 	require.Nil(t, firstEnd.closeCause(), "a second call does not harm the first")
 	h.device(t, p, "beside it")
@@ -92,7 +92,7 @@ func TestEndpointsOfTheDeleted(t *testing.T) {
 	_, err := h.Connect(t.Context(), p, "again", newRecorder())
 	requireCode(t, errs.NotFound, err, p.ID)
 	leg.Detach()
-	_, err = h.Attach(t.Context(), p, newRecorder())
+	_, err = attach(t.Context(), h.Service, p, newRecorder())
 	requireCode(t, errs.NotFound, err, p.ID)
 	require.NoError(t, device.Leave(t.Context()))
 	require.Equal(t, []string{"onConnect d", "onLeave d"}, h.words(t, p.ID))
@@ -190,7 +190,7 @@ func TestAttachRaces(t *testing.T) {
 		var leg *sessions.Attachment
 		var err error
 		var wg sync.WaitGroup
-		wg.Go(func() { leg, err = h.Attach(t.Context(), p, r) })
+		wg.Go(func() { leg, err = attach(t.Context(), h.Service, p, r) })
 		if round%2 == 0 {
 			wg.Go(func() { _ = h.SetSubscriptions(t.Context(), account, s, p.ID, sessions.Subscriptions{}) })
 			wg.Wait()
@@ -303,7 +303,7 @@ func TestConnectWithoutDatabase(t *testing.T) {
 		h := open(t, sessions.Config{})
 		p := h.participant(t)
 		h.Service = serve(sessions.Config{}, &broken{Store: h.db, participant: 1})
-		_, err := h.Attach(t.Context(), p, newRecorder())
+		_, err := attach(t.Context(), h.Service, p, newRecorder())
 		requireCode(t, errs.Unavailable, err, "the database is away")
 		require.False(t, h.OnThePhone(p.ID))
 	})

@@ -77,7 +77,7 @@ func (s *Service) replace(a *Attachment) (*Attachment, turn) {
 }
 
 // presenceOf returns the participant's presence, made when needed. s.mu is held. A new one is in no session: what its
-// endpoint knows of the row may be old, so it hears nobody, and nobody hears it, until refresh has read the row.
+// endpoint knows of the row may be old, so it hears nobody, and nobody hears it, until refresh, or Know, has brought the row.
 func (s *Service) presenceOf(p Participant) *presence {
 	l := s.live.present[p.ID]
 	if l == nil {

@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"maps"
@@ -88,9 +89,24 @@ func (h *house) device(t testing.TB, p sessions.Participant, name string) (*sess
 func (h *house) phone(t testing.TB, p sessions.Participant) (*sessions.Attachment, *recorder) {
 	t.Helper()
 	r := newRecorder()
-	a, err := h.Attach(t.Context(), p, r)
+	a, err := attach(t.Context(), h.Service, p, r)
 	require.NoError(t, err)
 	return a, r
+}
+
+// attach brings a phone leg in as a call does.
+func attach(ctx context.Context, s *sessions.Service, p sessions.Participant, ep sessions.Endpoint) (*sessions.Attachment, error) {
+	a, err := s.Attach(p.Account, p.ID, ep)
+	if err != nil {
+		return nil, err
+	}
+	row, err := s.Participant(ctx, p.Account, p.ID)
+	if err != nil {
+		a.Detach()
+		return nil, err
+	}
+	a.Know(row)
+	return a, nil
 }
 
 // drain returns all events that were written about a participant, in order.

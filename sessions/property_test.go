@@ -161,7 +161,7 @@ func (h *house) move(t *testing.T, random *rand.Rand, a *actor, slot int) (err e
 	} else {
 		a.hears[slot] = newRecorder()
 		if slot == 1 {
-			a.legs[slot], err = h.Attach(t.Context(), a.p, a.hears[slot]) // with the row as it was in the beginning
+			a.legs[slot], err = attach(t.Context(), h.Service, a.p, a.hears[slot]) // with the row as it was in the beginning
 		} else {
 			a.legs[slot], err = h.Connect(t.Context(), a.p, "d", a.hears[slot])
 		}

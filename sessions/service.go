@@ -264,9 +264,15 @@ func (s *Service) change(ctx context.Context, account, session, participant stri
 // Authenticate returns the participant that a token belongs to. The error's code says why it is refused: expired
 // errs.Unauthenticated, forged or malformed errs.Forbidden, a participant that is gone errs.NotFound.
 func (s *Service) Authenticate(ctx context.Context, token string) (Participant, error) {
-	account, id, err := s.signer.Verify(token)
+	account, id, err := s.Verify(token)
 	if err != nil {
 		return Participant{}, err
 	}
 	return s.store.Participant(ctx, account, id)
+}
+
+// Verify returns the account and the participant that a token was made for, who may be gone since. Its errors are those of
+// Authenticate.
+func (s *Service) Verify(token string) (account, participant string, err error) {
+	return s.signer.Verify(token)
 }

@@ -94,7 +94,7 @@ func TestOneLiveDialog(t *testing.T) {
 		s.participant("p1")
 		var won atomic.Int64
 		parallel(t, 8, func(i int) error {
-			err := s.db.CreateDialog(t.Context(), s.dialog(fmt.Sprint("d", i), "p1"), event("p1", fmt.Sprint("e", i)))
+			err := failure(s.db.CreateDialog(t.Context(), s.dialog(fmt.Sprint("d", i), "p1"), event("p1", fmt.Sprint("e", i))))
 			if errs.CodeOf(err) == errs.Conflict {
 				return nil
 			}
@@ -139,7 +139,7 @@ func TestSequences(t *testing.T) {
 				case 3: // two participants in one transaction, in both orders: PostgreSQL finds deadlocks
 					d := s.dialog(name, id)
 					d.State = dialogs.Terminated
-					err = s.db.CreateDialog(ctx, d, event(id, name+"a"), event(other, name+"b"), event(id, name+"c"))
+					err = failure(s.db.CreateDialog(ctx, d, event(id, name+"a"), event(other, name+"b"), event(id, name+"c")))
 					if errs.CodeOf(err) == errs.Conflict {
 						return errors.Join(refused, err)
 					}

@@ -8,19 +8,21 @@ import (
 	"tandem/dialogs"
 	"tandem/errs"
 	"tandem/media"
+	"tandem/sessions"
 	"tandem/webhooks"
 )
 
 const dialogColumns = `id, account, participant_id, inbound, state, called, caller, user_to_user, ring_timeout, max_duration,
 	reason, details, sip_code, created, answered, ended, held_by_us, held_by_far_end, transfer, trunk, headers, quality`
 
-// CreateDialog saves a new dialog with its events. It is errs.NotFound when the participant is gone and errs.Conflict
-// when it has another dialog that is not TERMINATED, hidden or not.
-func (db *DB) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) error {
-	return db.change(ctx, "create dialog "+d.ID, func(t *tx) error {
+// CreateDialog saves a new dialog with its events, and returns its participant as it stands then. It is errs.NotFound when
+// the participant is gone and errs.Conflict when it has another dialog that is not TERMINATED, hidden or not.
+func (db *DB) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webhooks.Event) (p sessions.Participant, err error) {
+	err = db.change(ctx, "create dialog "+d.ID, func(t *tx) error {
 		own := firstOf(events, d.Account, d.Participant)
-		c, err := t.count(ctx, d.Account, d.Participant, len(own))
-		if err != nil {
+		var c counted
+		var err error
+		if p, c, err = t.count(ctx, d.Account, d.Participant, len(own)); err != nil {
 			return err
 		}
 		var other string
@@ -40,6 +42,7 @@ func (db *DB) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webh
 		}
 		return t.writeEvents(ctx, events[len(own):]...)
 	})
+	return p, err
 }
 
 // createDialog inserts a row.

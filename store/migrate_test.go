@@ -178,7 +178,7 @@ func TestDamage(t *testing.T) {
 		s.participant("p1")
 		s.join("p1", "s1")
 		require.NoError(t, s.db.Connected(ctx, sessions.Connection{ID: "c1", Account: account, Participant: "p1"}, s.event("p1")))
-		require.NoError(t, s.db.CreateDialog(ctx, s.dialog("d1", "p1"), s.event("p1")))
+		require.NoError(t, failure(s.db.CreateDialog(ctx, s.dialog("d1", "p1"), s.event("p1"))))
 		db, _ := raw(t, dsn)
 		damage := func(statement string) {
 			_, err := db.ExecContext(ctx, statement)

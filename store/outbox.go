@@ -3,10 +3,13 @@ package store
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"tandem/errs"
+	"tandem/sessions"
 	"tandem/webhooks"
 )
 
@@ -67,47 +70,71 @@ type counted struct {
 	url, tag string
 }
 
-// count takes the next n sequences of a participant, which may be none, and keeps it as it is until the commit. It is
-// errs.NotFound when the participant is gone.
-func (t *tx) count(ctx context.Context, account, participant string, n int) (c counted, err error) {
-	there, err := t.row(ctx, []any{&c.last, &c.url, &c.tag},
+// count takes the next n sequences of a participant, which may be none, reads it, and keeps it as it is until the commit.
+// It is errs.NotFound when the participant is gone.
+func (t *tx) count(ctx context.Context, account, participant string, n int) (p sessions.Participant, c counted, err error) {
+	p, there, err := one(ctx, t.query, func(row scanner) (sessions.Participant, error) { return scanInto(row, &c.last) },
 		`UPDATE participants SET last_event = last_event + $1 WHERE id = $2 AND account = $3 AND deleted = 0
-			RETURNING last_event, callback_url, tag`, n, participant, account)
+			RETURNING last_event, `+participantFields, n, participant, account)
 	if err == nil && !there {
-		return c, noParticipant(participant)
+		err = noParticipant(participant)
 	}
-	return c, err
+	c.url, c.tag = p.CallbackURL, p.Tag
+	return p, c, err
 }
 
 // insertEvents writes events of one participant under the sequences that it has for them.
 func (t *tx) insertEvents(ctx context.Context, c counted, events []webhooks.Event) error {
 	sequence := c.last - int64(len(events))
-	for _, e := range events {
-		sequence++
-		e.URL, e.Tag = cmp.Or(e.URL, c.url), cmp.Or(e.Tag, c.tag)
-		body, err := e.Body()
-		if err != nil {
+	for part := range slices.Chunk(events, maxRows) {
+		args := make([]any, 0, eventArgs*len(part))
+		for _, e := range part {
+			sequence++
+			e.URL, e.Tag = cmp.Or(e.URL, c.url), cmp.Or(e.Tag, c.tag)
+			body, err := e.Body()
+			if err != nil {
+				return err
+			}
+			if e.ID == "" {
+				e.ID = webhooks.NewID()
+			}
+			status := statusWaiting
+			if e.URL == "" {
+				status = statusRecorded
+			} else {
+				t.wake = append(t.wake, e.Participant)
+			}
+			args = append(args, e.ID, e.Account, e.Participant, sequence, string(e.Name), e.URL, string(body), millis(e.Time), status)
+		}
+		if _, err := t.exec(ctx, insertEvents[len(part)], args...); err != nil {
 			return err
-		}
-		if e.ID == "" {
-			e.ID = "msg_" + rand.Text()
-		}
-		status := statusWaiting
-		if e.URL == "" {
-			status = statusRecorded
-		}
-		if _, err := t.exec(ctx, `INSERT INTO events
-			(id, account, participant_id, sequence, name, url, body, created, status)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-			e.ID, e.Account, e.Participant, sequence, string(e.Name), e.URL, string(body), millis(e.Time), status); err != nil {
-			return err
-		}
-		if status == statusWaiting {
-			t.wake = append(t.wake, e.Participant)
 		}
 	}
 	return nil
 }
+
+const (
+	// maxRows is how many events one statement inserts: a change of a call has no more.
+	maxRows   = 4
+	eventArgs = 9
+)
+
+// insertEvents inserts so many events.
+var insertEvents = func() (texts [maxRows + 1]string) {
+	for n := 1; n <= maxRows; n++ {
+		rows := make([]string, n)
+		for row := range rows {
+			places := make([]string, eventArgs)
+			for i := range places {
+				places[i] = fmt.Sprintf("$%d", row*eventArgs+i+1)
+			}
+			rows[row] = "(" + strings.Join(places, ", ") + ")"
+		}
+		texts[n] = `INSERT INTO events (id, account, participant_id, sequence, name, url, body, created, status)
+			VALUES ` + strings.Join(rows, ", ")
+	}
+	return texts
+}()
 
 // Waiting lists the participants that have undelivered events, those first whose oldest has waited longest.
 func (db *DB) Waiting(ctx context.Context) ([]string, error) {

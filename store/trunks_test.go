@@ -135,7 +135,7 @@ func TestTalked(t *testing.T) {
 			s.participant(c.participant)
 			d := s.dialog(c.participant, c.participant)
 			d.Inbound = c.inbound
-			require.NoError(t, s.db.CreateDialog(ctx, d), i)
+			require.NoError(t, failure(s.db.CreateDialog(ctx, d)), i)
 			d.State = "TERMINATED"
 			d.Ended = c.ended
 			if c.answered > 0 {

@@ -34,7 +34,7 @@ func Names() []Name {
 
 // Event is one change in the outside world. It is written in the transaction that records the change.
 type Event struct {
-	ID          string // the webhook-id: the same on every retry
+	ID          string // the webhook-id, the same on every retry: NewID
 	Account     string
 	URL         string // where it is sent; empty: the participant's callback URL, and if it has none, recorded only
 	Name        Name
