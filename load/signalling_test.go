@@ -82,10 +82,14 @@ func TestCallerCountsRefusalsAndRepetitions(t *testing.T) {
 }
 
 func TestSignalResultIsPrinted(t *testing.T) {
-	r := SignalResult{Gateway: RateResult{CallsPerSecond: 500}, Bare: RateResult{CallsPerSecond: 2000}, Ratio: 0.25, BurstAnswered: 200}
+	r := SignalResult{BurstAnswered: 200}
+	round := func(gateway, bare float64) signalRound {
+		return signalRound{bare: RateResult{CallsPerSecond: bare}, gateway: RateResult{CallsPerSecond: gateway}}
+	}
+	r.judge([]signalRound{round(900, 3000), round(500, 2000), round(100, 3000)})
 	var table, object strings.Builder
 	require.NoError(t, r.print(&table, false))
-	require.Contains(t, table.String(), "2000, ratio 0.25")
+	require.Contains(t, table.String(), "2000, ratio 0.25: the median of [0.03 0.25 0.30]")
 	require.NoError(t, r.print(&object, true))
 	require.Contains(t, object.String(), `"burstAnswered": 200`)
 }

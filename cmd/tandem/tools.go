@@ -69,13 +69,14 @@ type benchCommand struct {
 
 type callsCommand struct {
 	Step    time.Duration `default:"4s" help:"How long each rate is tried."`
+	Rounds  int           `default:"3" help:"How often the highest rate is searched for; the median ratio counts."`
 	JSON    bool          `name:"json" help:"Print the result as JSON."`
 	Verbose bool          `help:"Log each rate that is tried."`
 }
 
 // Run measures set-up and end of calls beside the SIP library alone.
 func (c *callsCommand) Run(env *environment) error {
-	cfg := load.SignalConfig{Step: c.Step, JSON: c.JSON}
+	cfg := load.SignalConfig{Step: c.Step, Rounds: c.Rounds, JSON: c.JSON}
 	if c.Verbose {
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
