@@ -63,6 +63,7 @@ type call struct {
 	keys     []callKey // under which it is found; guarded by the agent's mutex
 	port     *media.Port
 	sdp      *description
+	offer    theirOffer // of the INVITE of an inbound call, until it is answered
 	media    media.PortMedia
 	hasMedia bool
 	held     []dialogs.LegEvent // those that nobody had room for

@@ -158,8 +158,11 @@ func (a *Agent) unacceptable(c *call, req *sip.Request) (status int, why string)
 	if len(req.Body()) == 0 {
 		return 0, ""
 	}
-	probe := newDescription(0, c.shown(netip.AddrPortFrom(a.ports.Public(), 0)), termsOf(c.trunk))
-	if err := probe.takes(req.Body()); err != nil {
+	var err error
+	if c.offer, err = readOffer(req.Body()); err == nil {
+		err = newDescription(0, c.shown(netip.AddrPortFrom(a.ports.Public(), 0)), termsOf(c.trunk)).takes(c.offer)
+	}
+	if err != nil {
 		return offerStatus(err), err.Error()
 	}
 	return 0, ""

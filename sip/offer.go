@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pion/sdp/v3"
+
 	"tandem/media"
 	"tandem/trunks"
 )
@@ -272,16 +274,22 @@ func (d *description) answer(offer []byte) ([]byte, media.PortMedia, error) {
 	if d.state != stable {
 		return nil, media.PortMedia{}, errGlare
 	}
-	parsed, lines, err := parseDescription(offer)
+	read, err := readOffer(offer)
 	if err != nil {
 		return nil, media.PortMedia{}, err
 	}
-	p, err := d.pick(parsed, lines, false)
+	return d.answerTo(read)
+}
+
+// answerTo is answer for an offer that was read already, in a stable state.
+func (d *description) answerTo(offer theirOffer) ([]byte, media.PortMedia, error) {
+	lines := offer.lines
+	p, err := d.pick(offer.parsed, lines, false)
 	if err != nil {
 		return nil, media.PortMedia{}, err
 	}
 	next := d.standing
-	next.learn(parsed)
+	next.learn(offer.parsed)
 	next.index, next.lines, next.profile, next.mux = p.index, lines, lines[p.index].proto, p.agreed.RTCPMux
 	next.metrics = p.agreed.Metrics
 	next.types = maps.Clone(next.types)
@@ -312,12 +320,20 @@ func (d *description) answer(offer []byte) ([]byte, media.PortMedia, error) {
 	return d.stamp(next.text), p.agreed, nil
 }
 
-// takes says whether an offer can be answered, with the error that answer would return, and answers nothing.
-func (d *description) takes(offer []byte) error {
-	parsed, lines, err := parseDescription(offer)
-	if err == nil {
-		_, err = d.pick(parsed, lines, false)
-	}
+// theirOffer is an offer that was read.
+type theirOffer struct {
+	parsed *sdp.SessionDescription
+	lines  []streamLine
+}
+
+func readOffer(body []byte) (o theirOffer, err error) {
+	o.parsed, o.lines, err = parseDescription(body)
+	return o, err
+}
+
+// takes says whether an offer can be answered, with the error that answerTo would return, and answers nothing.
+func (d *description) takes(offer theirOffer) error {
+	_, err := d.pick(offer.parsed, offer.lines, false)
 	return err
 }
 

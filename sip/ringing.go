@@ -41,7 +41,8 @@ func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dia
 	if r.late {
 		r.body, err = c.sdp.offer()
 	} else {
-		r.body, r.agreed, err = c.sdp.answer(req.Body())
+		r.body, r.agreed, err = c.sdp.answerTo(c.offer)
+		c.offer = theirOffer{}
 	}
 	if err != nil {
 		c.agent.respond(req, tx, offerStatus(err), c.agent.warning(err.Error()))

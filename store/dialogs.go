@@ -25,15 +25,6 @@ func (db *DB) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webh
 		if p, c, err = t.count(ctx, d.Account, d.Participant, len(own)); err != nil {
 			return err
 		}
-		var other string
-		busy, err := t.row(ctx, []any{&other},
-			`SELECT id FROM dialogs WHERE participant_id = $1 AND state <> 'TERMINATED'`, d.Participant)
-		if err != nil {
-			return err
-		}
-		if busy {
-			return errs.New(errs.Conflict, "participant %s has dialog %s, which is not TERMINATED", d.Participant, other)
-		}
 		if err := t.createDialog(ctx, d); err != nil {
 			return err
 		}
@@ -42,6 +33,14 @@ func (db *DB) CreateDialog(ctx context.Context, d dialogs.Dialog, events ...webh
 		}
 		return t.writeEvents(ctx, events[len(own):]...)
 	})
+	if errs.CodeOf(err) == errs.Conflict { // asked only now: it is rare
+		var other string
+		busy, failed := db.reader().row(ctx, []any{&other},
+			`SELECT id FROM dialogs WHERE participant_id = $1 AND state <> 'TERMINATED'`, d.Participant)
+		if failed == nil && busy && other != d.ID {
+			err = errs.New(errs.Conflict, "participant %s has dialog %s, which is not TERMINATED", d.Participant, other)
+		}
+	}
 	return p, err
 }
 
