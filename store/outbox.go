@@ -3,9 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"tandem/errs"
@@ -106,7 +104,7 @@ func (t *tx) insertEvents(ctx context.Context, c counted, events []webhooks.Even
 			}
 			args = append(args, e.ID, e.Account, e.Participant, sequence, string(e.Name), e.URL, string(body), millis(e.Time), status)
 		}
-		if _, err := t.exec(ctx, insertEvents[len(part)], args...); err != nil {
+		if _, err := t.exec(ctx, [maxRows]string{insertEvent, insertTwo, insertThree, insertFour}[len(part)-1], args...); err != nil {
 			return err
 		}
 	}
@@ -117,24 +115,13 @@ const (
 	// maxRows is how many events one statement inserts: a change of a call has no more.
 	maxRows   = 4
 	eventArgs = 9
-)
 
-// insertEvents inserts so many events.
-var insertEvents = func() (texts [maxRows + 1]string) {
-	for n := 1; n <= maxRows; n++ {
-		rows := make([]string, n)
-		for row := range rows {
-			places := make([]string, eventArgs)
-			for i := range places {
-				places[i] = fmt.Sprintf("$%d", row*eventArgs+i+1)
-			}
-			rows[row] = "(" + strings.Join(places, ", ") + ")"
-		}
-		texts[n] = `INSERT INTO events (id, account, participant_id, sequence, name, url, body, created, status)
-			VALUES ` + strings.Join(rows, ", ")
-	}
-	return texts
-}()
+	insertEvent = `INSERT INTO events (id, account, participant_id, sequence, name, url, body, created, status)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
+	insertTwo   = insertEvent + `, ($10, $11, $12, $13, $14, $15, $16, $17, $18)`
+	insertThree = insertTwo + `, ($19, $20, $21, $22, $23, $24, $25, $26, $27)`
+	insertFour  = insertThree + `, ($28, $29, $30, $31, $32, $33, $34, $35, $36)`
+)
 
 // Waiting lists the participants that have undelivered events, those first whose oldest has waited longest.
 func (db *DB) Waiting(ctx context.Context) ([]string, error) {

@@ -6,11 +6,12 @@ import (
 	"github.com/google/uuid"
 )
 
-var idEncoding = base32.HexEncoding.WithPadding(base32.NoPadding) // keeps the order of what it encodes
+// idLength is that of 16 bytes in base32, without the padding.
+const idLength = 26
 
 // NewID names an event: before it is saved, so that it is saved once however often that is tried. A later event has a
-// greater name, so that the index of the database grows at its end.
+// greater name (base32hex keeps the order of what it encodes), so that the index of the database grows at its end.
 func NewID() string {
 	id := uuid.Must(uuid.NewV7())
-	return "msg_" + idEncoding.EncodeToString(id[:])
+	return "msg_" + base32.HexEncoding.EncodeToString(id[:])[:idLength]
 }
