@@ -661,3 +661,24 @@ func TestCancelled(t *testing.T) {
 
 // failure is the error of what returns a value too.
 func failure[T any](_ T, err error) error { return err }
+
+// TestManyEventsOfOneChange has more events than one statement inserts.
+func TestManyEventsOfOneChange(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *suite) {
+		s.participant("p1")
+		var events []webhooks.Event
+		for range 9 {
+			events = append(events, s.event("p1"))
+		}
+		require.NoError(t, failure(s.db.CreateDialog(t.Context(), s.dialog("d1", "p1"), events...)))
+		for i, e := range events {
+			d, ok, err := s.db.Next(t.Context(), "p1")
+			require.NoError(t, err)
+			require.True(t, ok, i)
+			require.Equal(t, e.ID, d.ID)
+			require.Equal(t, int64(i+1), d.Sequence)
+			require.NoError(t, s.db.Delivered(t.Context(), d.ID, start))
+		}
+	})
+}
