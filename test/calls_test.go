@@ -147,10 +147,23 @@ func TestInboundRefused(t *testing.T) {
 	}
 	soon := time.Now().Add(time.Hour)
 	parts := strings.Split(token, ".")
-	cases := []struct {
+	type refusal struct {
 		name, userToUser string
 		code             int
-	}{
+	}
+	refused := func(cases ...refusal) {
+		for _, c := range cases {
+			t.Run(c.name, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+				defer cancel()
+				_, err := trunk.Call(ctx, lab.CallRequest{To: "sip:" + g.SIPAddr(t, "udp"), UserToUser: c.userToUser})
+				var refused *lab.CallError
+				require.ErrorAs(t, err, &refused)
+				require.Equal(t, c.code, refused.Code, refused.Reason)
+			})
+		}
+	}
+	refused([]refusal{
 		{"no token", "", 404},
 		{"something else", "cafe;encoding=hex", 404},
 		{"not a token", "hello;encoding=jwt", 403},
@@ -158,20 +171,12 @@ func TestInboundRefused(t *testing.T) {
 		{"stolen signature", parts[0] + "." + strings.Split(goneToken, ".")[1] + "." + parts[2] + ";encoding=jwt", 403},
 		{"expired", sign(string(cfg.Security.TokenKey), harness.Account, time.Now().Add(-time.Minute)) + ";encoding=jwt", 401},
 		{"of another account than the trunk's", othersToken + ";encoding=jwt", 403},
-		{"of an account that the participant is not of", sign(string(cfg.Security.TokenKey), other.ID, soon) + ";encoding=jwt", 404},
-		{"of a deleted participant", goneToken + ";encoding=jwt", 404},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
-			defer cancel()
-			_, err := trunk.Call(ctx, lab.CallRequest{To: "sip:" + g.SIPAddr(t, "udp"), UserToUser: c.userToUser})
-			var refused *lab.CallError
-			require.ErrorAs(t, err, &refused)
-			require.Equal(t, c.code, refused.Code, refused.Reason)
-		})
-	}
+		{"of an account that neither the trunk nor the participant is of", sign(string(cfg.Security.TokenKey), other.ID, soon) + ";encoding=jwt", 403},
+	}...)
 	require.Contains(t, metrics(t, g), "tandem_rtp_ports_open 0", "a refused call costs no media port")
+	// That there is no such participant any more is found when the call is saved.
+	refused(refusal{"of a deleted participant", goneToken + ";encoding=jwt", 404})
+	require.Eventually(t, func() bool { return strings.Contains(metrics(t, g), "tandem_rtp_ports_open 0") }, harness.Patience, 10*time.Millisecond)
 }
 
 // tokenOf creates a participant of an account and returns its token.
