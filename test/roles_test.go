@@ -96,10 +96,8 @@ func TestWhisperCoachBarge(t *testing.T) {
 					}
 					g.Hear(t, session, m.id, ids...)
 				}
-				for _, m := range all {
-					m.begin()
-				}
 				for i, m := range all {
+					m.begin()
 					heard := m.listen(t, stage.hears[m], all)
 					for _, o := range all {
 						if slices.Contains(stage.hears[m], o) {
