@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,6 +72,19 @@ func (w *wire) dial(g *gateway) {
 func (w *wire) breaks() {
 	w.t.Helper()
 	require.NoError(w.t, w.conn.Close())
+}
+
+// refuses ends its listening. The port stays bound: over a free one the gateway might reach whatever listens there next.
+func (w *wire) refuses() {
+	w.t.Helper()
+	at, ok := w.listen.Addr().(*net.TCPAddr)
+	require.True(w.t, ok)
+	require.NoError(w.t, w.listen.Close())
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = syscall.Close(socket) })
+	require.NoError(w.t, syscall.SetsockoptInt(socket, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)) // beside its connections
+	require.NoError(w.t, syscall.Bind(socket, &syscall.SockaddrInet4{Port: at.Port, Addr: at.AddrPort().Addr().Unmap().As4()}))
 }
 
 // network is what it speaks.

@@ -110,7 +110,7 @@ func TestCallWhoseFarEndCannotBeReached(t *testing.T) {
 	t.Parallel()
 	eachBreak(t, func(t *testing.T, network string, breaks func(*wire)) {
 		w, g, leg, _ := upOver(t, network)
-		require.NoError(t, w.listen.Close())
+		w.refuses()
 		breaks(w)
 		leg.Hold(true)
 		require.Equal(t, dialogs.LegEvent{
@@ -132,7 +132,7 @@ func TestSessionThatCannotBeRefreshed(t *testing.T) {
 	t.Parallel()
 	w, g, leg, _ := upOver(t, "tcp", "Session-Expires: 3;refresher=uac", "Require: timer", "Allow: UPDATE")
 	began := time.Now()
-	require.NoError(t, w.listen.Close())
+	w.refuses()
 	w.breaks()
 	require.Equal(t, "the session could not be refreshed", end(t, leg).Details)
 	require.GreaterOrEqual(t, time.Since(began), time.Second)
