@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -151,6 +152,34 @@ func TestUnpublishAndPublishAgain(t *testing.T) {
 	three := ann.track(webrtc.MimeTypeOpus, "three", "3")
 	ann.offerPublish(nil, nil)
 	three.until(t, "3", func() bool { return bob.hears("three", "3").count("3") > 3 })
+}
+
+// An m-line that a browser let idle through several offers, from its beginning or after it was used, is heard when it is
+// used.
+func TestIdleLinesAreUsedAgain(t *testing.T) {
+	g := serve(t, anybody("ann", "bob"), sfu.Config{})
+	ann, bob := g.browser(t, "ann", "a1"), g.browser(t, "bob", "b1")
+	ann.pub = ann.connection(false)
+	_, err := ann.pub.AddTransceiverFromKind(webrtc.RTPCodecTypeAudio, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly})
+	require.NoError(t, err)
+	track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus}, "v", "voice")
+	require.NoError(t, err)
+	voice := &voice{TrackLocalStaticRTP: track}
+	for round := range 6 { // the fault that this guards against came every other time
+		for range 2 {
+			idle := ann.offerPublish(nil, nil)
+			require.Empty(t, idle.StreamMetadata)
+			require.Equal(t, 1, strings.Count(idle.SDPAnswer, "a=inactive"))
+		}
+		sender, err := ann.pub.AddTrack(voice)
+		require.NoError(t, err)
+		used := ann.offerPublish(nil, nil)
+		require.Equal(t, 1, strings.Count(used.SDPAnswer, "m=audio"), "it is the same line")
+		require.Equal(t, 1, strings.Count(used.SDPAnswer, "a=recvonly"))
+		mark := strconv.Itoa(round)
+		voice.until(t, mark, func() bool { return bob.hears("voice", "v").count(mark) > 3 })
+		require.NoError(t, ann.pub.RemoveTrack(sender))
+	}
 }
 
 // A stopped m-line has port 0 in the offer; unless the answer has it too, the browser can never use the line again.

@@ -82,26 +82,55 @@ func (p *publisher) negotiate(ctx context.Context, want description) (string, er
 		}
 	}
 	pc := p.peer.pc
-	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: want.sdp}); err != nil {
+	steered, err := steer(want, p.directions(want))
+	if err != nil {
+		return "", err
+	}
+	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: steered}); err != nil {
 		return "", errs.Wrap(err, errs.Invalid, "sdpOffer: cannot be used: %s", err.Error())
 	}
 	for _, t := range pc.GetTransceivers() {
 		i := slices.IndexFunc(want.sections, func(s section) bool { return s.mid == t.Mid() })
-		if i < 0 || !p.d.mayPublish(want.sections[i]) || !p.permit(t) {
+		if i < 0 || (p.d.mayPublish(want.sections[i]) && !p.permit(t)) {
 			if err := t.Stop(); err != nil { // answered inactive: a rejected line could not carry the others
 				return "", errs.Wrap(err, errs.Internal, "stop a track")
 			}
 		}
 	}
-	answer, err := pc.CreateAnswer(nil)
+	sd, err := pc.CreateAnswer(nil)
 	if err != nil {
 		return "", errs.Wrap(err, errs.Invalid, "sdpOffer: cannot be answered: %s", err.Error())
 	}
-	text, err := p.peer.describe(ctx, answer)
+	answer, err := p.peer.describe(ctx, sd)
 	if err != nil {
 		return "", errs.Wrap(err, errs.Internal, "answer")
 	}
-	return reject(text, want)
+	return reject(answer, want)
+}
+
+// directions are those that Pion is told of an offer's m-lines, empty for data; it answers inactive to all that publish nothing. For one
+// that it knows these are recvonly, which ends what it received there. Inactive would do the same, but at the second
+// time it closes for good what the next track of the line would be received with (pion/webrtc#2226): that one would be
+// heard or not, by chance.
+func (p *publisher) directions(offer description) []string {
+	known := make(map[string]bool)
+	for _, t := range p.peer.pc.GetTransceivers() {
+		known[t.Mid()] = true
+	}
+	all := make([]string, 0, len(offer.sections))
+	for _, s := range offer.sections {
+		direction := sdp.AttrKeyInactive
+		switch {
+		case s.kind == 0:
+			direction = ""
+		case p.d.mayPublish(s):
+			direction = sdp.AttrKeySendOnly // whatever it takes: nothing is sent there
+		case known[s.mid]:
+			direction = sdp.AttrKeyRecvOnly
+		}
+		all = append(all, direction)
+	}
+	return all
 }
 
 func (p *publisher) open() error {

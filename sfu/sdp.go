@@ -188,24 +188,50 @@ func codecOf(m *sdp.MediaDescription, format string) (media.Codec, bool) {
 	return c, c.MimeType != "" && !strings.EqualFold(c.MimeType, m.MediaName.Media+"/rtx")
 }
 
+// steer returns the offer with these directions of its m-lines; one that is empty stays what it is.
+func steer(offer description, directions []string) (string, error) {
+	return rewrite(offer.sdp, func(i int, m *sdp.MediaDescription) {
+		if directions[i] == "" {
+			return
+		}
+		m.Attributes = slices.DeleteFunc(m.Attributes, isDirection)
+		m.WithPropertyAttribute(directions[i])
+	})
+}
+
+func isDirection(a sdp.Attribute) bool {
+	switch a.Key {
+	case sdp.AttrKeySendRecv, sdp.AttrKeySendOnly, sdp.AttrKeyRecvOnly, sdp.AttrKeyInactive:
+		return true
+	}
+	return false
+}
+
 // reject gives the m-lines of our answer that the device stopped port 0, as RFC 3264 §6 wants it: only then it may use
 // the line again. Pion answers them with a port.
 func reject(answer string, offer description) (string, error) {
 	if !slices.ContainsFunc(offer.sections, func(s section) bool { return s.rejected }) {
 		return answer, nil
 	}
-	var parsed sdp.SessionDescription
-	if err := parsed.UnmarshalString(answer); err != nil {
-		return "", errs.Wrap(err, errs.Internal, "answer")
-	}
-	for i, m := range parsed.MediaDescriptions {
+	return rewrite(answer, func(i int, m *sdp.MediaDescription) {
 		if i < len(offer.sections) && offer.sections[i].rejected {
 			m.MediaName.Port.Value = 0
 		}
+	})
+}
+
+// rewrite changes the m-lines of a description that is ours or that was read before.
+func rewrite(text string, change func(i int, m *sdp.MediaDescription)) (string, error) {
+	var parsed sdp.SessionDescription
+	if err := parsed.UnmarshalString(text); err != nil {
+		return "", errs.Wrap(err, errs.Internal, "session description")
+	}
+	for i, m := range parsed.MediaDescriptions {
+		change(i, m)
 	}
 	out, err := parsed.Marshal()
 	if err != nil {
-		return "", errs.Wrap(err, errs.Internal, "answer")
+		return "", errs.Wrap(err, errs.Internal, "session description")
 	}
 	return string(out), nil
 }

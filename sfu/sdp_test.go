@@ -1,6 +1,8 @@
 package sfu
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,6 +64,25 @@ func TestRejectedLinesStayRejected(t *testing.T) {
 	require.Error(t, err)
 }
 
+func TestDirectionsAreSet(t *testing.T) {
+	d, err := readDescription(offerField, chromeOffer)
+	require.NoError(t, err)
+	out, err := steer(d, []string{"", "inactive", "recvonly", "sendonly"})
+	require.NoError(t, err)
+	again, err := readDescription(offerField, out)
+	require.NoError(t, err)
+	var directions []string
+	for _, s := range again.sections {
+		directions = append(directions, fmt.Sprint(s.sends, s.receives))
+	}
+	require.Equal(t, []string{"false false", "false false", "false false", "true false"}, directions)
+	for _, direction := range []string{"sendonly", "recvonly", "inactive"} {
+		require.Equal(t, 1, strings.Count(out, "a="+direction+"\r\n"))
+	}
+	_, err = steer(description{sdp: "nonsense"}, nil)
+	require.Error(t, err)
+}
+
 func TestFormats(t *testing.T) {
 	h264 := func(profile, mode string) string {
 		return "level-asymmetry-allowed=1;packetization-mode=" + mode + ";profile-level-id=" + profile
@@ -99,6 +120,9 @@ func FuzzDescription(f *testing.F) {
 		}
 		_ = agreedCodecs(d.sdp)
 		_, _ = reject(d.sdp, d)
+		out, err := steer(d, slices.Repeat([]string{"inactive"}, len(d.sections)))
+		require.NoError(t, err)
+		require.Len(t, agreedCodecs(out), len(agreedCodecs(d.sdp)))
 		again, err := readDescription(offerField, d.sdp)
 		if err == nil {
 			require.Len(t, again.sections, len(d.sections))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -399,7 +400,9 @@ func (d *Device) answer(params json.RawMessage) {
 		d.subscriber = pc
 		d.mu.Unlock()
 	}
-	if pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer.SDP}) != nil {
+	// A line that is inactive in two offers is silent afterwards to Pion, by chance (pion/webrtc#2226), but not to a browser.
+	idle := strings.ReplaceAll(offer.SDP, "a=inactive", "a=recvonly")
+	if pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: idle}) != nil {
 		return
 	}
 	answer, err := pc.CreateAnswer(nil)
