@@ -258,6 +258,7 @@ func (a *App) Run(ctx context.Context) error {
 		{"sip", func(ctx context.Context) error { return a.phone.Serve(ctx, a.calls) }},
 		{"calls", a.calls.Run},
 		{"devices", a.devices.Run},
+		{"memory", giveBack},
 		{"http", a.serveHTTP},
 		{"drain", func(ctx context.Context) error { return a.awaitDrain(ctx, stop) }},
 		{"readiness", a.announce},

@@ -1,0 +1,46 @@
+package gateway
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestMemoryIsGivenBackOnceItIsCalm(t *testing.T) {
+	const mb = 1 << 20
+	for _, c := range []struct {
+		name  string
+		looks []heap
+		due   []bool
+	}{
+		{"what the start left", []heap{{40 * mb, 10 * mb}, {41 * mb, 10 * mb}, {42 * mb, 10 * mb}}, []bool{false, true, false}},
+		{
+			"a wave, and another one",
+			[]heap{{1 * mb, 1 * mb}, {30 * mb, 9 * mb}, {60 * mb, 9 * mb}, {61 * mb, 9 * mb}, {62 * mb, 9 * mb}, {90 * mb, 9 * mb}, {91 * mb, 9 * mb}},
+			[]bool{false, false, false, true, false, false, true},
+		},
+		{"too little to be worth it", []heap{{1 * mb, 1 * mb}, {10 * mb, 5 * mb}, {11 * mb, 5 * mb}}, []bool{false, false, false}},
+		{"little beside what is in use", []heap{{30 * mb, 100 * mb}, {31 * mb, 100 * mb}, {60 * mb, 100 * mb}, {61 * mb, 100 * mb}}, []bool{false, false, false, true}},
+		{"calm for what is in use", []heap{{60 * mb, 100 * mb}, {72 * mb, 100 * mb}}, []bool{false, true}},
+		{"never calm", []heap{{30 * mb, 9 * mb}, {60 * mb, 9 * mb}, {90 * mb, 9 * mb}, {120 * mb, 9 * mb}}, []bool{false, false, false, false}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var r returning
+			var due []bool
+			for _, look := range c.looks {
+				due = append(due, r.due(look))
+			}
+			require.Equal(t, c.due, due)
+		})
+	}
+}
+
+func TestHeapIsRead(t *testing.T) {
+	before := readHeap()
+	kept := make([]byte, 8<<20)
+	after := readHeap()
+	require.GreaterOrEqual(t, after.allocated-before.allocated, uint64(len(kept)))
+	runtime.GC()
+	require.NotZero(t, readHeap().live)
+}
