@@ -104,7 +104,7 @@ func TestMistakes(t *testing.T) {
 		{"network", account + trunk + "allow: [x]}]", "trunks[0].allow[0]", "network"},
 		{"codec", account + trunk + "codecs: [GSM]}]", "trunks[0].codecs[0]", "PCMU"},
 		{"codecs that we can't speak", account + trunk + "codecs: [GSM]}]", "trunks[0].codecs", "PCMU, PCMA, G722 or opus"},
-		{"too complex an encoder", account + "media: {opusComplexity: 11}", "media.opusComplexity", "1 to 10"},
+		{"too complex an encoder", account + "media: {opusComplexity: 11}", "media.opusComplexity", "0, or 1 to 10"},
 		{"a bitrate for video", account + "media: {opusBitrate: 510000}", "media.opusBitrate", "6000 to 128000"},
 		{"loss that nothing helps", account + "media: {opusExpectedLoss: 31}", "media.opusExpectedLoss", "0 to 30"},
 		{"registration of nobody", account + trunk + "register: true}]", "trunks[0].register", "needs username"},

@@ -167,8 +167,8 @@ func (c *Config) validateSIP() error {
 
 func (m *MediaConfig) validateOpus() error {
 	switch {
-	case m.OpusComplexity < 1 || m.OpusComplexity > 10:
-		return fmt.Errorf("media.opusComplexity: %d should be 1 to 10", m.OpusComplexity)
+	case m.OpusComplexity < 0 || m.OpusComplexity > 10:
+		return fmt.Errorf("media.opusComplexity: %d should be 0, or 1 to 10", m.OpusComplexity)
 	case m.OpusBitrate != 0 && (m.OpusBitrate < 6000 || m.OpusBitrate > 128000):
 		return fmt.Errorf("media.opusBitrate: %d should be 6000 to 128000, or 0 for what suits the phone", m.OpusBitrate)
 	case m.OpusExpectedLoss < 0 || m.OpusExpectedLoss > 30:

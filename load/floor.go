@@ -189,7 +189,7 @@ func (b *bench) startFloor(ctx context.Context, dir string, program []string) er
 	addr := "127.0.0.1:" + strconv.Itoa(port)
 	complexity := b.cfg.Opus.Complexity
 	if complexity == 0 {
-		complexity = 5
+		complexity = 1 // the gateway's for narrowband
 	}
 	f := &floor{first: floorFirstPort + 2*rand.IntN(500)}
 	argv := append(pinned(b.cfg.Pinned), program...)

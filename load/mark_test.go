@@ -30,6 +30,7 @@ func TestMarksSurviveTheCodecs(t *testing.T) {
 		noise                     func() float64
 	}{
 		{8000, 20000, 5, nil},
+		{8000, 24000, 1, nil},
 		{8000, 24000, 5, nil},
 		{8000, 32000, 10, nil},
 		{48000, 24000, 5, noise},

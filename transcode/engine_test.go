@@ -32,6 +32,8 @@ func TestConfig(t *testing.T) {
 		_, err := c.encoder(narrow)
 		require.NoError(t, err)
 	}
+	require.Equal(t, []int{1, 5}, []int{Config{}.complexity(8000), Config{}.complexity(wide)})
+	require.Equal(t, 7, Config{OpusComplexity: 7}.complexity(8000))
 	for _, c := range []Config{{OpusComplexity: 11}, {Bitrate: -5}, {ExpectedLoss: 101}} {
 		_, err := c.encoder(narrow)
 		require.Error(t, err)

@@ -85,7 +85,7 @@ func (u *uplink) tune() {
 	if u.tuned++; u.tuned%tuneEvery != 1 {
 		return
 	}
-	complexity := complexityAt(u.cfg.complexity(), int(u.pressure.Load()))
+	complexity := complexityAt(u.cfg.complexity(u.rate), int(u.pressure.Load()))
 	if complexity != u.complexity {
 		_ = u.opus.SetComplexity(complexity) // fails for no number from 0 to 10
 		u.complexity = complexity

@@ -37,7 +37,7 @@ func TestEncodersFollowTheLoad(t *testing.T) {
 // listeners report.
 func TestEncoderIsTuned(t *testing.T) {
 	c := newClock()
-	e := testEngine(c, Config{})
+	e := testEngine(c, Config{OpusComplexity: 5})
 	b, _ := testBridge(t, e, c, pcmu, nil)
 	b.Source().Audio().Add(&opusEar{})
 	voice := newPhoneVoice(media.PCMU)

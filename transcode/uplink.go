@@ -345,7 +345,7 @@ func (u *uplink) wake(rate int) bool {
 			return false
 		}
 		u.opus, u.rate = enc, rate
-		u.tuned, u.complexity, u.loss = 0, u.cfg.complexity(), u.cfg.ExpectedLoss
+		u.tuned, u.complexity, u.loss = 0, u.cfg.complexity(rate), u.cfg.ExpectedLoss
 	} else {
 		_ = u.opus.Reset() // fails for no reason that a running encoder could have
 	}

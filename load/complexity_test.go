@@ -1,0 +1,53 @@
+package load
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hraban/opus"
+	"github.com/stretchr/testify/require"
+
+	"tandem/test/audio"
+)
+
+// BenchmarkComplexity is why the encoder's default complexities are what they are: how much of the voice of RunSpeech is
+// understood after libopus alone, and what 20 ms of it take to encode. It wants what scripts/install bench installs.
+func BenchmarkComplexity(b *testing.B) {
+	voice, err := readVoice(speechVoice)
+	require.NoError(b, err)
+	for _, width := range bands() {
+		said := voice[0]
+		if width.rate == phoneRate {
+			said = audio.Resample(said, voiceRate, phoneRate)
+		}
+		for complexity := range 11 {
+			b.Run(fmt.Sprintf("%d Hz, complexity %d", width.rate, complexity), func(b *testing.B) {
+				enc, err := opus.NewEncoder(width.rate, 1, opus.AppVoIP)
+				require.NoError(b, err)
+				require.NoError(b, enc.SetComplexity(complexity))
+				require.NoError(b, enc.SetBitrate(width.bitrate))
+				dec, err := opus.NewDecoder(width.rate, 1)
+				require.NoError(b, err)
+				step := width.rate / 50
+				packet, pcm := make([]byte, maxPayload), make([]int16, step)
+				var heard []int16
+				var spent time.Duration
+				for b.Loop() {
+					heard, spent = heard[:0], 0
+					for at := 0; at+step <= len(said); at += step {
+						began := time.Now()
+						n, err := enc.Encode(said[at:at+step], packet)
+						spent += time.Since(began)
+						require.NoError(b, err)
+						_, err = dec.Decode(packet[:n], pcm)
+						require.NoError(b, err)
+						heard = append(heard, pcm...)
+					}
+				}
+				b.ReportMetric(understood(said, heard, width.rate), "STOI")
+				b.ReportMetric(float64(spent.Microseconds())/float64(len(said)/step), "µs/frame")
+			})
+		}
+	}
+}
