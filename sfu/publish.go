@@ -108,10 +108,10 @@ func (p *publisher) negotiate(ctx context.Context, want description) (string, er
 	return reject(answer, want)
 }
 
-// directions are those that Pion is told of an offer's m-lines, empty for data; it answers inactive to all that publish nothing. For one
-// that it knows these are recvonly, which ends what it received there. Inactive would do the same, but at the second
-// time it closes for good what the next track of the line would be received with (pion/webrtc#2226): that one would be
-// heard or not, by chance.
+// directions are what Pion is told of an offer's m-lines, in their order; empty for data. It answers inactive to every line
+// that publishes nothing. One that it knows is shown as recvonly, which ends what it received there. Inactive would do the
+// same, but the second time it closes for good what the line's next track would be received with (pion/webrtc#2226): that
+// track would be heard or not, by chance.
 func (p *publisher) directions(offer description) []string {
 	known := make(map[string]bool)
 	for _, t := range p.peer.pc.GetTransceivers() {
