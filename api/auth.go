@@ -7,9 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"log/slog"
-	"runtime/debug"
 	"sync/atomic"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -27,8 +25,6 @@ const (
 	maxHashing     = 2   // hashes at once: each takes 19 MiB and a core
 	maxWaiting     = 256 // requests that wait for their turn to hash; more are told to come again
 	maxCredentials = 512 // bytes of a user name or a password
-
-	giveBackAfter = time.Second
 )
 
 // guard checks credentials. A pair that was right once is known again by its MAC: only the first request of each
@@ -39,8 +35,6 @@ type guard struct {
 	logins  []*login
 	waiting chan struct{} // holds an element for each request that hashes or waits to
 	hashing chan struct{} // holds one for each that hashes
-
-	givingBack atomic.Bool // memory will be returned in a moment
 }
 
 // login is an account that can be entered.
@@ -133,19 +127,7 @@ func (g *guard) check(ctx context.Context, l *login, password string, mac [sha25
 	if l.knows(mac) {
 		return true, nil
 	}
-	defer g.giveBack()
 	return l.hash.matches(password), nil
-}
-
-// giveBack returns the memory of hashes, some 19 MiB each, to the system soon: the runtime would keep it for minutes. A
-// flood of wrong passwords pays for that once in a while, not for each.
-func (g *guard) giveBack() {
-	if g.givingBack.CompareAndSwap(false, true) {
-		time.AfterFunc(giveBackAfter, func() {
-			g.givingBack.Store(false)
-			debug.FreeOSMemory()
-		})
-	}
 }
 
 // mac is over the name's length too, so that no two pairs look the same.

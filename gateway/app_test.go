@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"testing"
 	"time"
@@ -124,4 +125,12 @@ func TestDemoCleansUp(t *testing.T) {
 		status, _, _ = get(t, client, app.URL()+"/v1/accounts/9900000/participants/"+app.DemoPhone())
 		require.Equal(t, http.StatusOK, status)
 	})
+}
+
+// TestMemoryIsWatched: what decides when memory goes back to the system is tested by itself; here that it is at work.
+func TestMemoryIsWatched(t *testing.T) {
+	start(t, func(*gateway.Config) {})
+	var goroutines strings.Builder
+	require.NoError(t, pprof.Lookup("goroutine").WriteTo(&goroutines, 1))
+	require.Contains(t, goroutines.String(), "tandem/gateway.giveBack")
 }

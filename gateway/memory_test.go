@@ -1,8 +1,12 @@
 package gateway
 
 import (
+	"context"
 	"runtime"
+	"runtime/metrics"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -34,6 +38,33 @@ func TestMemoryIsGivenBackOnceItIsCalm(t *testing.T) {
 			require.Equal(t, c.due, due)
 		})
 	}
+}
+
+// TestMemoryIsLookedAt counts the collections that giving memory back forces.
+func TestMemoryIsLookedAt(t *testing.T) {
+	forced := func() uint64 {
+		samples := []metrics.Sample{{Name: "/gc/cycles/forced:gc-cycles"}}
+		metrics.Read(samples)
+		return samples[0].Value.Uint64()
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- giveBack(ctx) }()
+		time.Sleep(3 * lookAtMemory) // what there was before
+		synctest.Wait()
+		before := forced()
+		wave := make([]byte, 256<<20) // more than what a calm time has, however much is in use here
+		runtime.KeepAlive(wave)
+		time.Sleep(lookAtMemory)
+		synctest.Wait()
+		require.Equal(t, before, forced(), "there is much to do")
+		time.Sleep(2 * lookAtMemory)
+		synctest.Wait()
+		require.Equal(t, before+1, forced(), "once, when it is calm")
+		cancel()
+		require.NoError(t, <-done)
+	})
 }
 
 func TestHeapIsRead(t *testing.T) {
