@@ -162,6 +162,28 @@ func TestLetInAndThenRefused(t *testing.T) {
 	}
 }
 
+// TestTokenOfAnotherAccount has a call, over no trunk, whose token pairs a participant with an account that is not its own.
+func TestTokenOfAnotherAccount(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, h *house) {
+		p, _ := h.participant(t)
+		token, err := sessions.NewSigner([]byte(strings.Repeat("k", 32)), time.Hour).Sign("1234567", p)
+		require.NoError(t, err)
+		accept, err := h.Incoming(t.Context(), dialogs.Incoming{UserToUser: token + ";encoding=jwt"})
+		require.NoError(t, err, "that it is not there is found when its call is saved")
+		l := newLeg()
+		accept(l)
+		require.Equal(t, 404, <-l.hangups)
+		require.Empty(t, l.answers)
+		l.end(dialogs.Cause{})
+		h.settle(t, p, "")
+		require.Zero(t, h.Live())
+		list, err := h.db.Dialogs(t.Context(), account, p)
+		require.NoError(t, err)
+		require.Empty(t, list)
+	})
+}
+
 // TestCallsAtOnce lets many calls for one participant come in together: one is answered, the others are busy.
 func TestCallsAtOnce(t *testing.T) {
 	t.Parallel()

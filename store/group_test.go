@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -66,6 +67,55 @@ func TestChangesShareACommit(t *testing.T) {
 	require.Len(t, names, good+1, "%v", names)
 	require.False(t, db.group.led)
 	require.NoError(t, db.change(t.Context(), "after", set("after")))
+}
+
+// TestCrowdGathers has changes come in a little after one another: where some shared a commit just before, whoever leads
+// waits for others; where none did, nobody waits.
+func TestCrowdGathers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "t.db"), nil, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, db.Close()) }()
+		var changes sync.WaitGroup
+		begin := func(name string) {
+			changes.Go(func() {
+				require.NoError(t, db.change(context.Background(), name, func(t *tx) error {
+					_, err := t.exec(context.Background(), `INSERT INTO settings (name, value) VALUES ($1, 'x')`, name)
+					return err
+				}))
+			})
+			synctest.Wait()
+		}
+		look := func() (waiting int, crowded bool) {
+			synctest.Wait()
+			db.group.mu.Lock()
+			defer db.group.mu.Unlock()
+			return len(db.group.waiting), db.group.crowded
+		}
+		start := time.Now()
+		begin("alone")
+		changes.Wait()
+		require.Zero(t, time.Since(start), "nobody waits where nobody came")
+
+		_, crowded := look()
+		require.False(t, crowded)
+		db.group.crowded = true
+		begin("leads")
+		time.Sleep(gathering / 2)
+		begin("comes later")
+		waiting, _ := look()
+		require.Equal(t, 2, waiting)
+		changes.Wait()
+		require.Equal(t, gathering, time.Since(start))
+		_, crowded = look()
+		require.True(t, crowded, "the two shared a commit")
+
+		begin("leads again")
+		changes.Wait()
+		require.Equal(t, 2*gathering, time.Since(start))
+		_, crowded = look()
+		require.False(t, crowded, "nobody came, so that nobody waits the next time")
+	})
 }
 
 // TestGroupGoesOnAlone has a change that ends the shared transaction behind the group's back, as SQLite itself does

@@ -59,6 +59,8 @@ func TestDemo(t *testing.T) {
 	run.AwaitStderr(t, "lab: call in")
 	require.Equal(t, "+15550105", p.Must(t, http.MethodGet, "/participants/"+phone+"/dialogs/"+dialog, nil).Text("dialogStateData", "to"))
 
+	require.Contains(t, p.Get(t, "/metrics"), "\ngo_gc_gogc_percent 200\n")
+
 	kept, _ := p.Participant(t, "")
 	p.Interrupt(t)
 	files, err := os.ReadDir(dir)
