@@ -16,6 +16,10 @@ const (
 // one packet. Once a source is known, the lock moves
 //   - to the address that a re-INVITE gives, with its first packet; to any other, which a NAT may have made of it, and to
 //     any address after a hold, with several packets in sequence;
+//   - after a re-INVITE that gives the same address, to any other, with several packets in sequence and nothing from the
+//     old one since: a NAT may have forgotten a far end that said the same again;
+//   - from a first source that has sent too few packets to be sure of, and is not the signalled address, to any other, with
+//     several packets in sequence: one packet of a stranger must not be enough at the beginning either;
 //   - to a newcomer with another SSRC at the signalled address, with several in sequence: the far end's media server was
 //     replaced without a re-INVITE, or a stranger was faster than the far end;
 //   - to a newcomer with another SSRC at another port of the same machine, with several in sequence and nothing from the
@@ -26,6 +30,8 @@ type sourceLock struct {
 	signalled netip.AddrPort // from SDP
 	locked    netip.AddrPort // zero: not locked
 	learned   bool           // locked was set before
+	repeated  bool           // SDP gave the same address again, and locked has not been heard since
+	proof     int            // how many packets locked still has to send until it is sure
 	ssrc      uint32         // last seen from locked
 	previous  netip.AddrPort // locked before the signalled address changed, or before a hold
 	held      bool           // after a hold: previous is good until somebody else is heard
@@ -41,10 +47,11 @@ type sourceLock struct {
 // signal tells the address that SDP gives.
 func (l *sourceLock) signal(a netip.AddrPort) {
 	if a == l.signalled {
+		l.repeated = l.locked.IsValid()
 		return
 	}
 	l.signalled = a
-	l.held = false
+	l.held, l.repeated = false, false
 	l.newRun, l.oldRun = 0, 0
 	if l.locked.IsValid() {
 		l.previous, l.locked = l.locked, netip.AddrPort{}
@@ -58,7 +65,7 @@ func (l *sourceLock) signal(a netip.AddrPort) {
 func (l *sourceLock) resume() {
 	if l.locked.IsValid() {
 		l.previous, l.locked = l.locked, netip.AddrPort{}
-		l.held = true
+		l.held, l.repeated = true, false
 		l.newRun, l.oldRun = 0, 0
 	}
 }
@@ -79,7 +86,9 @@ func (l *sourceLock) admit(from netip.AddrPort, ssrc uint32, seq uint16) bool {
 	switch {
 	case from == l.locked:
 		l.ssrc = ssrc
-		if l.newFrom != l.signalled {
+		l.repeated = false
+		l.proof = max(0, l.proof-1)
+		if l.newFrom != l.signalled && l.proof == 0 {
 			l.newRun = 0 // nobody takes the place of a source that is there
 		}
 		return true
@@ -90,9 +99,11 @@ func (l *sourceLock) admit(from netip.AddrPort, ssrc uint32, seq uint16) bool {
 		}
 		return true
 	case !l.locked.IsValid() && (!l.learned || from == l.signalled):
-		l.lock(from, ssrc)
+		if l.lock(from, ssrc); from != l.signalled {
+			l.proof = newSourceRun - 1
+		}
 		return true
-	case !l.locked.IsValid() || ssrc != l.ssrc && (from == l.signalled || from.Addr() == l.locked.Addr()):
+	case !l.locked.IsValid() || l.repeated || l.proof > 0 || ssrc != l.ssrc && (from == l.signalled || from.Addr() == l.locked.Addr()):
 		if !l.arrives(from, ssrc, seq) {
 			return false
 		}
@@ -114,5 +125,6 @@ func (l *sourceLock) arrives(from netip.AddrPort, ssrc uint32, seq uint16) bool 
 
 func (l *sourceLock) lock(a netip.AddrPort, ssrc uint32) {
 	l.locked, l.ssrc, l.learned = a, ssrc, true
-	l.previous, l.held, l.oldRun, l.newRun = netip.AddrPort{}, false, 0, 0
+	l.previous, l.held, l.repeated = netip.AddrPort{}, false, false
+	l.oldRun, l.newRun, l.proof = 0, 0, 0
 }

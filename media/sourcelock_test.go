@@ -33,7 +33,7 @@ func TestSourceLock(t *testing.T) {
 		{"before the first packet the SDP is believed", []step{{signal: sdp, target: sdp}}},
 		{"the first source is kept", []step{
 			{signal: sdp, target: sdp},
-			{from: nat, ssrc: 1, ok: true, target: nat},
+			{from: nat, ssrc: 1, n: newSourceRun, ok: true, target: nat},
 			{from: stranger, ssrc: 2, n: 100, target: nat},
 			{from: nat2, ssrc: 1, n: 100, target: nat},
 			{from: nat, ssrc: 1, ok: true, target: nat},
@@ -43,11 +43,37 @@ func TestSourceLock(t *testing.T) {
 			{from: nat, ssrc: 1, ok: true, target: nat},
 			{from: nat, ssrc: 2, ok: true, target: nat},
 		}},
-		{"a re-offer of the same address changes nothing", []step{
+		{"one packet of a stranger before the far end's first is not enough", []step{
 			{signal: sdp, target: sdp},
-			{from: nat, ssrc: 1, ok: true, target: nat},
+			{from: stranger, ssrc: 66, ok: true, target: stranger},
+			{from: nat, ssrc: 1, n: newSourceRun - 1, target: stranger},
+			{from: nat, ssrc: 1, seq: newSourceRun - 1, ok: true, target: nat},
+			{from: stranger, ssrc: 66, seq: 1, n: 50, target: nat},
+		}},
+		{"nor are some, while the far end is there", []step{
+			{signal: sdp, target: sdp},
+			{from: stranger, ssrc: 66, n: 2, ok: true, target: stranger},
+			{from: nat, ssrc: 1, n: 3, target: stranger},
+			{from: stranger, ssrc: 66, seq: 2, ok: true, target: stranger},
+			{from: nat, ssrc: 1, seq: 3, target: stranger},
+			{from: nat, ssrc: 1, seq: 4, ok: true, target: nat},
+		}},
+		{"a re-offer of the same address changes nothing for a source that is there", []step{
+			{signal: sdp, target: sdp},
+			{from: nat, ssrc: 1, n: newSourceRun, ok: true, target: nat},
 			{signal: sdp, target: nat},
-			{from: stranger, ssrc: 2, target: nat},
+			{from: stranger, ssrc: 2, n: newSourceRun - 1, target: nat},
+			{from: nat, ssrc: 1, ok: true, target: nat},
+			{from: stranger, ssrc: 2, seq: newSourceRun - 1, n: 100, target: nat},
+		}},
+		{"a far end that a NAT forgot says the same again, and is elsewhere", []step{
+			{signal: sdp, target: sdp},
+			{from: nat, ssrc: 1, n: newSourceRun, ok: true, target: nat},
+			{from: nat2, ssrc: 1, n: 100, target: nat},
+			{signal: sdp, target: nat},
+			{from: nat2, ssrc: 1, seq: 100, n: newSourceRun - 1, target: nat},
+			{from: nat2, ssrc: 1, seq: 100 + newSourceRun - 1, ok: true, target: nat2},
+			{from: nat, ssrc: 1, n: 100, target: nat2},
 		}},
 		{"a new address is learned anew", []step{
 			{signal: sdp, target: sdp},
@@ -82,7 +108,7 @@ func TestSourceLock(t *testing.T) {
 		}},
 		{"but not while its old port is heard", []step{
 			{signal: sdp, target: sdp},
-			{from: nat, ssrc: 1, ok: true, target: nat},
+			{from: nat, ssrc: 1, n: newSourceRun, ok: true, target: nat},
 			{from: nat2, ssrc: 2, n: newSourceRun - 1, target: nat},
 			{from: nat, ssrc: 1, ok: true, target: nat},
 			{from: nat2, ssrc: 2, seq: newSourceRun - 1, n: newSourceRun - 1, target: nat},
@@ -143,7 +169,7 @@ func TestSourceLock(t *testing.T) {
 		}},
 		{"the same SSRC from the signalled address is no newcomer", []step{
 			{signal: sdp, target: sdp},
-			{from: nat, ssrc: 1, ok: true, target: nat},
+			{from: nat, ssrc: 1, n: newSourceRun, ok: true, target: nat},
 			{from: sdp, ssrc: 1, seq: 10, n: 50, target: nat},
 		}},
 	}
