@@ -312,13 +312,20 @@ func (p *Port) receive(packet *rtp.Packet, b []byte, from netip.AddrPort, at tim
 		p.malformed.Add(1)
 		return
 	}
-	p.mu.Lock()
-	p.heard.RTP = at
-	p.quality.packet(packet.SSRC, packet.SequenceNumber, packet.Timestamp, at)
-	p.mu.Unlock()
+	p.note(packet, at)
 	p.received.Add(1)
 	if r := p.receiver.Load(); r != nil {
 		(*r).ReceiveRTP(packet, at)
+	}
+}
+
+// note counts a packet of the far end. A stream of keys alone, beside that of the sound, says nothing about its quality.
+func (p *Port) note(packet *rtp.Packet, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard.RTP = at
+	if packet.SSRC == p.quality.ssrc || !p.media.IsEvent(packet.PayloadType) {
+		p.quality.packet(packet.SSRC, packet.SequenceNumber, packet.Timestamp, at)
 	}
 }
 

@@ -44,6 +44,7 @@ type uplink struct {
 	endAt    time.Time // when that came
 	lost     int       // packets missing since the last audio
 	keys     media.KeyReader
+	keysOf   uint32 // SSRC of keys
 	tones    media.ToneReader
 	merge    media.KeyMerge
 	ears     *machineEars  // nil: nobody wants to know who answered
@@ -140,9 +141,16 @@ func (u *uplink) ReceiveRTP(p *rtp.Packet, at time.Time) {
 
 // follow finds a packet's place among the others. False: it is late or a repetition.
 func (u *uplink) follow(p *rtp.Packet, at time.Time, event bool) bool {
+	if event && p.SSRC != u.keysOf {
+		u.tell(u.keys.Reset(u.steps[:0]), at)
+		u.keysOf = p.SSRC
+	}
+	if event && (!u.begun || p.SSRC != u.ssrc) {
+		return true // a stream of keys alone (RFC 4733 §2.1): the sound has its own order
+	}
 	step := int(int16(p.SequenceNumber - u.seq))
 	if !u.begun || p.SSRC != u.ssrc || step < -seqJump || step > seqJump {
-		if u.begun {
+		if u.begun && u.keysOf == u.ssrc {
 			u.tell(u.keys.Reset(u.steps[:0]), at)
 		}
 		u.begun, u.ssrc, u.seq, u.ts = true, p.SSRC, p.SequenceNumber, p.Timestamp

@@ -230,6 +230,35 @@ func TestKeysOfThePhone(t *testing.T) {
 	require.Equal(t, 6, times[4], "the key is not heard as sound")
 }
 
+// TestKeysOnAStreamOfTheirOwn has a phone whose keys have another SSRC than its sound, which goes on: each is pressed once,
+// and the sound is neither late nor begun anew.
+func TestKeysOnAStreamOfTheirOwn(t *testing.T) {
+	u := newUpstream(t)
+	press := func(ts uint32, code byte, seq uint16) {
+		for i := range uint16(6) {
+			p := u.event(ts, code, i > 3, 160*min(i+1, 5))
+			u.voice.packet.SequenceNumber--
+			p.SSRC, p.SequenceNumber = p.SSRC+1, seq+i
+			u.take(p)
+			u.take(u.next(160))
+			u.c.add(frameTime)
+		}
+	}
+	press(70000, 3, 900) // before there was any sound
+	u.say(5)
+	press(80000, 4, 906)
+	u.say(5)
+	require.Equal(t, []media.Key{
+		{Digit: '3'},
+		{Digit: '3', Ended: true, Duration: 100 * time.Millisecond},
+		{Digit: '4'},
+		{Digit: '4', Ended: true, Duration: 100 * time.Millisecond},
+	}, u.keys)
+	require.Zero(t, u.b.up.late)
+	seqs, _ := u.steps()
+	require.Equal(t, repeat(1, len(seqs)), seqs, "events are no lost packets")
+}
+
 type keyLog []media.Key
 
 func (l *keyLog) WriteKey(k media.Key) { *l = append(*l, k) }
