@@ -83,6 +83,9 @@ type PortReceiver interface {
 	// ReceiveRTP runs on the port's reading goroutine: it must not block, must not close the port, and must keep
 	// neither p nor its payload after returning. at is when the packet was read.
 	ReceiveRTP(p *rtp.Packet, at time.Time)
+	// Broke tells that reading has panicked, with this value, on the goroutine and with the stack of the panic. The port
+	// reads no more on that socket; it is still to be closed.
+	Broke(panicked any)
 }
 
 // PortStats are the counters of a port since it was opened.
@@ -268,6 +271,7 @@ func (p *Port) Close() error {
 
 // readRTP owns the read buffer and the packet that points into it.
 func (p *Port) readRTP() {
+	defer p.survive()
 	var packet rtp.Packet
 	buf := make([]byte, maxDatagram)
 	for {
@@ -279,6 +283,15 @@ func (p *Port) readRTP() {
 			continue
 		}
 		p.receive(&packet, buf[:n], unmap(from), time.Now())
+	}
+}
+
+// survive keeps what a packet of one call sets off from ending all calls.
+func (p *Port) survive() {
+	if panicked := recover(); panicked != nil {
+		if r := p.receiver.Load(); r != nil {
+			(*r).Broke(panicked)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 type inbox chan *rtp.Packet
 
 func (c inbox) ReceiveRTP(p *rtp.Packet, _ time.Time) { c <- p.Clone() }
+func (c inbox) Broke(panicked any)                    { panic(panicked) }
 
 func (c inbox) next(t *testing.T) *rtp.Packet {
 	t.Helper()
@@ -202,6 +203,66 @@ func TestPortSendsToTheSourceThatItHears(t *testing.T) {
 	require.False(t, p.Send(8, false, 320, []byte{8}))
 }
 
+// fragile fails at its first packet.
+type fragile struct {
+	inbox
+	broke chan any
+}
+
+func (f fragile) ReceiveRTP(*rtp.Packet, time.Time) { panic("injected") }
+func (f fragile) Broke(panicked any)                { f.broke <- panicked }
+
+// TestPanicEndsOnePort lets what reads a port's packets fail, and then the reports: whose port it is is told, it can be
+// closed, and another port works on.
+func TestPanicEndsOnePort(t *testing.T) {
+	broken, sound := openPort(t), openPort(t)
+	far, other := newEndpoint(t, broken.Local()), newEndpoint(t, sound.Local())
+	f, got := fragile{broke: make(chan any, 2)}, make(inbox, 1)
+	broken.Start(f)
+	broken.Update(agreed(far.addr()))
+	sound.Start(got)
+	sound.Update(agreed(other.addr()))
+	far.send(8, 1, 1)
+	require.Equal(t, "injected", <-f.broke)
+	broken.mu.Lock()
+	broken.media.Inbound, broken.opening = &SRTPKey{}, nil // a state that there is not: the next report fails at it
+	broken.mu.Unlock()
+	far.to = netip.AddrPortFrom(far.to.Addr(), far.to.Port()+1)
+	far.write([]byte{0x80, 201, 0, 1, 0, 0, 0, 1})
+	require.ErrorContains(t, (<-f.broke).(error), "nil pointer")
+	other.send(8, 1, 1)
+	got.next(t)
+	require.True(t, sound.Send(8, true, 0, []byte{1}))
+	other.readRTP()
+}
+
+// TestPortFindsAFarEndThatWasOnHold has a far end that puts us on hold with sendonly. Its NAT forgets it meanwhile, as
+// nothing is sent to it, so that it comes back from another port, with the same SSRC and the same SDP.
+func TestPortFindsAFarEndThatWasOnHold(t *testing.T) {
+	p := openPort(t)
+	before, after := newEndpoint(t, p.Local()), newEndpoint(t, p.Local())
+	signalled := netip.MustParseAddrPort("192.0.2.1:4000")
+	got := make(inbox, 100)
+	p.Start(got)
+	p.Update(agreed(signalled))
+	for seq := range uint16(newSourceRun) {
+		before.send(8, 1, seq)
+		got.next(t)
+	}
+	require.Equal(t, before.addr(), p.Remote())
+	hold := agreed(signalled)
+	hold.Send = false
+	p.Update(hold)
+	p.Update(agreed(signalled))
+	for seq := range uint16(newSourceRun) {
+		after.send(8, 1, newSourceRun+seq)
+	}
+	require.EqualValues(t, 2*newSourceRun-1, got.next(t).SequenceNumber)
+	require.Equal(t, after.addr(), p.Remote())
+	require.True(t, p.Send(8, true, 0, []byte{1}))
+	after.readRTP()
+}
+
 // The timestamps of keys count on their own clock, and the sound goes on beside them.
 func TestPortSendsKeysOnTheirClock(t *testing.T) {
 	p := openPort(t)
@@ -361,6 +422,7 @@ func TestPortIPv6(t *testing.T) {
 type silent struct{ n int }
 
 func (s *silent) ReceiveRTP(*rtp.Packet, time.Time) { s.n++ }
+func (s *silent) Broke(panicked any)                { panic(panicked) }
 
 func testPortWithoutGoroutines(t testing.TB) (*Port, *silent) {
 	t.Helper()

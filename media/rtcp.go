@@ -29,6 +29,7 @@ func newCNAME() string {
 
 // runRTCP reads the far end's reports and, between them, sends ours.
 func (p *Port) runRTCP() {
+	defer p.survive()
 	buf := make([]byte, maxDatagram)
 	next := time.Now().Add(p.every)
 	for {

@@ -52,6 +52,7 @@ func sealed(t testing.TB, ctx *srtp.Context, ssrc uint32, seq uint16) []byte {
 type counter int
 
 func (c *counter) ReceiveRTP(*rtp.Packet, time.Time) { *c++ }
+func (c *counter) Broke(panicked any)                { panic(panicked) }
 
 // feeder brings packets to a port without its sockets, at times of its own.
 type feeder struct {

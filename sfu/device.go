@@ -200,6 +200,14 @@ func (d *Device) survive() {
 	}
 }
 
+// attend runs what reads a stream of the device. What fails there ends the device, and no other.
+func (d *Device) attend(work func()) {
+	d.media.Go(func() {
+		defer d.survive()
+		work()
+	})
+}
+
 // end ends the device with a cause that the client is told.
 func (d *Device) end(cause error, lost bool) {
 	d.cancel(&ending{cause: cause, code: websocket.StatusNormalClosure, lost: lost, tell: true})

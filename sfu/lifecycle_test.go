@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 	"github.com/stretchr/testify/require"
 
@@ -141,6 +142,25 @@ func TestALostDevice(t *testing.T) {
 	require.NoError(t, ann.conn.CloseNow())
 	g.room.waitFor(t, "ann connected a1", "ann lost")
 	require.Empty(t, g.room.sources("ann"))
+}
+
+// fragile is a listener that fails at its first packet.
+type fragile struct{}
+
+func (fragile) WriteRTP(*rtp.Packet) { panic("injected") }
+
+// TestPanicEndsOneDevice: what a packet of a device sets off ends that device, which may come back, and no other.
+func TestPanicEndsOneDevice(t *testing.T) {
+	g := serve(t, anybody("ann", "bob", "cat"), sfu.Config{})
+	ann, bob, cat := g.browser(t, "ann", "a1"), g.browser(t, "bob", "b1"), g.browser(t, "cat", "c1")
+	mic, voice := ann.track(webrtc.MimeTypeOpus, "ann", "mic"), bob.track(webrtc.MimeTypeOpus, "bob", "voice")
+	ann.offerPublish(nil, nil)
+	bob.offerPublish(nil, nil)
+	voice.until(t, "voice", func() bool { return cat.hears("bob", "voice").count("voice") >= 5 })
+	g.room.sources("ann")[0].Audio().Add(fragile{})
+	mic.until(t, "voice", func() bool { return slices.Contains(g.room.log(), "ann lost") })
+	heard := cat.hears("bob", "voice").count("voice")
+	voice.until(t, "voice", func() bool { return cat.hears("bob", "voice").count("voice") >= heard+5 })
 }
 
 // A peer that went away without a word: its socket stays open and says nothing.

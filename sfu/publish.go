@@ -291,10 +291,10 @@ func (p *publisher) arrived(from *peer, remote *webrtc.TrackRemote, receiver *we
 	}
 	r := &trackReader{d: p.d, lane: lane, remote: remote, pc: from.pc, port: p.d.server.port, after: lane.reading, done: make(chan struct{})}
 	lane.reading = r.done
-	p.d.media.Go(r.run)
-	p.d.media.Go(func() { discard(receiver) })
+	p.d.attend(r.run)
+	p.d.attend(func() { discard(receiver) })
 	if lane.frames != nil {
-		p.d.media.Go(func() { lane.frames.run(r.done, p.d.server.cfg.KeyframePause, r.askForKeyframe) })
+		p.d.attend(func() { lane.frames.run(r.done, p.d.server.cfg.KeyframePause, r.askForKeyframe) })
 	}
 }
 

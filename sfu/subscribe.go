@@ -267,7 +267,7 @@ func (s *subscriber) occupy(w *wanted, t *media.Track) error {
 	}
 	sl.state, sl.out, sl.source = active, out, w.source
 	sender := sl.transceiver.Sender()
-	s.d.media.Go(func() { out.feedback(sender) })
+	s.d.attend(func() { out.feedback(sender) })
 	s.hush(out, w.source)
 	out.attach(t)
 	return nil

@@ -34,7 +34,7 @@ func (t *trying) firstAnswer() <-chan time.Time {
 func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string, heard bool) {
 	left := &trying{call: c, invite: invite, tx: tx, network: network}
 	creds := c.credentials()
-	ok := c.agent.spawn(func(ctx context.Context) {
+	ok := c.spawn(func(ctx context.Context) {
 		defer tx.Terminate()
 		defer func() {
 			if left.cancel != nil {

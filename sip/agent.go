@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -283,12 +284,17 @@ func (a *Agent) enter() (run func(func(context.Context)), ok bool) {
 	return a.running, true
 }
 
-// spawn runs work in a goroutine that Serve waits for.
+// spawn runs work in a goroutine that Serve waits for. What fails there ends nothing else.
 func (a *Agent) spawn(work func(context.Context)) bool {
 	run, ok := a.enter()
 	if ok {
 		go func() {
 			defer a.work.Done()
+			defer func() {
+				if p := recover(); p != nil {
+					a.log.Error("sip: work failed", "panic", p, "stack", string(debug.Stack()))
+				}
+			}()
 			run(work)
 		}()
 	}

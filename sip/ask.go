@@ -59,7 +59,7 @@ func (c *call) send(q *asked) {
 	at := c.peer // the dialog as it is now; the call's goroutine goes on with its own
 	before, left := c.left, make(chan struct{})
 	c.left = left
-	started := c.agent.spawn(func(ctx context.Context) {
+	started := c.spawn(func(ctx context.Context) {
 		defer forget()
 		c.transact(ctx, &at, req, progress, before, left, func(o conclusion) {
 			defer close(told)

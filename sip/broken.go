@@ -78,10 +78,18 @@ func (a *Agent) sendBack(req *sip.Request, res *sip.Response) error {
 		t.name = a.streams.nameFor(network, addr, cmp.Or(via.Host, addr.Addr().String()))
 	}
 	sent := make(chan error, 1)
-	if !a.spawn(func(ctx context.Context) { sent <- a.streams.write(ctx, t, res.String()) }) {
+	started := a.spawn(func(ctx context.Context) {
+		defer close(sent)
+		sent <- a.streams.write(ctx, t, res.String())
+	})
+	if !started {
 		return errConnectionLost
 	}
-	return <-sent
+	err, done := <-sent
+	if !done {
+		return errConnectionLost
+	}
+	return err
 }
 
 // write sends text to t, over a connection of ours if there is none.

@@ -31,8 +31,10 @@ const (
 	byFarEnd  = "hung up by the far end"
 )
 
-// ringsTooLong is the end of a call that nobody took or gave up.
-const ringsTooLong = "nobody answered"
+const (
+	ringsTooLong  = "nobody answered" // the end of a call that nobody took or gave up
+	internalError = "internal error"  // all that is told of a fault of ours
+)
 
 // request is a request of the far end within a call. Its handler waits until the call has dealt with it.
 type request struct {
@@ -58,6 +60,7 @@ type call struct {
 	inbox     *inbox
 	order     order
 	pracks    atomic.Int32 // under way
+	failed    atomic.Bool  // what works for it has panicked
 
 	// Owned by the call's goroutine.
 	keys     []callKey // under which it is found; guarded by the agent's mutex
@@ -150,6 +153,9 @@ func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
 	if !ok && c.up {
 		_, _ = c.guard(func() dialogs.Cause { c.bye(ctx); return dialogs.Cause{} })
 	}
+	if c.failed.Load() {
+		cause = *failed(internalError)
+	}
 	c.agent.forget(c)
 	c.place.Release()
 	c.transfers.alarm.stop()
@@ -179,10 +185,24 @@ func (c *call) guard(life func() dialogs.Cause) (cause dialogs.Cause, ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("sip: call failed", "panic", p, "stack", string(debug.Stack()))
-			cause = dialogs.Cause{Reason: dialogs.Error, Details: "internal error"}
+			cause = *failed(internalError)
 		}
 	}()
 	return life(), true
+}
+
+// spawn runs work of the call beside its goroutine. What fails there ends the call, and nothing else.
+func (c *call) spawn(work func(context.Context)) bool {
+	return c.agent.spawn(func(ctx context.Context) {
+		defer func() {
+			if p := recover(); p != nil {
+				c.log.Error("sip: call failed", "panic", p, "stack", string(debug.Stack()))
+				c.failed.Store(true)
+				c.Hangup(0)
+			}
+		}()
+		work(ctx)
+	})
 }
 
 // leaving says whether this end wants the call to be over.
@@ -340,7 +360,7 @@ func (c *call) answeredAgain(ctx context.Context, res *sip.Response) {
 	c.write(ctx, ack)
 	if bye, err := c.agent.request(&fork, sip.BYE); err == nil {
 		creds := c.credentials()
-		c.agent.spawn(func(ctx context.Context) { c.agent.confirmed(ctx, bye, creds) })
+		c.spawn(func(ctx context.Context) { c.agent.confirmed(ctx, bye, creds) })
 	}
 }
 

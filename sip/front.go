@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -36,8 +37,19 @@ type verdict struct {
 	port   int    // where over UDP, at the address it came from
 }
 
-// judge decides about one whole message. What passes may be a part of text; nothing else of it is kept.
-func (f *front) judge(text []byte, from netip.AddrPort) verdict {
+// judge decides about one whole message. What passes may be a part of text; nothing else of it is kept. A message that we
+// fail at is dropped: those who read it serve everybody.
+func (f *front) judge(text []byte, from netip.AddrPort) (v verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.log.Error("sip: message failed", "source", from.String(), "panic", p, "stack", string(debug.Stack()))
+			v = verdict{}
+		}
+	}()
+	return f.look(text, from)
+}
+
+func (f *front) look(text []byte, from netip.AddrPort) verdict {
 	head, body, whole := bytes.Cut(text, []byte("\r\n\r\n"))
 	m := scanMessage(string(head))
 	switch {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,7 +122,7 @@ func (l *listener) serve(ctx context.Context, a *Agent) error {
 func (l *listener) serveOnce(ctx context.Context, a *Agent) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.log.Error("sip: reading failed", "listener", l.uri(), "panic", p)
+			a.log.Error("sip: reading failed", "listener", l.uri(), "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
 	switch l.network {

@@ -375,7 +375,14 @@ func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*s
 		}
 	})
 	t := &trying{call: c, invite: invite, tx: tx, network: network, progress: progress}
+	over := false
+	defer func() {
+		if !over { // it failed: whoever rings is not left ringing
+			c.abandon(invite, tx, network, t.heard)
+		}
+	}()
 	res, err := t.wait(ctx)
+	over = true
 	switch {
 	case errors.Is(err, errNoFirstAnswer), errors.Is(err, errConnectionLost):
 		c.agent.mistrust(invite, err)

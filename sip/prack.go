@@ -217,7 +217,7 @@ func (c *call) prack(e *early, ack rack, body []byte) {
 		e.peer.seq++ // for the repeat with credentials; a gap is no error (RFC 3261 §12.2.2)
 	}
 	c.pracks.Add(1)
-	started := c.agent.spawn(func(ctx context.Context) {
+	started := c.spawn(func(ctx context.Context) {
 		defer c.pracks.Add(-1)
 		c.agent.confirmed(ctx, req, creds)
 	})

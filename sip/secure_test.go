@@ -27,6 +27,8 @@ func (h heard) ReceiveRTP(p *rtp.Packet, _ time.Time) {
 	}
 }
 
+func (h heard) Broke(panicked any) { panic(panicked) }
+
 // joined is a call between two gateways, with both legs and what comes out of their ports.
 type joined struct {
 	t        *testing.T

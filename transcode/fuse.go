@@ -19,6 +19,11 @@ func (f *fuse) blow() {
 	if p == nil {
 		return
 	}
+	f.broke(p)
+}
+
+// broke is blow for a panic that others have recovered.
+func (f *fuse) broke(p any) {
 	f.trip("a phone's media failed", "panic", p, "stack", string(debug.Stack()))
 }
 

@@ -12,6 +12,7 @@ import (
 type deaf struct{}
 
 func (deaf) ReceiveRTP(*rtp.Packet, time.Time) {}
+func (deaf) Broke(any)                         {}
 
 // Move puts the bridge on another port, where another phone is: its source stays, so those who hear it notice nothing
 // but the voice. It must not run beside Update or Close. The port that it leaves is its owner's to close.

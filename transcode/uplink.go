@@ -139,6 +139,9 @@ func (u *uplink) ReceiveRTP(p *rtp.Packet, at time.Time) {
 	}
 }
 
+// Broke takes the bridge out: the port reads no more. It implements media.PortReceiver.
+func (u *uplink) Broke(panicked any) { u.fuse.broke(panicked) }
+
 // follow finds a packet's place among the others. False: it is late or a repetition.
 func (u *uplink) follow(p *rtp.Packet, at time.Time, event bool) bool {
 	if event && p.SSRC != u.keysOf {
