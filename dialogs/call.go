@@ -68,13 +68,14 @@ type call struct {
 	ring, talk, retry *time.Timer
 
 	// the media side; subscriptions that come before there is a bridge wait for it
-	mu     sync.Mutex
-	bridge *transcode.Bridge
-	hears  []*media.Source
-	silent map[*media.Source]bool // those without sound
-	room   string                 // the session that the participant is in; empty: none
-	wasIn  bool                   // it was in one
-	apart  bool                   // the phone hears nothing of its session: it is on hold, or joined with somebody else
+	mu      sync.Mutex
+	bridge  *transcode.Bridge
+	hears   []*media.Source
+	silent  map[*media.Source]bool // those without sound
+	room    string                 // the session that the participant is in; empty: none
+	wasIn   bool                   // it was in one
+	arrived bool                   // it came into one, and what it hears has not followed yet
+	apart   bool                   // the phone hears nothing of its session: it is on hold, or joined with somebody else
 }
 
 // ask is a request, of the application or of another call, that the call's goroutine does and answers.

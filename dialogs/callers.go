@@ -145,7 +145,7 @@ func (c *call) impatient() {
 
 // unanswered does with a call that still rings what its number wants: the application does not answer, or not sensibly.
 func (c *call) unanswered(why string) {
-	if c.caller == nil || c.caller.announcing || c.d.State != Ringing {
+	if c.caller == nil || c.announces() || c.d.State != Ringing {
 		return
 	}
 	c.service.log.Warn("a call in is not answered by its application", "dialog", c.d.ID, "number", c.d.To, "why", why)
@@ -186,23 +186,30 @@ func (c *call) farewell(why string) {
 // answeredByApplication ends the wait for the application: it took the call.
 func (c *call) answeredByApplication() {
 	c.patience.Stop()
-	if c.caller != nil && c.caller.announcing {
+	if c.announces() {
 		c.caller.announcing = false
 		c.stopPlaying()
 	}
 }
 
-// letRing gives the application more time: it follows the call.
-func (c *call) letRing() {
-	if c.caller == nil || c.d.State != Ringing {
-		return
+// announces says whether the caller hears that nobody answers.
+func (c *call) announces() bool { return c.caller != nil && c.caller.announcing }
+
+// followed takes note that the application follows the call: one that rings is given more time, one that was answered for
+// its announcement goes on without it.
+func (c *call) followed() {
+	switch {
+	case c.caller == nil:
+	case c.d.State == Answered:
+		c.answeredByApplication()
+	case c.d.State == Ringing:
+		if c.caller.announcing {
+			c.caller.announcing = false
+			c.stopPlaying()
+		}
+		c.waits = c.service.cfg.RingTimeout
+		c.patience.Reset(c.waits)
 	}
-	if c.caller.announcing {
-		c.caller.announcing = false
-		c.stopPlaying()
-	}
-	c.waits = c.service.cfg.RingTimeout
-	c.patience.Reset(c.waits)
 }
 
 // seeOut takes a caller whose call is over out of its session. Its participant stays for a while: sweep.

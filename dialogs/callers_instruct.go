@@ -86,7 +86,7 @@ func (c *call) instruct(i Instruction) (Dialog, error) {
 		c.answeredByApplication()
 		c.step(localAnswer, Cause{Reason: Answer})
 	} else {
-		c.letRing()
+		c.followed()
 	}
 	switch {
 	case i.Gather != nil:
@@ -107,7 +107,7 @@ func (c *call) possible(i Instruction) error {
 	switch {
 	case c.d.State == Terminated:
 		return refused(c.d, i.State)
-	case i.State == Answered && (c.d.State == Answered && !more || !c.d.Inbound):
+	case i.State == Answered && (c.d.State == Answered && !more && !c.announces() || !c.d.Inbound):
 		return refused(c.d, i.State)
 	case i.State == Ringing && (c.d.State != Ringing || !c.d.Inbound):
 		return refused(c.d, i.State)

@@ -20,6 +20,7 @@ type playing struct {
 
 // play lets the phone hear a sound instead of its session. What was playing is stopped.
 func (c *call) play(p playing) {
+	c.arrive() // that was before
 	c.ringEarly()
 	c.sounds++
 	p.number = c.sounds
@@ -78,6 +79,7 @@ func (c *call) soon(do func()) { c.later = append(c.later, do) }
 // settleSound lets the phone hear what it is to hear now. The call's goroutine calls it after everything it does, so
 // nobody else need think of it.
 func (c *call) settleSound() {
+	c.arrive()
 	for len(c.later) > 0 {
 		do := c.later[0]
 		c.later = c.later[1:]
@@ -176,10 +178,24 @@ func (c *call) musicName() string {
 // Moved is told by sessions that the participant went into a session, or out (empty). It is part of sessions.Mover.
 func (c *call) Moved(session string) {
 	c.mu.Lock()
+	if session != "" && session != c.room {
+		c.wasIn, c.arrived = true, true
+	}
 	c.room = session
-	c.wasIn = c.wasIn || session != ""
 	c.mu.Unlock()
 	c.nudge()
+}
+
+// arrive ends what repeats itself for a caller who waits, music or ringback, once it has come into a session. What does not
+// repeat, such as a notice that calls are recorded, is heard to its end.
+func (c *call) arrive() {
+	c.mu.Lock()
+	arrived := c.arrived
+	c.arrived = false
+	c.mu.Unlock()
+	if arrived && c.fore != nil && c.fore.loop {
+		c.stopPlaying()
+	}
 }
 
 // endSounds waits for what still looks for sounds.

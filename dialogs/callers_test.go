@@ -363,6 +363,22 @@ func TestAnnouncements(t *testing.T) {
 		require.Equal(t, dialogs.Terminated, d.State)
 		require.Equal(t, dialogs.NoReason, d.Cause.Reason)
 
+		for name, i := range map[string]dialogs.Instruction{ // late, while the announcement plays to a call that was answered for it
+			"to answer": {State: dialogs.Answered}, "into a session": {Session: h.session(t)}, "with a sound": {Play: &dialogs.Play{Sound: "x.wav"}},
+		} {
+			ref, l = h.dialIn(t, says)
+			time.Sleep(31 * time.Second)
+			d, err = h.Instruct(t.Context(), ref, i)
+			require.NoError(t, err, name)
+			require.Equal(t, dialogs.Answered, d.State, name)
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			require.Empty(t, l.hangups, name)
+			require.Len(t, l.answers, 1, name)
+			l.end(byeBye())
+			synctest.Wait()
+		}
+
 		h.dir.mu.Lock()
 		h.dir.numbers[quiet] = dialogs.Number{Number: quiet, CallbackURL: "http://app.example.com/", Announcement: "missing.wav"}
 		h.dir.mu.Unlock()

@@ -116,6 +116,8 @@ func (c *call) join() {
 		c.failTransfer(Cause{Details: "no media could be set up for the target"})
 		return
 	}
+	c.endGather(gatherCancelled)
+	c.stopPlaying() // from now on the far end hears the target, and nobody else could end it
 	c.guest = &guest{leg: a.leg, events: a.events, bridge: bridge}
 	c.watchGuest()
 	c.attachment.Unpublish(own.Source())

@@ -312,6 +312,86 @@ func TestRingbackBeforeTheAnswer(t *testing.T) {
 	g.Must(t, http.MethodPatch, path, harness.Object{"state": "TERMINATED"})
 }
 
+// TestMusicEndsInASession puts a caller into a session who hears ringback, then music: each ends there, whether the caller
+// comes by the answer, by PATCH or by PUT; a sound that comes with the answer is heard first.
+func TestMusicEndsInASession(t *testing.T) {
+	app := newPhoneApp(t, onCall(harness.Object{"play": "tone:ringback"}))
+	g, trunk := withHotline(t, gateway.NumberConfig{CallbackURL: app.URL})
+	rooms := []string{g.Session(t), g.Session(t), g.Session(t)}
+	for i, room := range rooms {
+		agent, token := g.Participant(t, "")
+		g.Join(t, room, agent)
+		harness.Connect(t, g, agent, token).PublishTone(1300+200*float64(i), -12, "")
+	}
+	call, answered := ring(t.Context(), t, g, trunk)
+	asked := app.waitEvent(t, "onIncomingCall")
+	phone := asked.Text("participantId")
+	path := "/participants/" + phone + "/dialogs/" + asked.Text("dialogId")
+	fresh := func() []int16 {
+		return tail(harness.WaitRecorded(t, call, len(call.Recorded()), listen+listen/2))
+	}
+	require.InDelta(t, -22.1, audio.Goertzel(fresh(), harness.Rate, 480), 1, "ringback")
+	g.Must(t, http.MethodPatch, path, harness.Object{
+		"state": "ANSWERED", "sessionId": rooms[0], "subscriptions": harness.Object{"sessionId": rooms[0]},
+	})
+	require.NoError(t, <-answered)
+	requireTone(t, fresh(), 1300, 480, 440)
+
+	g.Must(t, http.MethodPatch, path, harness.Object{"play": "music.wav", "loop": true})
+	requireTone(t, fresh(), 800, 1300)
+	g.Must(t, http.MethodDelete, "/sessions/"+rooms[0]+"/participants/"+phone, nil)
+	requireTone(t, fresh(), 800, 1300)
+	g.Join(t, rooms[1], phone)
+	requireTone(t, fresh(), 1500, 800)
+
+	g.Must(t, http.MethodDelete, "/sessions/"+rooms[1]+"/participants/"+phone, nil)
+	from := len(call.Recorded())
+	g.Must(t, http.MethodPatch, path, harness.Object{
+		"sessionId": rooms[2], "subscriptions": harness.Object{"sessionId": rooms[2]}, "play": "welcome.wav",
+	})
+	heard := harness.WaitRecorded(t, call, from, 5*time.Second)
+	length := requireSound(t, heard[:4*harness.Rate], 1500, -15)
+	require.InDelta(t, 3.0, length.Seconds(), 0.3, "all of it")
+	requireTone(t, tail(heard), 1700, 800)
+	g.Must(t, http.MethodPatch, path, harness.Object{"state": "TERMINATED"})
+}
+
+// TestCallerOnMusicIsTransferred joins a caller who hears music, or is asked for a PIN, with the target, which sends back
+// what it hears: there is no music any more, and nobody waits for a PIN.
+func TestCallerOnMusicIsTransferred(t *testing.T) {
+	for name, body := range map[string]harness.Object{
+		"music": {"state": "ANSWERED", "play": "music.wav", "loop": true},
+		"PIN":   {"gather": harness.Object{"digits": 4, "timeout": 60, "prompt": "music.wav"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			app := newPhoneApp(t, onCall(body))
+			g, trunk := withHotline(t, gateway.NumberConfig{CallbackURL: app.URL})
+			call, err := dialHotline(t, g, trunk)
+			require.NoError(t, err)
+			call.SetSource(lab.Tone(0.25, 1000))
+			asked := app.waitEvent(t, "onIncomingCall")
+			path := "/participants/" + asked.Text("participantId") + "/dialogs/" + asked.Text("dialogId")
+			fresh := func(c *lab.Call) []int16 {
+				return tail(harness.WaitRecorded(t, c, len(c.Recorded()), listen+listen/2))
+			}
+			requireTone(t, fresh(call), 800, 1000)
+			status, text := g.Do(t, http.MethodPost, path+"/transfer", harness.Object{"to": "+15550100", "mode": "bridge"})
+			require.Equal(t, http.StatusAccepted, status, "%s", text)
+			target := trunk.NextCall(t)
+			told := app.waitEvent(t, "onTransfer")
+			require.Equal(t, "SUCCEEDED", told.Text("state"))
+			requireTone(t, fresh(target), 1000, 800)
+			requireTone(t, fresh(call), 1000, 800)
+			if name == "PIN" {
+				require.Equal(t, "cancelled", app.waitEvent(t, "onDtmf").Text("terminatedBy"))
+			}
+			require.NoError(t, target.Hangup())
+			app.waitState(t, "TERMINATED")
+		})
+	}
+}
+
 // TestAnnouncement is an application that does not answer: the caller hears why, before the answer or after it.
 func TestAnnouncement(t *testing.T) {
 	for name, answers := range map[string]bool{"early media": false, "answered": true} {
