@@ -217,6 +217,7 @@ type leg struct {
 func (l *leg) Events() <-chan dialogs.LegEvent { return l.events }
 func (l *leg) Answer()                         {}
 func (l *leg) Progress(bool)                   {}
+func (l *leg) Watched() bool                   { return false }
 func (l *leg) Hold(on bool) {
 	l.events <- dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: on}}
 }

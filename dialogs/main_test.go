@@ -276,6 +276,7 @@ type leg struct {
 	mu       sync.Mutex
 	stubborn bool
 	ended    bool
+	watched  bool // it has a session timer
 }
 
 func newLeg() *leg {
@@ -296,6 +297,18 @@ func (l *leg) Hangup(status int) {
 	if !stubborn {
 		l.end(dialogs.Cause{Details: "hung up by us"})
 	}
+}
+
+func (l *leg) Watched() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.watched
+}
+
+func (l *leg) setWatched(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watched = on
 }
 
 func (l *leg) beStubborn() {

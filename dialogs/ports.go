@@ -68,6 +68,9 @@ type Leg interface {
 	// Progress tells the caller of an inbound call, before Answer, that it rings: 180, or with early 183 with SDP, so
 	// that it hears us before the answer; LegMedia follows an early one.
 	Progress(early bool)
+	// Watched says whether a session timer (RFC 4028) that the far end takes part in ends the leg when that is gone. Safe
+	// from any goroutine.
+	Watched() bool
 	// Hold puts the far end on hold, or takes it back, by re-INVITE. LegHold tells what came of it.
 	Hold(on bool)
 	// SendKey sends a DTMF key by SIP INFO (application/dtmf-relay).

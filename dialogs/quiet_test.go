@@ -76,6 +76,29 @@ func TestNoMedia(t *testing.T) {
 		require.Regexp(t, `last RTP at \d{4}-\d\d-\d\dT.*, seen nothing$`, h.end(t, ref.Participant).EventData.Details)
 	})
 
+	t.Run("it is silent by right", func(t *testing.T) {
+		h, phone, _, _, ref, l := conversation(t, quick)
+		stop := phone.speaks()
+		l.setWatched(true)
+		answer(l, phone)
+		h.eventually(t, ref.Participant, up)
+		other, otherLeg := h.dial(t)
+		answer(otherLeg, newHandset(t))
+		h.eventually(t, other.Participant, up+", onNoMedia, TERMINATED, onDisconnect")
+		stop()
+		h.eventually(t, ref.Participant, up+", onNoMedia")
+		told := h.drain(t, ref.Participant)[3]
+		require.Equal(t, "no RTP or RTCP from the far end for 1s; its session timer says that it is there", told.Details)
+		for range 2 { // each goes quiet after this one, and ends
+			other, otherLeg := h.dial(t)
+			answer(otherLeg, newHandset(t))
+			h.eventually(t, other.Participant, up+", onNoMedia, TERMINATED, onDisconnect")
+		}
+		require.Equal(t, up+", onNoMedia", h.words(t, ref.Participant), "once")
+		l.setWatched(false) // nothing says so any more
+		h.eventually(t, ref.Participant, up+", onNoMedia, TERMINATED, onDisconnect")
+	})
+
 	t.Run("for ever", func(t *testing.T) {
 		h, phone, _, _, ref, l := conversation(t, func(c *dialogs.Config) { c.NoMediaAfter = 100 * time.Millisecond })
 		answer(l, phone)

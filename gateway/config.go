@@ -83,7 +83,7 @@ type MediaConfig struct {
 	WebRTCUDP int    `name:"webrtc-udp" yaml:"webrtcUDP" default:"7882" placeholder:"PORT" help:"The one UDP port of all browsers."`
 	WebRTCTCP int    `name:"webrtc-tcp" yaml:"webrtcTCP" default:"7882" placeholder:"PORT" help:"The TCP port for browsers that can't use UDP."`
 	// SilenceTimeout does not run while a call is on hold.
-	SilenceTimeout time.Duration `name:"silence-timeout" yaml:"silenceTimeout" default:"5m" help:"How long the far end of an answered call may send neither RTP nor RTCP before the call ends; 0: for ever. A hold does not count."`
+	SilenceTimeout time.Duration `name:"silence-timeout" yaml:"silenceTimeout" default:"5m" help:"How long the far end of an answered call may send neither RTP nor RTCP before the call ends; 0: for ever. A hold does not count, nor does a far end that keeps a session timer."`
 	// The Opus of phones' voices, as browsers get it.
 	OpusComplexity   int         `name:"opus-complexity" yaml:"opusComplexity" default:"0" placeholder:"N" help:"Of the encoder of phones' voices, 1 to 10: better sound for more CPU; 0 is 1 for narrowband and 5 for wideband. While the machine is short of CPU it is less."`
 	OpusBitrate      int         `name:"opus-bitrate" yaml:"opusBitrate" default:"0" placeholder:"BITS" help:"Per second; 0: 24000, and 32000 for wideband phones."`

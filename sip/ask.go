@@ -53,6 +53,7 @@ func (c *call) send(q *asked) {
 		return
 	}
 	told := make(chan struct{})
+	tell := sync.OnceFunc(func() { close(told) })
 	if q.method == sip.INVITE || q.method == sip.UPDATE {
 		c.change.exchange = exchange{final: progress.final, told: told}
 	}
@@ -61,8 +62,9 @@ func (c *call) send(q *asked) {
 	c.left = left
 	started := c.spawn(func(ctx context.Context) {
 		defer forget()
+		defer tell() // also when this fails: the call's goroutine may wait for it
 		c.transact(ctx, &at, req, progress, before, left, func(o conclusion) {
-			defer close(told)
+			defer tell()
 			c.inbox.post(func() {
 				if o.acked != nil {
 					c.left = o.acked // nothing overtakes the ACK

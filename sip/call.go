@@ -61,6 +61,7 @@ type call struct {
 	order     order
 	pracks    atomic.Int32 // under way
 	failed    atomic.Bool  // what works for it has panicked
+	watched   atomic.Bool  // a session timer would end it
 
 	// Owned by the call's goroutine.
 	keys     []callKey // under which it is found; guarded by the agent's mutex
@@ -131,6 +132,9 @@ func (c *call) Hangup(status int) {
 	c.hung.set(func() { c.refuseBy = refusal(status) })
 	c.place.Release()
 }
+
+// Watched is part of dialogs.Leg.
+func (c *call) Watched() bool { return c.watched.Load() }
 
 // Progress is part of dialogs.Leg.
 func (c *call) Progress(early bool) {

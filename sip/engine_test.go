@@ -408,7 +408,9 @@ func TestRefresher(t *testing.T) {
 		}
 		require.Equal(t, c.expires, got["Session-Expires"], c.headers)
 		require.Equal(t, c.required, got["Require"] == "timer", c.headers)
-		require.Equal(t, strings.HasSuffix(c.expires, "=uas"), timer.ours, c.headers)
+		require.Equal(t, !strings.HasSuffix(c.expires, "=uac"), timer.ours, c.headers)
+		require.Equal(t, c.expires == "", timer.alone, c.headers)
+		require.NotZero(t, timer.interval, c.headers)
 	}
 }
 

@@ -30,6 +30,9 @@ type side struct {
 	events chan dialogs.LegEvent
 }
 
+// Watched is part of dialogs.Leg.
+func (s *side) Watched() bool { return false }
+
 // Pair is part of dialogs.Phone.
 func (a *Agent) Pair() (calls, answers dialogs.Leg, err error) {
 	p := &pair{}

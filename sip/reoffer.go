@@ -156,7 +156,7 @@ func (c *call) changed(r request) {
 		c.agent.respond(r.Request, r.tx, 400, c.agent.warning(err.Error()))
 		return
 	}
-	before, at, interval, refresher := *c.sdp, c.peer, c.timer.interval, c.timer.ours
+	before, at, timer := *c.sdp, c.peer, c.timer
 	var body []byte
 	var err error
 	agreed, ours := c.media, false
@@ -180,7 +180,8 @@ func (c *call) changed(r request) {
 		err = r.tx.Respond(c.accepted2xx(r.Request, body))
 	}
 	if err != nil { // the far end has taken it back (RFC 3261 §9.2), or is not there: nothing has changed
-		*c.sdp, c.peer, c.timer.interval, c.timer.ours = before, at, interval, refresher
+		*c.sdp, c.peer = before, at
+		c.timer.interval, c.timer.ours, c.timer.alone = timer.interval, timer.ours, timer.alone
 		c.log.Info("sip: answering failed", "method", r.Method.String(), "error", err)
 		return
 	}

@@ -92,6 +92,7 @@ type sessionTimer struct {
 	least    time.Duration // the least that either end lets the interval be
 	interval time.Duration // what was agreed; 0: the session does not expire
 	ours     bool          // we refresh
+	alone    bool          // the far end has no session timer: we ask from time to time whether it is there
 	refresh  alarm
 	expiry   alarm
 	due      bool // a refresh is to be sent
@@ -139,12 +140,22 @@ func (t *sessionTimer) ask(req *sip.Request) {
 	}
 }
 
+// goAlone is for a far end without session timers, which has no part in ours: what it answers to a refresh, whatever that
+// is, shows that it is there. Without that a call on hold, which sends nothing, would outlive its far end for ever.
+func (t *sessionTimer) goAlone() {
+	t.alone, t.ours = true, true
+	if t.interval == 0 {
+		t.interval = t.wanted
+	}
+}
+
 // answer decides about the timer for a request of the far end that is about to be answered 2xx, and returns the headers
 // of that answer (RFC 4028 §9).
 func (t *sessionTimer) answer(req *sip.Request) []sip.Header {
 	able := supports(req, timerOption) || requires(req, timerOption)
 	asked, ok := sessionExpiresOf(req)
-	if !able && !ok && t.interval == 0 {
+	if !able && !ok && (t.interval == 0 || t.alone) {
+		t.goAlone()
 		return nil
 	}
 	wanted := t.wanted
@@ -165,7 +176,7 @@ func (t *sessionTimer) answer(req *sip.Request) []sip.Header {
 	default:
 		said.refresher = refreshUAS
 	}
-	t.interval, t.ours = said.interval, said.refresher == refreshUAS
+	t.interval, t.ours, t.alone = said.interval, said.refresher == refreshUAS, false
 	headers := []sip.Header{sip.NewHeader("Session-Expires", said.String())}
 	if !t.ours {
 		headers = append(headers, sip.NewHeader("Require", timerOption))
@@ -180,8 +191,9 @@ func (t *sessionTimer) answered(res *sip.Response) {
 	switch {
 	case ok:
 		t.interval, t.ours = max(s.interval, t.least/9), s.refresher != refreshUAS // less than 90 s is wrong, but agreed
+		t.alone = false
 	case !t.ours:
-		t.interval = 0
+		t.goAlone()
 	}
 }
 
@@ -191,6 +203,7 @@ func (c *call) timed() {
 	t.refresh.stop()
 	t.expiry.stop()
 	t.due = false
+	c.watched.Store(t.interval > 0 && !t.alone)
 	if t.interval == 0 {
 		return
 	}
@@ -233,6 +246,8 @@ func (c *call) refreshed(res *sip.Response, again bool) {
 	case again:
 		c.timer.due = true
 	case res == nil || res.IsSuccess():
+	case c.timer.alone && !lost(res):
+		c.timed()
 	case res.StatusCode == sip.StatusMethodNotAllowed || res.StatusCode == sip.StatusNotImplemented:
 		c.peer.allows = nil // it takes no UPDATE, whatever it says
 		c.timer.due = true

@@ -176,6 +176,54 @@ func TestCarrierRefreshesOurCall(t *testing.T) {
 	g.idle(t)
 }
 
+// TestFarEndWithoutTimers is asked all the same whether it is there: whatever it answers shows that. On hold it sends nothing
+// else, and nothing else would end the call.
+func TestFarEndWithoutTimers(t *testing.T) {
+	t.Parallel()
+	for name, last := range map[string]string{"481 Call Does Not Exist": "knows the call no more", "200 OK": "", "": "could not be refreshed"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := newCallers(nil)
+			g := startAgent(t, quickly(Config{Trunks: []Trunk{office}, SessionExpires: 2 * time.Second}), in)
+			p, leg := talk(t, g, in, "Allow: INVITE, ACK, BYE")
+			require.False(t, leg.Watched())
+			p.send("INVITE", talkerSDP+"a=sendonly\r\n")
+			p.await("SIP/2.0 200")
+			p.send("ACK", "")
+			for _, status := range []string{"488 Not Acceptable Here", "200 OK"} {
+				asked := p.await("INVITE ")
+				require.Contains(t, asked, "a=recvonly", "on hold as before")
+				if status == "200 OK" {
+					p.write(p.response(asked, status, talkerSDP+"a=sendonly\r\n"))
+				} else {
+					p.write(p.response(asked, status, ""))
+				}
+				p.await("ACK ")
+			}
+			asked := p.await("INVITE ")
+			switch name {
+			case "":
+				// It is gone.
+			case "200 OK":
+				p.write(p.response(asked, name, talkerSDP, "Session-Expires: 2;refresher=uac", "Require: timer"))
+				p.await("ACK ")
+				p.await("INVITE ")
+				require.True(t, leg.Watched(), "it has learned")
+				leg.Hangup(0)
+			default:
+				p.write(p.response(asked, name, ""))
+				p.await("ACK ")
+			}
+			p.respond(p.await("BYE "), "200 OK", "")
+			if got := end(t, leg); last != "" {
+				require.Equal(t, dialogs.Error, got.Reason)
+				require.Contains(t, got.Details, last)
+			}
+			g.idle(t)
+		})
+	}
+}
+
 // TestSessionTimerOfFortyMinutes lets the carrier refresh every 15 minutes, in minutes of a clock of the test's own.
 func TestSessionTimerOfFortyMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
