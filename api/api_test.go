@@ -39,11 +39,12 @@ const (
 type world struct {
 	*testing.T
 
-	url      string
-	client   *http.Client
-	contract routers.Router
-	logged   *logBook
-	book     *trunks.Book
+	url       string
+	client    *http.Client
+	contract  routers.Router
+	logged    *logBook
+	book      *trunks.Book
+	directory *trunks.Service
 }
 
 // logBook keeps what is logged.
@@ -109,7 +110,7 @@ func newWorld(t *testing.T) *world {
 		require.NoError(t, record.Close())
 	})
 
-	w := &world{T: t, url: url, client: srv.Client(), logged: logged, book: book}
+	w := &world{T: t, url: url, client: srv.Client(), logged: logged, book: book, directory: directory}
 	w.contract = w.readContract()
 	return w
 }

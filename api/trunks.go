@@ -216,7 +216,9 @@ func (s *Server) getTrunk(c *gin.Context) (trunkView, error) {
 // replaceTrunk sets every field; those that are absent get their defaults, but secrets stay.
 func (s *Server) replaceTrunk(c *gin.Context) (trunkView, error) {
 	return s.editTrunk(c, func(body object, t *trunks.Trunk) {
-		*t = trunks.Trunk{Password: t.Password, InboundPassword: t.InboundPassword}
+		*t = trunks.Trunk{ // what is not shown, and what only the file can say
+			Password: t.Password, InboundPassword: t.InboundPassword, TLSCert: t.TLSCert, TLSKey: t.TLSKey, Shared: t.Shared,
+		}
 		readTrunk(body, t)
 	})
 }

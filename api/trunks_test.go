@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"tandem/trunks"
 )
 
 func TestTrunksAreResources(t *testing.T) {
@@ -137,6 +139,8 @@ func TestRoutesAreExplained(t *testing.T) {
 	require.JSONEq(t, `[{"trunk":"carrier","why":"trunk \"german\" is asked for"}]`, jsonOf(t, got.field(t, "others")))
 	got = w.do(http.MethodGet, home+"/routes?to=%2B88212345678", "")
 	require.Equal(t, []any{403.0, "to: the account may not call +882…: its allowedPrefixes do not name that code"}, []any{got.field(t, "status"), got.field(t, "refused")})
+	got = w.do(http.MethodGet, home+"/routes?to=%2B15550100&trunk=nope", "")
+	require.Equal(t, []any{400.0, `trunk: there is no trunk "nope"`}, []any{got.field(t, "status"), got.field(t, "refused")})
 	require.Equal(t, http.StatusBadRequest, w.do(http.MethodGet, home+"/routes", "", odd).status)
 }
 
@@ -235,4 +239,16 @@ func TestOperatorsTrunk(t *testing.T) {
 
 	require.Equal(t, http.StatusOK, w.do(http.MethodPost, home+"/trunks", `{"name":"own","uri":"sip:192.0.2.1:5070"}`).status)
 	require.Equal(t, http.StatusOK, w.do(http.MethodPatch, home+"/trunks/carrier", `{"uri":"sip:192.0.2.66","maxCalls":1}`).status)
+}
+
+// TestFilesWordStaysWhenATrunkIsReplaced: what only the file can say of a trunk is not lost by a PUT.
+func TestFilesWordStaysWhenATrunkIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	of := trunks.Trunk{Name: "carrier", Account: "9900000", URI: "sip:192.0.2.1", MaxCalls: 7, TLSCert: "own.pem", TLSKey: "own.key", Shared: true}
+	require.NoError(t, w.directory.Seed(t.Context(), []trunks.Trunk{of}, nil, []trunks.Account{{ID: "9900000"}, {ID: "9900001"}}))
+	require.Equal(t, http.StatusOK, w.do(http.MethodPut, home+"/trunks/carrier", `{"uri":"sip:192.0.2.1","prefixes":["+1"]}`).status)
+	now := w.book.Trunk(of.Key())
+	require.Zero(t, now.MaxCalls, "the rest is replaced")
+	require.Equal(t, []any{true, "own.pem", "own.key"}, []any{now.Shared, now.TLSCert, now.TLSKey})
+	require.Equal(t, http.StatusOK, w.do(http.MethodPost, abroad+"/trunks", `{"name":"own","uri":"sip:192.0.2.1"}`, neighbour).status)
 }

@@ -77,6 +77,16 @@ func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string, he
 	}
 }
 
+// answeredTooLate hangs up another fork that answers when the call with the first one is over already.
+func (c *call) answeredTooLate(invite *sip.Request, res *sip.Response, network string, creds *credentials) {
+	if to := res.To(); to == nil || c.late.Add(1) > maxForks {
+		return
+	} else if tag, _ := to.Params.Get("tag"); tag == c.peer.remoteTag() {
+		return // that one has its BYE
+	}
+	c.spawn(func(ctx context.Context) { c.hangUpLate(ctx, invite, res, network, creds) })
+}
+
 // hangUpLate acknowledges an answer that nobody waits for any more, and ends that call. It touches nothing that belongs
 // to the call's goroutine.
 func (c *call) hangUpLate(ctx context.Context, invite *sip.Request, res *sip.Response, network string, creds *credentials) {

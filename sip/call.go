@@ -62,6 +62,7 @@ type call struct {
 	pracks    atomic.Int32 // under way
 	failed    atomic.Bool  // what works for it has panicked
 	watched   atomic.Bool  // a session timer would end it
+	late      atomic.Int32 // answers that came when it was over
 
 	// Owned by the call's goroutine.
 	keys     []callKey // under which it is found; guarded by the agent's mutex

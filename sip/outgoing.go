@@ -368,7 +368,14 @@ func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*s
 	}
 	c.emitCalling()
 	c.phones = nil
+	creds := c.credentials()
 	tx.OnRetransmission(func(res *sip.Response) {
+		select {
+		case <-c.done:
+			c.answeredTooLate(invite, res, network, creds)
+			return
+		default:
+		}
 		select {
 		case c.answers <- res:
 		default: // it comes again

@@ -345,6 +345,31 @@ func TestOtherForksAreHungUp(t *testing.T) {
 	})
 }
 
+// TestForkAnswersWhenTheOtherIsGone: of two phones the first hangs up at once, and then the second answers. It is hung up,
+// for nobody is there any more.
+func TestForkAnswersWhenTheOtherIsGone(t *testing.T) {
+	t.Parallel()
+	p, g := called(t, nil)
+	leg := dial(t, g)
+	invite := p.await("INVITE ")
+	first := p.response(invite, "200 OK", talkerSDP)
+	p.write(first)
+	p.await("ACK ")
+	await(t, leg, dialogs.LegAnswered)
+	leg.Hangup(0)
+	p.respond(p.await("BYE "), "200 OK", "")
+	require.Equal(t, dialogs.Cause{Details: byThisEnd}, end(t, leg))
+	<-leg.(*call).done
+
+	second := strings.ReplaceAll(first, ";tag=far", ";tag=other")
+	p.write(second)
+	require.Contains(t, headerOf(p.await("ACK "), "To"), "tag=other")
+	bye := p.await("BYE ")
+	require.Contains(t, headerOf(bye, "To"), "tag=other")
+	p.respond(bye, "200 OK", "")
+	g.idle(t)
+}
+
 func TestListenerOnEveryAddress(t *testing.T) {
 	t.Parallel()
 	for _, uri := range []string{"udp://0.0.0.0:0", "udp://[::]:0"} {

@@ -42,7 +42,7 @@ func (b *Book) Explain(r Request) Explanation {
 	x.Refused = e.mayCall(&account, r)
 	all := e.consider(&account, r)
 	if x.Refused == nil && len(inOrder(all, func(int) int { return 0 })) == 0 {
-		if err := nobody(all, r); errs.CodeOf(err) == errs.Forbidden {
+		if err := nobody(all, r); errs.CodeOf(err) == errs.Forbidden || errs.CodeOf(err) == errs.Invalid {
 			x.Refused = err
 		}
 	}
