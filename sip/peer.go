@@ -101,6 +101,27 @@ func (p *peer) retarget(contact *sip.ContactHeader) error {
 	return nil
 }
 
+// behindNAT says whether a phone over UDP, with no proxy that wants to stay in between, gives an address that is reached
+// from within its network alone, while its messages come from outside: it is reached where they come from (RFC 3581).
+func (p *peer) behindNAT() bool {
+	if p.network != networkUDP || len(p.routes) > 0 {
+		return false
+	}
+	given, err := netip.ParseAddr(hostOf(p.target))
+	if err != nil {
+		return false
+	}
+	source, err := netip.ParseAddrPort(p.source)
+	return err == nil && isInner(given.Unmap()) && !isInner(source.Addr().Unmap())
+}
+
+// isInner says whether an address means something within one network only (RFC 1918, 3927, 4193, 6598).
+func isInner(a netip.Addr) bool {
+	return a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || sharedByCarriers.Contains(a)
+}
+
+var sharedByCarriers = netip.MustParsePrefix("100.64.0.0/10") //nolint:gochecknoglobals // a constant
+
 func (p *peer) remoteTag() string {
 	tag, _ := p.remote.Params.Get("tag")
 	return tag
@@ -128,7 +149,7 @@ func (a *Agent) request(p *peer, method sip.RequestMethod) (*sip.Request, error)
 	destination := hopOf(hop, network)
 	// Behind its NAT it is reached by no other connection; one of ours can be made again.
 	same := p.network != networkUDP && len(p.routes) == 0 && (a.streams.connected(p.network, p.source) || a.streams.dialledTo(p.network, p.source))
-	if same {
+	if same || p.behindNAT() {
 		network, destination = p.network, p.source
 	}
 	a.direct(req, network, destination)
