@@ -54,6 +54,7 @@ type App struct {
 	demoRoom  *demo // nil: no demo
 	nonceKey  []byte
 	drain     drain
+	health    health
 }
 
 // The phases of a gateway. Only one that is ready wants work; a drain leads from ready, or from starting, to stopping.
@@ -78,7 +79,7 @@ func (a *App) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("database.url: %w", err)
 	}
-	a.db = db
+	a.db, a.health.alive = db, db.Alive
 	if err := a.openDirectory(ctx); err != nil {
 		return err
 	}
@@ -159,7 +160,7 @@ func (a *App) sipConfig() sip.Config {
 	return sip.Config{
 		Listen: a.cfg.SIP.Listen, Advertise: a.cfg.SIP.Advertise, TokenCalls: a.cfg.SIP.TokenCalls, Book: a.book,
 		TLSCert: a.cfg.SIP.TLSCert, TLSKey: a.cfg.SIP.TLSKey, TLSCA: a.cfg.SIP.TLSCA,
-		SessionExpires: a.cfg.SIP.SessionExpires, NonceKey: a.nonceKey, Guard: a.guardConfig(),
+		SessionExpires: a.cfg.SIP.SessionExpires, NonceKey: a.nonceKey, Guard: a.guardConfig(), Health: a.health.check,
 	}
 }
 

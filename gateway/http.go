@@ -25,9 +25,15 @@ func (a *App) routes(rest http.Handler) http.Handler {
 	mux.Handle("/v3/", a.devices)
 	mux.Handle("/metrics", a.metrics())
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
 		phase := a.phase.Load()
-		if phase != ready {
+		if phase == ready {
+			if err := a.health.check(r.Context()); err != nil {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				_, _ = w.Write([]byte("the database cannot be reached\n"))
+				return
+			}
+		} else {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 		_, _ = w.Write([]byte([...]string{starting: "starting\n", ready: "ready\n", stopping: "stopping\n"}[phase]))

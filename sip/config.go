@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,6 +45,9 @@ type Config struct {
 	Book       *trunks.Book // where the trunks are looked up, as they are at that time
 	NonceKey   []byte       // signs the nonces of our challenges; nodes that share it take each other's; empty: made at random
 	Guard      GuardConfig
+	// Health says why no call can be taken now, nil when calls can: OPTIONS is answered 503 then, as an INVITE would be. It may be
+	// called from many goroutines at once; nil: calls always can.
+	Health func(context.Context) error
 	// DrainTimeout is how long Serve waits for calls to hang up; 0: 5 s.
 	DrainTimeout time.Duration
 	// SessionExpires is how long a call may go on without a refresh by either end (RFC 4028); 0: 30 min. At least 90 s.

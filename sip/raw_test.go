@@ -1,6 +1,8 @@
 package sip
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -71,6 +73,24 @@ func branchOf(text string) string {
 	_, after, _ := strings.Cut(headerOf(text, "Via"), ";branch=z9hG4bK")
 	branch, _, _ := strings.Cut(after, ";")
 	return branch
+}
+
+// TestOptionsKnowsHealth: who asks by OPTIONS whether calls may come is told as its INVITE would be.
+func TestOptionsKnowsHealth(t *testing.T) {
+	t.Parallel()
+	ill := errors.New("the database is away")
+	for _, err := range []error{nil, ill} {
+		g := startAgent(t, Config{Trunks: []Trunk{office}, Health: func(context.Context) error { return err }}, newCallers(nil))
+		p := newRawPeer(t, g)
+		answer := p.ask(p.request("OPTIONS", "health"))
+		if err == nil {
+			require.True(t, strings.HasPrefix(answer, "SIP/2.0 200 "), answer)
+			continue
+		}
+		require.True(t, strings.HasPrefix(answer, "SIP/2.0 503 "), answer)
+		require.Equal(t, "10", headerOf(answer, "Retry-After"))
+		require.NotContains(t, answer, "database", "that is nobody's business")
+	}
 }
 
 func TestRequestsOutsideCalls(t *testing.T) {

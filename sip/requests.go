@@ -96,7 +96,7 @@ func (a *Agent) dispatch(ctx context.Context, req *sip.Request, tx *sip.ServerTx
 	case req.Method == sip.INVITE:
 		a.invited(ctx, req, tx)
 	case req.Method == sip.OPTIONS:
-		a.pinged(req, tx)
+		a.pinged(ctx, req, tx)
 	case slices.Contains(withinOnly, req.Method):
 		a.respond(req, tx, 481)
 	case req.Method == sip.REFER:
@@ -110,7 +110,7 @@ func (a *Agent) dispatch(ctx context.Context, req *sip.Request, tx *sip.ServerTx
 }
 
 // pinged answers an OPTIONS outside every call as an INVITE would be answered (RFC 3261 §11.2).
-func (a *Agent) pinged(req *sip.Request, tx *sip.ServerTx) {
+func (a *Agent) pinged(ctx context.Context, req *sip.Request, tx *sip.ServerTx) {
 	if extensions := unsupported(req); extensions != "" {
 		a.respond(req, tx, sip.StatusBadExtension, sip.NewHeader("Unsupported", extensions))
 		return
@@ -118,6 +118,13 @@ func (a *Agent) pinged(req *sip.Request, tx *sip.ServerTx) {
 	if a.closed() {
 		a.respond(req, tx, 503)
 		return
+	}
+	if a.cfg.Health != nil {
+		if err := a.cfg.Health(ctx); err != nil {
+			a.log.Debug("sip: OPTIONS is answered 503: no call can be taken", "error", err)
+			a.respond(req, tx, 503)
+			return
+		}
 	}
 	a.respond(req, tx, 200)
 }

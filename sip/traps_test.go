@@ -791,7 +791,7 @@ func TestColdBurst(t *testing.T) {
 	}
 	close(ending)
 	require.Equal(t, answered, <-ended)
-	require.Positive(t, answered)
+	require.Greater(t, answered, calls/2)
 	g.draining.set(func() {}) // whoever is up is hung up
 	go func() {
 		for {

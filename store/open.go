@@ -38,6 +38,14 @@ var (
 	_ trunks.Store    = (*DB)(nil)
 )
 
+// Alive says whether the database answers.
+func (db *DB) Alive(ctx context.Context) error {
+	if err := db.read.PingContext(ctx); err != nil {
+		return errs.Wrap(err, errs.Unavailable, "the database cannot be reached")
+	}
+	return nil
+}
+
 // dialect is all that SQLite and PostgreSQL do differently. Its two values are made in sqlite.go and postgres.go.
 type dialect struct {
 	goose   goose.Dialect
