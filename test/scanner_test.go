@@ -1,8 +1,10 @@
 package test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -21,8 +23,8 @@ import (
 // scanner is where sipvicious sends from, whatever it is told.
 const scanner = "127.0.0.1"
 
-// TestScannerIsBanned runs sipvicious against a gateway: it finds nothing and is banned, and a trunk on another address
-// keeps calling meanwhile.
+// TestScannerIsBanned runs sipvicious against a gateway: it finds nothing and is banned. As long as each scan runs, a trunk
+// on another address makes one call after the other, and is called too.
 func TestScannerIsBanned(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"svmap", "svwar", "svcrack"} {
@@ -55,6 +57,17 @@ func TestScannerIsBanned(t *testing.T) {
 		require.True(t, strings.HasPrefix(finalAnswer(t, conn), "SIP/2.0 200 "))
 	}
 	ping("before")
+	phone, _ := g.Participant(t, "")
+	_, token := g.Participant(t, "")
+	callBothWays := func() {
+		t.Helper()
+		dialog := g.Call(t, phone, "+15550100")
+		g.WaitState(t, phone, dialog, "ANSWERED")
+		g.HangUp(t, phone, dialog)
+		call := trunk.Dial(t, g, token+";encoding=jwt")
+		harness.WaitRecorded(t, call, 0, 100*time.Millisecond)
+		require.NoError(t, call.Hangup())
+	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -65,20 +78,31 @@ func TestScannerIsBanned(t *testing.T) {
 		{"svcrack", "-p", port, "-u", "100", "-r", "1-50", host},
 	} {
 		scan := exec.CommandContext(ctx, args[0], args[1:]...)
-		out := make(chan string, 1)
+		var out bytes.Buffer
+		scan.Stdout, scan.Stderr = &out, &out
+		require.NoError(t, scan.Start())
+		over := make(chan struct{})
 		go func() {
-			text, _ := scan.CombinedOutput() // it fails when it finds nothing
-			out <- string(text)
+			defer close(over)
+			_ = scan.Wait() // it fails when it finds nothing
 		}()
-		phone, _ := g.Participant(t, "")
-		dialog := g.Call(t, phone, "+15550100")
-		g.WaitState(t, phone, dialog, "ANSWERED")
-		g.HangUp(t, phone, dialog)
-		ping(args[0] + args[len(args)-2])
-		text := <-out
+		whole := 0 // rounds of calls that began and ended while it ran
+		for running := true; running; {
+			callBothWays()
+			ping(fmt.Sprintf("%s%d-%d", args[0], len(args), whole))
+			select {
+			case <-over:
+				running = false
+			default:
+				whole++
+			}
+		}
+		text := out.String()
 		require.NoError(t, ctx.Err(), "%v: %s", args, text)
+		require.Positive(t, whole, "%v: %s", args, text)
 		require.NotContains(t, text, "Tandem")
 		require.NotContains(t, text, "reqauth")
+		t.Logf("%s: %d rounds of calls meanwhile", args[0], whole)
 	}
 
 	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(adminGet(t, g.URL+"/admin/bans"))
