@@ -87,6 +87,7 @@ func TestStorm(t *testing.T) {
 	datagrams := relay.Count()
 	t.Logf("%d calls, %d of the inbound ones never came through; datagrams: %+v", calls, refused.Load(), datagrams)
 	require.Positive(t, datagrams.Lost)
+	require.LessOrEqual(t, int(refused.Load()), mayFail, "calls in that never came through")
 	ended, unanswered := 0, 0
 	for n, c := range callers {
 		require.Eventually(t, func() bool { return settled(t, g, c.participant, callbacks) }, harness.Patience, 20*time.Millisecond)
@@ -97,7 +98,6 @@ func TestStorm(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, ended, calls-int(refused.Load()))
-	require.LessOrEqual(t, int(refused.Load()), mayFail, "calls in that never came through")
 	require.LessOrEqual(t, unanswered, mayFail, "calls out that were not answered")
 
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
@@ -147,7 +147,7 @@ func goroutines(t *testing.T) map[string]int {
 // settled says whether the end of a participant's dialog was called back, if it had one.
 func settled(t *testing.T, g *harness.Gateway, participant string, callbacks *harness.Callbacks) bool {
 	_, text := g.Do(t, http.MethodGet, "/participants/"+participant+"/dialogs", nil)
-	if string(text) == "[]" {
+	if strings.TrimSpace(string(text)) == "[]" {
 		return true
 	}
 	connects, leaves, ends := 0, 0, 0
