@@ -126,7 +126,7 @@ snd_path %s
 	for name, text := range map[string]string{"config": config, "accounts": account + want.account + "\n", "contacts": ""} {
 		require.NoError(t, os.WriteFile(filepath.Join(b.dir, name), []byte(text), 0o600))
 	}
-	run(t, exec.Command(program, "-f", b.dir, "-v"))
+	run(t, exec.Command(program, "-f", b.dir, "-v"), nil)
 	b.dialControl(t, fmt.Sprintf("127.0.0.1:%d", controlPort))
 	return b
 }
@@ -172,8 +172,8 @@ func rtpRange(t *testing.T) int {
 	return nextRTP
 }
 
-// run lets a program work until the test ends and shows what it writes in the test's log.
-func run(t *testing.T, cmd *exec.Cmd) {
+// run lets a program work until the test ends and shows what it writes in the test's log, and to read, which may be nil.
+func run(t *testing.T, cmd *exec.Cmd, read func(line string)) {
 	t.Helper()
 	out, in := io.Pipe()
 	cmd.Stdout, cmd.Stderr = in, in
@@ -185,6 +185,9 @@ func run(t *testing.T, cmd *exec.Cmd) {
 		defer close(shown)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			t.Logf("%s: %s", filepath.Base(cmd.Path), lines.Text())
+			if read != nil {
+				read(lines.Text())
+			}
 		}
 	}()
 	t.Cleanup(func() {

@@ -36,7 +36,8 @@ func TestBaresipCallsIn(t *testing.T) {
 	}
 }
 
-// TestBaresipCallsInThroughKamailio dials a number that a carrier's proxy hands to the trunk that registered with it.
+// TestBaresipCallsInThroughKamailio dials a number that a carrier's proxy hands to the trunk that registered with it. What
+// we send within such a call goes through the proxy too.
 func TestBaresipCallsInThroughKamailio(t *testing.T) {
 	ca := harness.NewAuthority(t)
 	proxy := startKamailio(t, ca)
@@ -59,12 +60,31 @@ func TestBaresipCallsInThroughKamailio(t *testing.T) {
 		return strings.Contains(string(text), `"registered"`)
 	}, harness.Patience, harness.Patience/200, "never registered")
 
-	phone.do(t, "dial", fmt.Sprintf("sip:%s@127.0.0.1:%d", hotline, proxy.port))
-	requireTaken(t, g, callbacks, phone, device, session)
+	number := fmt.Sprintf("sip:%s@127.0.0.1:%d", hotline, proxy.port)
+	phone.do(t, "dial", number)
+	first := requireTaken(t, g, callbacks, phone, device, session)
+	us := g.SIPAddr(t, "udp")
+	proxy.waitRouted(t, us)
+
+	phone.do(t, "dial", number)
+	incoming := callbacks.Wait(t, "another call", func(c harness.Callback) bool {
+		return c.Text("event") == "onIncomingCall" && c.Text("dialogId") != first
+	})
+	caller, dialog := incoming.Text("participantId"), incoming.Text("dialogId")
+	path := "/participants/" + caller + "/dialogs/" + dialog
+	g.Must(t, http.MethodPatch, path, harness.Object{"state": "ANSWERED"})
+	callbacks.WaitEvent(t, caller, "onConnect")
+	g.Must(t, http.MethodPost, path+"/hold", nil)
+	callbacks.Wait(t, "HELD", func(c harness.Callback) bool {
+		return c.Text("dialogId") == dialog && c.Text("eventData", "details") == "HELD"
+	})
+	g.HangUp(t, caller, dialog)
+	proxy.waitRouted(t, us, "INVITE", "ACK", "BYE")
 }
 
 // requireTaken has the application put the caller into a session, measures both directions, and lets the caller hang up.
-func requireTaken(t *testing.T, g *harness.Gateway, callbacks *harness.Callbacks, phone *baresip, device *harness.Device, session string) {
+// It returns the dialog.
+func requireTaken(t *testing.T, g *harness.Gateway, callbacks *harness.Callbacks, phone *baresip, device *harness.Device, session string) string {
 	t.Helper()
 	incoming := callbacks.Wait(t, "onIncomingCall", func(c harness.Callback) bool { return c.Text("event") == "onIncomingCall" })
 	caller, dialog := incoming.Text("participantId"), incoming.Text("dialogId")
@@ -79,6 +99,7 @@ func requireTaken(t *testing.T, g *harness.Gateway, callbacks *harness.Callbacks
 	callbacks.WaitEvent(t, caller, "onLeave")
 	require.Equal(t, 1, count(callbacks.Words(caller), "TERMINATED"))
 	requireWhole(t, phone)
+	return dialog
 }
 
 func count(words []string, word string) int {

@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -109,7 +110,7 @@ func (r *room) words(t *testing.T) []string {
 }
 
 // TestBaresipBehindKamailio calls a softphone that registered with a proxy, through that proxy, which stays in the
-// route of the dialog.
+// route of the dialog: what we send within it goes the same way, though the phone's Contact could be reached directly.
 func TestBaresipBehindKamailio(t *testing.T) {
 	ca := harness.NewAuthority(t)
 	proxy := startKamailio(t, ca)
@@ -118,17 +119,24 @@ func TestBaresipBehindKamailio(t *testing.T) {
 	cfg := harness.Config(t)
 	cfg.Trunks = append(cfg.Trunks, harness.Trunk("carrier", proxy.uri("udp")))
 	r := openRoom(t, harness.Start(t, cfg))
+	us := r.SIPAddr(t, "udp")
 
 	for _, byUs := range []bool{true, false} {
 		dialog := r.Call(t, r.phone, deskNumber)
 		r.WaitState(t, r.phone, dialog, "ANSWERED")
 		requireTone(t, r.device.WaitHeard(t, r.phone, 2*listen), harness.Rate, phoneHz)
 		if byUs {
+			proxy.waitRouted(t, us, "ACK")
+			path := "/participants/" + r.phone + "/dialogs/" + dialog
+			r.Must(t, http.MethodPost, path+"/hold", nil)
+			r.details(t, "HELD")
 			r.HangUp(t, r.phone, dialog)
 			phone.wait(t, "CALL_CLOSED")
+			proxy.waitRouted(t, us, "ACK", "INVITE", "ACK", "BYE")
 		} else {
 			phone.do(t, "hangup", "")
 			r.WaitState(t, r.phone, dialog, "TERMINATED")
+			proxy.waitRouted(t, us, "ACK", "INVITE", "ACK", "BYE", "ACK")
 		}
 		r.device.Forget()
 	}
