@@ -316,8 +316,10 @@ func (b *baresip) uri(transport string) string {
 	return fmt.Sprintf("sip:127.0.0.1:%d;transport=%s", port, transport)
 }
 
-// aor is the address under which others call it.
-func (b *baresip) aor() string { return fmt.Sprintf("sip:%s@127.0.0.1:%d", b.number, b.port) }
+// aor is the address under which others call it over a transport.
+func (b *baresip) aor(transport string) string {
+	return strings.Replace(b.uri(transport), "sip:", "sip:"+b.number+"@", 1)
+}
 
 // heard returns what the softphone decoded of its calls so far: one recording for each, the oldest first. A recording is
 // whole once its call is over.

@@ -52,16 +52,15 @@ func TestBaresipHolds(t *testing.T) {
 }
 
 // colleagues are two softphones on two trunks of one gateway; the desk's is called.
-func colleagues(t *testing.T) (r *room, desk, colleague *baresip, dialog string) {
+func colleagues(t *testing.T, w way) (r *room, desk, colleague *baresip, dialog string) {
 	t.Helper()
 	ca := harness.NewAuthority(t)
-	w := ways()[0]
-	desk = startBaresip(t, softphone{transport: w.transport, hz: phoneHz, ca: ca})
-	colleague = startBaresip(t, softphone{transport: w.transport, hz: colleagueHz, ca: ca, number: colleagueNumber})
+	desk = startBaresip(t, softphone{transport: w.transport, srtp: w.srtp, hz: phoneHz, ca: ca})
+	colleague = startBaresip(t, softphone{transport: w.transport, srtp: w.srtp, hz: colleagueHz, ca: ca, number: colleagueNumber})
 	cfg := w.config(t, ca, desk)
 	cfg.Trunks[0].Prefixes = []string{deskNumber}
 	other := harness.Trunk("colleague", colleague.uri(w.transport))
-	other.Allow = nil
+	other.Allow, other.SRTP = nil, cfg.Trunks[0].SRTP
 	cfg.Trunks = append(cfg.Trunks, other)
 	r = openRoom(t, harness.Start(t, cfg))
 	dialog = r.Call(t, r.phone, deskNumber)
@@ -75,29 +74,37 @@ const colleagueHz = 700
 // TestBaresipTransfersUs has the softphone send us elsewhere (REFER from the far end): the browser then hears the
 // colleague in the same dialog.
 func TestBaresipTransfersUs(t *testing.T) {
-	r, desk, colleague, dialog := colleagues(t)
-	desk.do(t, "transfer", colleague.aor())
-	outcome := r.callbacks.WaitEvent(t, r.phone, "onTransfer")
-	require.Equal(t, "SUCCEEDED", outcome.Text("state"), "%v", outcome.Object)
-	desk.wait(t, "CALL_CLOSED")
-	r.device.Forget()
-	requireTone(t, r.device.WaitHeard(t, r.phone, 2*listen), harness.Rate, colleagueHz)
-	require.Equal(t, "ANSWERED", r.DialogState(t, r.phone, dialog))
-	r.HangUp(t, r.phone, dialog)
-	colleague.wait(t, "CALL_CLOSED")
-	r.words(t)
-	require.Equal(t, 1, count(r.callbacks.Words(r.phone), "onTransfer"))
-	requireWhole(t, colleague)
+	for _, w := range ways() {
+		t.Run(w.name, func(t *testing.T) {
+			r, desk, colleague, dialog := colleagues(t, w)
+			desk.do(t, "transfer", colleague.aor(w.transport))
+			outcome := r.callbacks.WaitEvent(t, r.phone, "onTransfer")
+			require.Equal(t, "SUCCEEDED", outcome.Text("state"), "%v", outcome.Object)
+			desk.wait(t, "CALL_CLOSED")
+			r.device.Forget()
+			requireTone(t, r.device.WaitHeard(t, r.phone, 2*listen), harness.Rate, colleagueHz)
+			require.Equal(t, "ANSWERED", r.DialogState(t, r.phone, dialog))
+			r.HangUp(t, r.phone, dialog)
+			colleague.wait(t, "CALL_CLOSED")
+			r.words(t)
+			require.Equal(t, 1, count(r.callbacks.Words(r.phone), "onTransfer"))
+			requireWhole(t, colleague)
+		})
+	}
 }
 
 // TestBaresipIsTransferred asks the softphone to call somebody else (REFER by us).
 func TestBaresipIsTransferred(t *testing.T) {
-	r, _, colleague, dialog := colleagues(t)
-	r.Must(t, http.MethodPost, "/participants/"+r.phone+"/dialogs/"+dialog+"/transfer", harness.Object{"to": colleague.aor()})
-	outcome := r.callbacks.WaitEvent(t, r.phone, "onTransfer")
-	require.Equal(t, "SUCCEEDED", outcome.Text("state"), "%v", outcome.Object)
-	r.WaitState(t, r.phone, dialog, "TERMINATED")
-	colleague.wait(t, "CALL_ESTABLISHED")
-	r.words(t)
-	require.Equal(t, 1, count(r.callbacks.Words(r.phone), "onTransfer"))
+	for _, w := range ways() {
+		t.Run(w.name, func(t *testing.T) {
+			r, _, colleague, dialog := colleagues(t, w)
+			r.Must(t, http.MethodPost, "/participants/"+r.phone+"/dialogs/"+dialog+"/transfer", harness.Object{"to": colleague.aor(w.transport)})
+			outcome := r.callbacks.WaitEvent(t, r.phone, "onTransfer")
+			require.Equal(t, "SUCCEEDED", outcome.Text("state"), "%v", outcome.Object)
+			r.WaitState(t, r.phone, dialog, "TERMINATED")
+			colleague.wait(t, "CALL_ESTABLISHED")
+			r.words(t)
+			require.Equal(t, 1, count(r.callbacks.Words(r.phone), "onTransfer"))
+		})
+	}
 }
