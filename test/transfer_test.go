@@ -2,6 +2,7 @@ package test
 
 import (
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -147,6 +148,73 @@ func TestReferIsCalledBack(t *testing.T) {
 			phone.Passed()
 			require.Len(t, transfers(callbacks, caller), 1)
 		})
+	}
+}
+
+// TestAttendedTransfer sends a phone into our place in the call of another phone. What it reads in the REFER names that
+// call as the other phone knows it (RFC 3891 §3: to-tag is the tag of who gets the Replaces, from-tag that of its far end),
+// whichever of us began it, and leads to the other phone's Contact, or where the application says.
+func TestAttendedTransfer(t *testing.T) {
+	t.Parallel()
+	for _, role := range []string{"called", "calls in"} {
+		for _, to := range []string{"", "sip:sales@pbx.example.com:5070;transport=tcp"} {
+			t.Run(strings.TrimSpace("the other phone "+role+" "+to), func(t *testing.T) {
+				t.Parallel()
+				phone := harness.StartSIPp(t, "uas_refer_attended")
+				cfg := harness.Config(t)
+				pbx := harness.Trunk("pbx", "sip:"+phone.Addr)
+				pbx.Prefixes = []string{"+15557001"}
+				cfg.Trunks = append(cfg.Trunks, pbx)
+				var other *harness.SIPp
+				if role == "called" {
+					other = harness.StartSIPp(t, "uas_answer")
+					second := harness.Trunk("second", "sip:"+other.Addr)
+					second.Allow = nil
+					cfg.Trunks = append(cfg.Trunks, second)
+				}
+				g := harness.Start(t, cfg)
+				callbacks := harness.NewCallbacks(t)
+				caller, _ := g.Participant(t, callbacks.URL)
+				consulted, token := g.Participant(t, callbacks.URL)
+				if role == "called" {
+					g.Call(t, consulted, "+15557002")
+				} else {
+					other = harness.StartSIPp(t, "uac_wait_bye", g.SIPAddr(t, "udp"), "-s", "+15550199", "-key", "caller", "+15550123", "-key", "token", token)
+				}
+				callbacks.WaitState(t, consulted, "ANSWERED")
+				dialog := g.Call(t, caller, "+15557001")
+				g.WaitState(t, caller, dialog, "ANSWERED")
+
+				body := harness.Object{"replaces": g.LastDialog(t, consulted)}
+				if to != "" {
+					body["to"] = to
+				}
+				g.Must(t, http.MethodPost, "/participants/"+caller+"/dialogs/"+dialog+"/transfer", body)
+				require.Equal(t, "SUCCEEDED", callbacks.WaitEvent(t, caller, "onTransfer").Text("state"))
+				callbacks.WaitState(t, caller, "TERMINATED")
+				phone.Passed()
+				callbacks.WaitState(t, consulted, "TERMINATED")
+				other.Passed()
+
+				ack := regexp.MustCompile(`(?s)\nACK .*?\nFrom: [^\n]*;tag=(\w+).*?\nTo: [^\n]*;tag=(\w+).*?\nCall-ID: (\S+)`).FindStringSubmatch(other.Messages())
+				require.Len(t, ack, 4)
+				theirs, ours := ack[2], ack[1]
+				if role != "called" {
+					theirs, ours = ours, theirs
+				}
+				if to == "" {
+					contact := regexp.MustCompile(`\nContact: <(sip:(?:phone|caller)@[^>]*)>`).FindStringSubmatch(other.Messages())
+					require.Len(t, contact, 2)
+					to = contact[1]
+				}
+				referTo := regexp.MustCompile(`\nRefer-To: <([^?]*)\?Replaces=([^>&]*)>\r?\n`).FindStringSubmatch(phone.Messages())
+				require.Len(t, referTo, 3)
+				require.Equal(t, to, referTo[1])
+				named, err := url.PathUnescape(referTo[2])
+				require.NoError(t, err)
+				require.Equal(t, ack[3]+";to-tag="+theirs+";from-tag="+ours, named)
+			})
+		}
 	}
 }
 
