@@ -15,6 +15,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/icholy/digest"
 
+	"tandem/dialogs"
 	"tandem/trunks"
 )
 
@@ -191,8 +192,8 @@ func (a *Agent) authenticated(c *call, req *sip.Request, tx *sip.ServerTx, sourc
 		if candidates = a.roamers(); len(candidates) == 0 {
 			return true
 		}
-		if req.GetHeader("Authorization") == nil && userToUserOf(req) != "" {
-			return true // it has a token instead
+		if _, token := dialogs.Token(userToUserOf(req)); token && req.GetHeader("Authorization") == nil {
+			return true // it has that instead
 		}
 	}
 	who, answer := a.challenger.check(req, candidates)
