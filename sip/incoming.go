@@ -92,6 +92,10 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 		return nil
 	}
 	t := c.trunk
+	if status, why := a.unofferable(c, req); status != 0 {
+		a.reject(c, req, tx, status, why)
+		return nil
+	}
 	if t == nil && a.cfg.TokenCalls == TokenCallsTrunks {
 		a.refuse(c, req, tx, errs.New(errs.Forbidden, "the sender belongs to no trunk"))
 		return nil
@@ -136,7 +140,7 @@ func calledOf(req *sip.Request, t *trunk) string {
 	return number
 }
 
-// unacceptable judges the message itself; 0 means that it is fine.
+// unacceptable judges the message itself, but for its offer; 0 means that it is fine.
 func (a *Agent) unacceptable(c *call, req *sip.Request) (status int, why string) {
 	switch req.Recipient.Scheme {
 	case "sip", "sips", "tel", "":
@@ -155,6 +159,12 @@ func (a *Agent) unacceptable(c *call, req *sip.Request) (status int, why string)
 	if !takesSDP(req) {
 		return sip.StatusNotAcceptable, "the answer to an INVITE is " + sdpType + ", which Accept does not list"
 	}
+	return 0, ""
+}
+
+// unofferable judges the offer by the terms of the call's trunk, and so after the password that tells which one that is
+// (RFC 3261 §8.2); 0 means that it is fine.
+func (a *Agent) unofferable(c *call, req *sip.Request) (status int, why string) {
 	if len(req.Body()) == 0 {
 		return 0, ""
 	}
