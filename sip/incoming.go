@@ -49,9 +49,6 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 		}
 	}()
 	c.trunk, c.hosts = t, []netip.Addr{source.Addr().Unmap()}
-	if t != nil {
-		a.facing.learn(source.Addr(), t)
-	}
 	c.peer, err = calledBy(req, a.networkOf(req))
 	if err != nil {
 		a.refuse(c, req, tx, errs.Wrap(err, errs.Invalid, "no usable Contact"))
@@ -91,7 +88,10 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 	if !a.authenticated(c, req, tx, source) {
 		return nil
 	}
-	t := c.trunk
+	t := c.trunk // from here on it is known
+	if t != nil {
+		a.facing.learn(source.Addr(), t)
+	}
 	if status, why := a.unofferable(c, req); status != 0 {
 		a.reject(c, req, tx, status, why)
 		return nil

@@ -38,11 +38,12 @@ func (p *talker) logIn(username, password, sdp string, headers ...string) {
 }
 
 // TestCallerIsKnownByItsPassword: whoever comes from an address that no trunk names, and answers the challenge, has the
-// trunk's terms. Before that nothing is judged by them, and nothing is spent.
+// trunk's terms and addresses. Before that nothing is judged by them, and nothing is spent.
 func TestCallerIsKnownByItsPassword(t *testing.T) {
 	t.Parallel()
 	secureSDP := strings.Replace(talkerSDP, "RTP/AVP", "RTP/SAVP", 1) +
 		"a=crypto:1 " + media.SRTPSuites()[0] + " inline:" + keyFor(t, media.SRTPSuites()[0]) + "\r\n"
+	const mine = "203.0.113.7"
 	for _, c := range []struct {
 		name, sdp, userToUser string
 		edit                  func(*Trunk)
@@ -51,6 +52,7 @@ func TestCallerIsKnownByItsPassword(t *testing.T) {
 		{"with data for the application", talkerSDP, "cafe;encoding=hex", func(*Trunk) {}},
 		{"with data in a list", talkerSDP, "cafe;encoding=hex;purpose=call-center,a.b", func(*Trunk) {}},
 		{"with SRTP", secureSDP, "", func(t *Trunk) { t.SRTP = trunks.SRTPRequired }},
+		{"on another side of a NAT", talkerSDP, "", func(t *Trunk) { t.PublicIP = mine }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -73,7 +75,7 @@ func TestCallerIsKnownByItsPassword(t *testing.T) {
 			require.Zero(t, g.GuardStats().Failures, "the first round of a challenge is none")
 
 			p.send("INVITE", c.sdp, append([]string{credentialsFor(t, refusal, "pbx", "secret")}, headers...)...)
-			p.await("SIP/2.0 180 ")
+			ringing := p.await("SIP/2.0 180 ")
 			leg := in.leg(t)
 			leg.Answer()
 			ok := p.await("SIP/2.0 200 ")
@@ -82,6 +84,13 @@ func TestCallerIsKnownByItsPassword(t *testing.T) {
 			agreed := await(t, leg, dialogs.LegMedia)
 			require.Equal(t, trunk.SRTP == trunks.SRTPRequired, agreed.Media.Inbound != nil)
 			await(t, leg, dialogs.LegAnswered)
+			at := "127.0.0.1"
+			if trunk.PublicIP != "" {
+				at = trunk.PublicIP
+			}
+			require.Contains(t, headerOf(ringing, "Contact"), "@"+at+":")
+			require.Contains(t, headerOf(ok, "Contact"), "@"+at+":")
+			require.Contains(t, ok, "\r\nc=IN IP4 "+at+"\r\n")
 			p.bye(leg)
 			require.Len(t, in.calls(), 1)
 			seen := in.calls()[0]
