@@ -179,19 +179,20 @@ func matches(given *digest.Credentials, method string, t *trunks.Trunk) bool {
 	return named&proved == 1
 }
 
-// authenticated asks a caller for the password of its trunk where that wants one: the trunk that its address belongs
-// to, or, where no address is configured, the one whose username it shows. False: it was answered.
+// authenticated asks a caller for a password where one may be needed: where the trunk that its address belongs to wants
+// one, or where no trunk names the address and some are known by their username alone. Of all trunks that it may be, it
+// is the one whose username and password it shows. False: it was answered.
 func (a *Agent) authenticated(c *call, req *sip.Request, tx *sip.ServerTx, source netip.AddrPort) bool {
-	var candidates []*trunks.Trunk
-	switch {
-	case c.trunk != nil && c.trunk.InboundUsername == "":
+	if c.trunk != nil && c.trunk.InboundUsername == "" {
 		return true
-	case c.trunk != nil:
-		candidates = []*trunks.Trunk{&c.trunk.Trunk}
+	}
+	candidates := a.book.Challenged(source.Addr())
+	switch {
+	case c.trunk != nil: // before others of its name
+		candidates = append([]*trunks.Trunk{&c.trunk.Trunk}, candidates...)
+	case len(candidates) == 0:
+		return true
 	default:
-		if candidates = a.roamers(); len(candidates) == 0 {
-			return true
-		}
 		if _, token := dialogs.Token(userToUserOf(req)); token && req.GetHeader("Authorization") == nil {
 			return true // it has that instead
 		}
@@ -200,7 +201,7 @@ func (a *Agent) authenticated(c *call, req *sip.Request, tx *sip.ServerTx, sourc
 	if answer == proofRight {
 		t, err := readTrunk(who)
 		if err == nil {
-			c.trunk, c.log = t, c.log.With("trunk", t.Name)
+			c.trunk, c.log = t, a.callLog(req, t)
 			a.guard.befriend(source.Addr(), false)
 			return true
 		}
@@ -212,16 +213,4 @@ func (a *Agent) authenticated(c *call, req *sip.Request, tx *sip.ServerTx, sourc
 	}
 	a.respond(req, tx, sip.StatusUnauthorized, a.challenger.ask(req, answer == proofStale)...)
 	return false
-}
-
-// roamers are the trunks that are known by their username alone.
-func (a *Agent) roamers() []*trunks.Trunk {
-	var list []*trunks.Trunk
-	all, _ := a.book.Trunks()
-	for _, t := range all {
-		if t.InboundUsername != "" && len(t.Allow) == 0 {
-			list = append(list, t)
-		}
-	}
-	return list
 }

@@ -27,14 +27,19 @@ func credentialsFor(t *testing.T, refusal, username, password string) string {
 	return "Authorization: " + made.String()
 }
 
-// logIn calls, is asked for a password, and calls again with it.
-func (p *talker) logIn(username, password, sdp string, headers ...string) {
+// logIn calls, is asked for a password, calls again with it, and returns what is said to that beyond 100.
+func (p *talker) logIn(username, password, sdp string, headers ...string) string {
 	p.t.Helper()
 	p.send("INVITE", sdp, headers...)
 	refusal := p.await("SIP/2.0 4")
 	require.Contains(p.t, refusal, "SIP/2.0 401 ")
 	p.refused()
 	p.send("INVITE", sdp, append([]string{credentialsFor(p.t, refusal, username, password)}, headers...)...)
+	for {
+		if text := p.await("SIP/2.0 "); !strings.HasPrefix(text, "SIP/2.0 100 ") {
+			return text
+		}
+	}
 }
 
 // TestCallerIsKnownByItsPassword: whoever comes from an address that no trunk names, and answers the challenge, has the
@@ -118,8 +123,7 @@ func TestOfferIsJudgedByTheTrunksTerms(t *testing.T) {
 	} {
 		p := newTalker(t, g)
 		p.id = fmt.Sprint(p.id, "-", i)
-		p.logIn("pbx", "secret", c.sdp)
-		require.Contains(t, p.answer(), "SIP/2.0 "+c.want+" ")
+		require.Contains(t, p.logIn("pbx", "secret", c.sdp), "SIP/2.0 "+c.want+" ")
 		p.refused()
 	}
 	p := newTalker(t, g)
@@ -128,5 +132,50 @@ func TestOfferIsJudgedByTheTrunksTerms(t *testing.T) {
 	p.refused()
 	require.Empty(t, in.calls())
 	require.Zero(t, g.GuardStats().Failures)
+	g.idle(t)
+}
+
+// TestUsernameTellsWhichTrunk: of the trunks that may come from an address, it is the one whose password the caller has,
+// wherever that one stands among them.
+func TestUsernameTellsWhichTrunk(t *testing.T) {
+	t.Parallel()
+	network := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	first := Trunk{Name: "first", Account: "1", Allow: network, InboundUsername: "first", InboundPassword: "one"}
+	second := Trunk{Name: "second", Account: "2", Allow: network, InboundUsername: "second", InboundPassword: "two", PublicIP: "203.0.113.7"}
+	wide := Trunk{Name: "wide", Account: "3", Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, InboundUsername: "wide", InboundPassword: "three"}
+	far := Trunk{Name: "far", Account: "4", Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, InboundUsername: "far", InboundPassword: "four"}
+	in := newCallers(nil)
+	g := startAgent(t, Config{Trunks: []Trunk{first, second, wide, far, roaming}}, in)
+	for _, c := range []struct{ username, password, trunk, account string }{
+		{"first", "one", "first", "1"},
+		{"second", "two", "second", "2"},
+		{"wide", "three", "wide", "3"},
+		{"pbx", "secret", "roaming", "1"},
+		{"second", "one", "", ""},
+		{"far", "four", "", ""}, // right, but from nowhere that it may come from
+	} {
+		t.Run(c.username+" with "+c.password, func(t *testing.T) {
+			before := len(in.calls())
+			p := newTalker(t, g)
+			answer := p.logIn(c.username, c.password, talkerSDP)
+			if c.trunk == "" {
+				require.Contains(t, answer, "SIP/2.0 401 ")
+				p.refused()
+				require.Len(t, in.calls(), before)
+				return
+			}
+			require.Contains(t, answer, "SIP/2.0 180 ")
+			require.Equal(t, c.trunk == "second", strings.Contains(headerOf(answer, "Contact"), "@203.0.113.7:"))
+			leg := in.leg(t)
+			leg.Answer()
+			p.to = headerOf(p.await("SIP/2.0 200 "), "To")
+			p.send("ACK", "")
+			await(t, leg, dialogs.LegAnswered)
+			p.bye(leg)
+			seen := in.calls()[before]
+			require.Equal(t, c.trunk, seen.Trunk)
+			require.Equal(t, c.account, seen.Account)
+		})
+	}
 	g.idle(t)
 }

@@ -176,11 +176,14 @@ func (b *Book) Inbound(from netip.Addr, called string) *Trunk {
 	return best
 }
 
-// ByUsername lists the trunks on which a caller of that name may come in, whatever its address.
-func (b *Book) ByUsername(username string) []*Trunk {
+// Challenged lists the trunks that a sender may be if it has their password: those whose networks hold its address, and
+// those that have none, which are known by their username alone.
+func (b *Book) Challenged(from netip.Addr) []*Trunk {
+	from = from.Unmap()
 	var list []*Trunk
 	for _, t := range b.now.Load().trunks {
-		if username != "" && t.InboundUsername == username {
+		holds := func(network netip.Prefix) bool { return network.Contains(from) }
+		if t.InboundUsername != "" && (len(t.Allow) == 0 || slices.ContainsFunc(t.Allow, holds)) {
 			list = append(list, t)
 		}
 	}

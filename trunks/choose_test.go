@@ -111,6 +111,30 @@ func TestTrunkOfASender(t *testing.T) {
 	}
 }
 
+func TestTrunksThatASenderMayBe(t *testing.T) {
+	network := func(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
+	b := BookOf(
+		Trunk{Name: "net", Account: "1", Allow: network("10.0.0.0/8"), InboundUsername: "net"},
+		Trunk{Name: "open", Account: "1", Allow: network("10.0.0.0/8")},
+		Trunk{Name: "host", Account: "2", Allow: network("10.1.2.3/32"), InboundUsername: "host"},
+		Trunk{Name: "anywhere", Account: "3", InboundUsername: "anywhere"},
+		Trunk{Name: "nowhere", Account: "3"},
+	)
+	for from, want := range map[string][]string{
+		"10.1.2.3":         {"net", "host", "anywhere"},
+		"::ffff:10.1.2.3":  {"net", "host", "anywhere"},
+		"10.1.2.4":         {"net", "anywhere"},
+		"192.0.2.1":        {"anywhere"},
+		"2001:db8::a01:23": {"anywhere"},
+	} {
+		var got []string
+		for _, tr := range b.Challenged(netip.MustParseAddr(from)) {
+			got = append(got, tr.Name)
+		}
+		require.Equal(t, want, got, from)
+	}
+}
+
 func TestHeadersThatPass(t *testing.T) {
 	tr := Trunk{Headers: []string{"X-Case", "X-Acme-*"}}
 	for name, want := range map[string]bool{
