@@ -150,7 +150,7 @@ type TrunkConfig struct {
 	URI                 string   `yaml:"uri" placeholder:"URI" help:"Where calls go: 'sip:' or 'sips:', host, port, and ';transport=' udp, tcp, tls, ws or wss; empty: it only calls in."`
 	TLSCert             string   `yaml:"tlsCert" placeholder:"FILE" help:"With 'tlsKey': what this trunk is shown in the place of 'sip.tlsCert'."`
 	TLSKey              string   `yaml:"tlsKey" placeholder:"FILE" help:"The private key of 'tlsCert'."`
-	Username            string   `yaml:"username" placeholder:"NAME" help:"Answers its 401 and 407: only where the request went to an address of 'uri' or 'allow', and only in its 'realm'."`
+	Username            string   `yaml:"username" placeholder:"NAME" help:"Answers its 401 and 407: only where the request went to an address of 'uri' or of a small network in 'allow', and only in its 'realm'."`
 	Password            Secret   `yaml:"password" placeholder:"SECRET" help:"The password of 'username'."`
 	Register            bool     `yaml:"register" default:"false" help:"Keeps a registration with it; needs 'username'."`
 	Probe               string   `yaml:"probe" default:"never" placeholder:"DURATION" help:"How often OPTIONS asks whether it takes calls; at least 1s."` // a duration

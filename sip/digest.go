@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -53,12 +54,52 @@ func (c *call) firstCredentials() *credentials {
 	return creds
 }
 
-// ownedBy says of addresses whether they are those of a trunk: of its hosts, or allowed to it.
+// An allow network that is no larger than these is taken for the trunk's own site; a larger one has strangers in it.
+const (
+	ownBits4 = 24
+	ownBits6 = 64
+)
+
+// ownedBy says of addresses whether they are those of a trunk: of its hosts, or of a small network that is allowed to it.
 func ownedBy(t *trunk, hosts []netip.Addr) func(netip.Addr) bool {
 	return func(addr netip.Addr) bool {
-		return slices.Contains(hosts, addr.Unmap()) ||
-			slices.ContainsFunc(t.Allow, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+		addr = addr.Unmap()
+		least := ownBits6
+		if addr.Is4() {
+			least = ownBits4
+		}
+		return slices.Contains(hosts, addr) ||
+			slices.ContainsFunc(t.Allow, func(p netip.Prefix) bool { return p.Bits() >= least && p.Contains(addr) })
 	}
+}
+
+// hostsOf lists the addresses of hops.
+func hostsOf(hops []hop) []netip.Addr {
+	var hosts []netip.Addr
+	for _, h := range hops {
+		if at, err := netip.ParseAddrPort(h.addr); err == nil {
+			hosts = append(hosts, at.Addr().Unmap())
+		}
+	}
+	return hosts
+}
+
+// callersHosts are the hosts of a caller's trunk. Its own address is one where it showed the trunk's password or is the
+// registrar of the Contact that it called; where many may call in, only what the uri says is.
+func (a *Agent) callersHosts(ctx context.Context, t *trunk, req *sip.Request, source netip.Addr) []netip.Addr {
+	switch {
+	case t == nil || t.Username == "":
+		return nil // it gets no credentials anyway
+	case t.InboundUsername != "" || a.lines.trunk(req.Recipient, source) != nil:
+		return []netip.Addr{source.Unmap()}
+	case t.URI == "" || ownedBy(t, nil)(source):
+		return nil
+	}
+	hops, err := a.locateTrunk(ctx, t)
+	if err != nil {
+		a.log.Info("sip: where a caller's trunk is was not found, so its challenges are not answered", "trunk", t.Name, "error", err)
+	}
+	return hostsOf(hops)
 }
 
 // realms remembers the realms of registrars: those of their trunks.
@@ -130,7 +171,8 @@ func (c *credentials) atHome(hostport string) error {
 		return nil
 	}
 	if at, err := netip.ParseAddrPort(hostport); err != nil || !c.own(at.Addr()) {
-		return fmt.Errorf("%s asks for the password, which is no address of the trunk's uri or allow", printable(hostport, 60))
+		return fmt.Errorf("%s asks for the password, which is no address of the trunk's uri, nor of a network of its allow of /%d (IPv6: /%d) or smaller",
+			printable(hostport, 60), ownBits4, ownBits6)
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 			c.drop()
 		}
 	}()
-	c.trunk, c.hosts = t, []netip.Addr{source.Addr().Unmap()}
+	c.trunk = t
 	c.peer, err = calledBy(req, a.networkOf(req))
 	if err != nil {
 		a.refuse(c, req, tx, errs.Wrap(err, errs.Invalid, "no usable Contact"))
@@ -58,6 +58,7 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 	if accept == nil {
 		return
 	}
+	c.hosts = a.callersHosts(ctx, c.trunk, req, source.Addr())
 	lived = true
 	if ok := c.live(ctx, func() dialogs.Cause {
 		accept(c)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -122,12 +121,7 @@ func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialog
 			cause = *failed("trunk " + t.Name + " " + err.Error())
 		}
 	}
-	c.hosts, c.realm = nil, ""
-	for _, hop := range hops {
-		if at, err := netip.ParseAddrPort(hop.addr); err == nil {
-			c.hosts = append(c.hosts, at.Addr().Unmap())
-		}
-	}
+	c.hosts, c.realm = hostsOf(hops), ""
 	for _, hop := range hops {
 		if c.leaving() {
 			return dialogs.Cause{Details: byThisEnd}, false
