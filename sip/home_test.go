@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"tandem/dialogs"
@@ -145,4 +146,22 @@ func TestCallerGetsNoPassword(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRegistrarIsTheTrunk: a call to the Contact that a registrar was given comes from the trunk, whatever the DNS says of
+// it now.
+func TestRegistrarIsTheTrunk(t *testing.T) {
+	t.Parallel()
+	g := startAgent(t, Config{}, newCallers(nil))
+	registrar := netip.MustParseAddr("192.0.2.9")
+	home := &trunk{Trunk: Trunk{Username: "user", URI: "sip:192.0.2.1", Register: true}, uri: sip.Uri{Scheme: "sip", Host: "192.0.2.1"}}
+	r := &registration{trunk: home, line: "abc"}
+	g.lines.add(r)
+	g.lines.at(r, hop{networkUDP, "192.0.2.9:5060"})
+	req := parse(t, "<sip:a@x>;tag=1")
+	require.Equal(t, []netip.Addr{netip.MustParseAddr("192.0.2.1")}, g.callersHosts(t.Context(), home, req, registrar))
+	req.Recipient.UriParams = sip.HeaderParams{{K: lineParam, V: "abc"}}
+	require.Equal(t, []netip.Addr{registrar}, g.callersHosts(t.Context(), home, req, registrar))
+	require.Empty(t, g.callersHosts(t.Context(), &trunk{}, req, registrar), "it has no password for anybody")
+	require.Empty(t, g.callersHosts(t.Context(), nil, req, registrar))
 }
