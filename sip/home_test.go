@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tandem/dialogs"
+	"tandem/trunks"
 )
 
 // asksInCarrier is a challenge in the realm of the trunks of these tests.
@@ -164,4 +166,87 @@ func TestRegistrarIsTheTrunk(t *testing.T) {
 	require.Equal(t, []netip.Addr{registrar}, g.callersHosts(t.Context(), home, req, registrar))
 	require.Empty(t, g.callersHosts(t.Context(), &trunk{}, req, registrar), "it has no password for anybody")
 	require.Empty(t, g.callersHosts(t.Context(), nil, req, registrar))
+}
+
+// TestRealmsThatAskAnINVITE: whose realm is known, configured or by its registrar, has no other one answered, as that of a
+// callee behind the trunk's proxy. Where none is known the first that asks in a call is answered (docs/security.md), no
+// other one beside it, and nothing is learned for the next call: a trunk may ask in several.
+func TestRealmsThatAskAnINVITE(t *testing.T) {
+	t.Parallel()
+	type asked struct {
+		status, realm string
+		answered      bool
+	}
+	const byProxy, byCallee = "407 Proxy Authentication Required", "401 Unauthorized"
+	for _, c := range []struct {
+		name     string
+		register bool
+		realm    string
+		calls    [][]asked
+	}{
+		{"of the registrar", true, "", [][]asked{
+			{{byCallee, "callee", false}},
+			{{byProxy, "carrier", true}, {byCallee, "callee", false}},
+			{{byProxy, "carrier", true}},
+		}},
+		{"configured", false, "carrier", [][]asked{
+			{{byCallee, "callee", false}},
+			{{byProxy, "carrier", true}, {byCallee, "callee", false}},
+			{{byProxy, "carrier", true}},
+		}},
+		{"not known", false, "", [][]asked{
+			{{byProxy, "carrier", true}, {byCallee, "callee", false}},
+			{{byCallee, "another", true}},
+			{{byProxy, "carrier", true}},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHandCarrier(t)
+			trunk := h.trunk()
+			trunk.Username, trunk.Password, trunk.Register, trunk.Realm = "user", "secret", c.register, c.realm
+			g := startAgent(t, Config{Trunks: []Trunk{trunk}}, newCallers(nil))
+			challenge := func(request, status, realm, nonce string) {
+				header := "WWW-Authenticate"
+				if status == byProxy {
+					header = "Proxy-Authenticate"
+				}
+				h.respond(request, status, "", fmt.Sprintf(`%s: Digest realm="%s", nonce="%s", qop="auth", algorithm=MD5`, header, realm, nonce))
+			}
+			if c.register {
+				challenge(h.await("REGISTER "), byCallee, "carrier", "r")
+				h.respond(h.await("REGISTER "), "200 OK", "")
+				awaitRegistration(t, g, trunks.Registered)
+			}
+			for i, asks := range c.calls {
+				leg := dial(t, g)
+				invite := h.invited()
+				require.NotContains(t, invite, "uthorization:", "nothing is shown unasked")
+				for j, ask := range asks {
+					challenge(invite, ask.status, ask.realm, fmt.Sprint("n", i, j))
+					h.await("ACK ")
+					if !ask.answered {
+						continue // and there is no other
+					}
+					invite = h.invited()
+					require.Contains(t, invite, `uthorization: Digest username="user", realm="`+ask.realm+`"`)
+				}
+				last := asks[len(asks)-1]
+				if last.answered {
+					h.respond(invite, "486 Busy Here", "")
+					h.await("ACK ")
+					require.Equal(t, 486, end(t, leg).SIPCode)
+					continue
+				}
+				code, err := strconv.Atoi(last.status[:3])
+				require.NoError(t, err)
+				require.Equal(t, code, end(t, leg).SIPCode, "the refusal stands")
+			}
+			if c.register {
+				g.book.SetTrunks(nil, nil)
+				h.respond(h.await("REGISTER "), "200 OK", "")
+			}
+			g.idle(t)
+		})
+	}
 }
