@@ -11,8 +11,8 @@ import (
 const (
 	// allowed lists the methods that call.serve and Agent.dispatch know.
 	allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY"
-	// supported lists the option tags that a peer may require of us.
-	supported = "100rel, 199, replaces, timer"
+	// supported lists the option tags that a peer may require of us: RFC 3262, 6228, 4488, 3891, 4028 and 7433.
+	supported = "100rel, 199, norefersub, replaces, timer, uui"
 )
 
 // refusedMethod is the status for a method that we do not take: 501 where we do not know it, 405 where we do

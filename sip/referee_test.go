@@ -12,7 +12,7 @@ import (
 // What our messages say about us, word by word: a constant that changes is to be missed here.
 const (
 	saidAllow     = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY"
-	saidSupported = "100rel, 199, replaces, timer"
+	saidSupported = "100rel, 199, norefersub, replaces, timer, uui"
 )
 
 // referee reads what the gateway sent in a run of SIPp, and knows rules that hold in every scenario. Its maps are keyed by
