@@ -68,6 +68,25 @@ func (p *rawPeer) read() string {
 	return string(buf[:n])
 }
 
+// cameTo returns what came to conn so far and was not read yet.
+func cameTo(t *testing.T, conn net.PacketConn) []string {
+	t.Helper()
+	const last = "the last"
+	_, err := conn.WriteTo([]byte(last), conn.LocalAddr())
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	var all []string
+	buf := make([]byte, 65536)
+	for {
+		n, _, err := conn.ReadFrom(buf)
+		require.NoError(t, err)
+		if string(buf[:n]) == last {
+			return all
+		}
+		all = append(all, string(buf[:n]))
+	}
+}
+
 // branchOf names the transaction of a message.
 func branchOf(text string) string {
 	_, after, _ := strings.Cut(headerOf(text, "Via"), ";branch=z9hG4bK")

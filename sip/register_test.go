@@ -129,9 +129,7 @@ func TestRegistrarThatRedirectsGetsNoPassword(t *testing.T) {
 	r.answer(r.next("REGISTER"), "302 Moved Temporarily", "Contact: <sip:"+other.conn.LocalAddr().String()+">")
 	require.Contains(t, awaitRegistration(t, g, trunks.Failed).LastError, "302")
 	g.stop()
-	require.NoError(t, other.conn.SetReadDeadline(time.Now()))
-	_, _, err := other.conn.ReadFrom(make([]byte, 10))
-	require.ErrorContains(t, err, "timeout", "nothing was sent there")
+	require.Empty(t, cameTo(t, other.conn), "nothing was sent there")
 }
 
 func TestRegistrarCallsOurContact(t *testing.T) {
