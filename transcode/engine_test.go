@@ -28,9 +28,21 @@ type endpoint interface {
 var _ endpoint = (*Bridge)(nil)
 
 func TestConfig(t *testing.T) {
-	for _, c := range []Config{{}, {NoFEC: true}, {OpusComplexity: 10, Bitrate: 16000, ExpectedLoss: 20}} {
-		_, err := c.encoder(narrow)
+	for _, c := range []Config{{}, {NoFEC: true}, {DTX: true}, {OpusComplexity: 10, Bitrate: 16000, ExpectedLoss: 20}} {
+		enc, err := c.encoder(narrow)
 		require.NoError(t, err)
+		fec, err := enc.InBandFEC()
+		require.NoError(t, err)
+		require.Equal(t, !c.NoFEC, fec)
+		loss, err := enc.PacketLossPerc()
+		require.NoError(t, err)
+		require.Equal(t, c.ExpectedLoss, loss)
+		rate, err := enc.Bitrate()
+		require.NoError(t, err)
+		require.Equal(t, c.bitrate(narrow), rate)
+		dtx, err := enc.DTX()
+		require.NoError(t, err)
+		require.Equal(t, c.DTX, dtx)
 	}
 	require.Equal(t, []int{1, 5}, []int{Config{}.complexity(8000), Config{}.complexity(wide)})
 	require.Equal(t, 7, Config{OpusComplexity: 7}.complexity(8000))
