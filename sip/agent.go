@@ -103,7 +103,7 @@ func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
 	a.certs = certs
 	a.resolver = newResolver(systemDNS())
 	if len(cfg.nameservers) > 0 {
-		a.resolver = newResolver(&dnsClient{servers: cfg.nameservers})
+		a.resolver = newResolver(newDNS(cfg.nameservers...))
 	}
 	a.guard = newGuard(cfg.Guard, (&allowList{book: book}).has, log)
 	a.front = newFront(a.guard, log)

@@ -2,24 +2,29 @@ package sip
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
 
 const (
-	dnsTimeout  = 2 * time.Second // for one server
+	dnsTimeout  = 4 * time.Second // for one server
+	dnsPatience = time.Second     // with one server before the next is asked as well
+	silentTime  = time.Minute     // a server that was silent for so long is asked last until then
 	dnsDatagram = 1232            // bytes that an answer over UDP may have (EDNS)
 	maxCNAMEs   = 8
 )
@@ -29,9 +34,19 @@ type dnsClient struct {
 	servers []string // host:port; empty: those of resolv.conf
 	hosts   string   // file with addresses that win over the DNS
 	config  string   // resolv.conf
+	now     func() time.Time
+
+	mu     sync.Mutex
+	silent map[string]time.Time // servers that said nothing, until when they come last
 }
 
-func systemDNS() *dnsClient { return &dnsClient{hosts: "/etc/hosts", config: "/etc/resolv.conf"} }
+func newDNS(servers ...string) *dnsClient { return &dnsClient{servers: servers, now: time.Now} }
+
+func systemDNS() *dnsClient {
+	c := newDNS()
+	c.hosts, c.config = "/etc/hosts", "/etc/resolv.conf"
+	return c
+}
 
 func (c *dnsClient) lookup(ctx context.Context, name string, kind recordType) (answer, error) {
 	if kind == typeA || kind == typeAAAA {
@@ -39,28 +54,96 @@ func (c *dnsClient) lookup(ctx context.Context, name string, kind recordType) (a
 			return answer{addrs: ofFamily(addrs, kind), ttl: noAnswerTTL}, nil
 		}
 	}
-	servers := c.servers
-	if len(servers) == 0 {
-		servers = c.configured()
-	}
 	query, id, err := newQuery(name, kind)
 	if err != nil {
 		return answer{}, err
 	}
+	servers := c.inOrder()
+	return c.race(ctx, slices.Concat(servers, servers), func(ctx context.Context, server string) (answer, error) {
+		return ask(ctx, server, query, id, name, kind)
+	})
+}
+
+// race asks one server after the other, the next as soon as one fails or is silent for a while, and returns the first
+// answer, from whichever it comes.
+func (c *dnsClient) race(ctx context.Context, servers []string, ask func(context.Context, string) (answer, error)) (answer, error) {
+	type result struct {
+		answer
+		server string
+		err    error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan result, len(servers))
+	next := time.NewTimer(0)
+	defer next.Stop()
 	var failures error
-	for range 2 {
-		for _, server := range servers {
-			a, err := ask(ctx, server, query, id, name, kind)
-			if err == nil {
-				return a, nil
+	var waiting string // the server that was asked last, until it fails
+	for asked, failed := 0, 0; failed < len(servers); {
+		select {
+		case <-ctx.Done():
+			return answer{}, errors.Join(failures, ctx.Err())
+		case <-next.C:
+			c.hush(waiting)
+			if asked == len(servers) {
+				continue
 			}
-			failures = errors.Join(failures, fmt.Errorf("%s: %w", server, err))
-			if ctx.Err() != nil {
-				return answer{}, failures
+			waiting = servers[asked]
+			asked++
+			go func(server string) { // ends with ctx
+				a, err := ask(ctx, server)
+				results <- result{a, server, err}
+			}(waiting)
+			next.Reset(dnsPatience)
+		case r := <-results:
+			if r.err == nil {
+				c.heard(r.server)
+				return r.answer, nil
+			}
+			failed++
+			failures = errors.Join(failures, fmt.Errorf("%s: %w", r.server, r.err))
+			if r.server == waiting {
+				waiting = ""
+				next.Reset(0)
 			}
 		}
 	}
 	return answer{}, failures
+}
+
+// inOrder lists the servers to ask, those that were silent lately behind the others.
+func (c *dnsClient) inOrder() []string {
+	servers := slices.Clone(c.servers)
+	if len(servers) == 0 {
+		servers = c.configured()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	maps.DeleteFunc(c.silent, func(_ string, until time.Time) bool { return !now.Before(until) })
+	slices.SortStableFunc(servers, func(a, b string) int {
+		return cmp.Compare(btoi(now.Before(c.silent[a])), btoi(now.Before(c.silent[b])))
+	})
+	return servers
+}
+
+// hush has a server come last for a while; heard takes that back.
+func (c *dnsClient) hush(server string) {
+	if server == "" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.silent == nil {
+		c.silent = make(map[string]time.Time)
+	}
+	c.silent[server] = c.now().Add(silentTime)
+}
+
+func (c *dnsClient) heard(server string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.silent, server)
 }
 
 // configured lists the resolvers of this machine.

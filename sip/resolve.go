@@ -24,6 +24,9 @@ const (
 	maxTTL        = time.Hour        // an answer is believed no longer
 	noAnswerTTL   = 30 * time.Second // how long it is believed that there is no such record
 	failedHopTime = time.Minute      // a hop that failed is tried last for so long
+
+	insteadTime = 2500 * time.Millisecond // for a question without whose answer others may still lead somewhere
+	restTime    = time.Second             // for what is still asked when something else was found
 )
 
 // recordType is a type of DNS record that SIP asks for (RFC 3263).
@@ -99,7 +102,7 @@ func (r *resolver) ask(ctx context.Context, name string, kind recordType) (answe
 		if ok && now.Before(known.until.Add(maxTTL)) {
 			return known.answer, nil // old is better than none (RFC 8767)
 		}
-		return answer{}, err
+		return answer{}, fmt.Errorf("resolve %s: %w", q.name, err)
 	}
 	ttl := min(a.ttl, maxTTL)
 	if len(a.addrs)+len(a.srvs)+len(a.naptrs) == 0 {
@@ -112,6 +115,13 @@ func (r *resolver) ask(ctx context.Context, name string, kind recordType) (answe
 	}
 	r.known[q] = remembered{a, now.Add(ttl)}
 	return a, nil
+}
+
+// askBriefly is ask for a record without which others may do.
+func (r *resolver) askBriefly(ctx context.Context, name string, kind recordType) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, insteadTime)
+	defer cancel()
+	return r.ask(ctx, name, kind)
 }
 
 // fail has a hop come last for a while; work takes that back.
@@ -207,41 +217,60 @@ func (r *resolver) hops(ctx context.Context, uri sip.Uri, network string) ([]hop
 		}
 		return r.addresses(ctx, otherwise, host, port)
 	}
-	services, err := r.services(ctx, host, wanted, uri.Scheme == "sips")
-	if err != nil {
-		return nil, err
-	}
-	var all []hop
-	for _, s := range services {
-		found, err := r.service(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found...)
-	}
+	services, failed := r.services(ctx, host, wanted, uri.Scheme == "sips")
+	all, err := together(ctx, services, r.service)
 	if len(all) > 0 {
 		return all[:min(len(all), maxHops)], nil
 	}
-	return r.addresses(ctx, otherwise, host, defaultPort(otherwise))
+	all, last := r.addresses(ctx, otherwise, host, defaultPort(otherwise))
+	if last != nil {
+		return nil, errors.Join(failed, err, last)
+	}
+	return all, nil
+}
+
+// together finds for all places at once, and returns what there is in their order. A place where nothing is found, for
+// whatever reason, is none as soon as another one has something: those that are late then have restTime left.
+func together[place any](ctx context.Context, places []place, find func(context.Context, place) ([]hop, error)) ([]hop, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	found, failures := make([][]hop, len(places)), make([]error, len(places))
+	done := make(chan int)
+	for i, p := range places {
+		go func() { // ends soon after ctx, and is waited for
+			found[i], failures[i] = find(ctx, p)
+			done <- i
+		}()
+	}
+	var rest <-chan time.Time
+	for left := len(places); left > 0; {
+		select {
+		case i := <-done:
+			left--
+			if len(found[i]) > 0 && rest == nil {
+				rest = time.After(restTime)
+			}
+		case <-rest:
+			cancel()
+		}
+	}
+	return slices.Concat(found...), errors.Join(failures...)
 }
 
 // services lists the SRV names of a domain, the best first. What the NAPTR records say counts, and without any all are
-// tried that we know.
+// tried that we know; the error says why there are none, if it is not that they do not exist.
 func (r *resolver) services(ctx context.Context, domain, wanted string, secure bool) ([]service, error) {
 	if wanted != "" {
 		return []service{serviceOf(wanted, domain)}, nil
 	}
-	told, err := r.ask(ctx, domain, typeNAPTR)
-	if err != nil {
-		return nil, fmt.Errorf("resolve %s: %w", domain, err)
-	}
+	told, err := r.askBriefly(ctx, domain, typeNAPTR)
 	if chosen := choose(told.naptrs, secure); len(chosen) > 0 {
 		return chosen, nil
 	}
 	if secure {
-		return []service{serviceOf(networkTLS, domain)}, nil
+		return []service{serviceOf(networkTLS, domain)}, err
 	}
-	return []service{serviceOf(networkUDP, domain), serviceOf(networkTCP, domain), serviceOf(networkTLS, domain)}, nil
+	return []service{serviceOf(networkUDP, domain), serviceOf(networkTCP, domain), serviceOf(networkTLS, domain)}, err
 }
 
 // choose picks the NAPTR records that lead to SRV records for transports that we have, by order and preference. Those
@@ -266,25 +295,16 @@ func choose(records []naptr, secure bool) []service {
 
 // service lists the hops of one SRV name; none when there is no such record.
 func (r *resolver) service(ctx context.Context, s service) ([]hop, error) {
-	told, err := r.ask(ctx, s.name, typeSRV)
+	told, err := r.askBriefly(ctx, s.name, typeSRV)
 	if err != nil {
-		return nil, fmt.Errorf("resolve %s: %w", s.name, err)
+		return nil, err
 	}
-	var all []hop
-	for i, record := range byWeight(told.srvs, r.draw) {
-		if record.target == "" { // RFC 2782: the service is decidedly not there
-			continue
-		}
-		if i == maxTargets {
-			break
-		}
-		found, err := r.addresses(ctx, s.network, record.target, int(record.port))
-		if err != nil {
-			continue // the next record may do
-		}
-		all = append(all, found...)
-	}
-	return all, nil
+	records := slices.DeleteFunc(byWeight(told.srvs, r.draw), func(record srv) bool {
+		return record.target == "" // RFC 2782: the service is decidedly not there
+	})
+	return together(ctx, records[:min(len(records), maxTargets)], func(ctx context.Context, record srv) ([]hop, error) {
+		return r.addresses(ctx, s.network, record.target, int(record.port))
+	})
 }
 
 // byWeight sorts SRV records by priority, and draws those of one priority by weight (RFC 2782).
@@ -316,22 +336,20 @@ func (r *resolver) addresses(ctx context.Context, network, host string, port int
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []hop{{network, net.JoinHostPort(addr.Unmap().String(), strconv.Itoa(port))}}, nil
 	}
-	var all []hop
-	var failures error
-	for _, kind := range []recordType{typeA, typeAAAA} {
+	all, err := together(ctx, []recordType{typeA, typeAAAA}, func(ctx context.Context, kind recordType) (found []hop, err error) {
 		told, err := r.ask(ctx, host, kind)
-		failures = errors.Join(failures, err)
 		for _, addr := range told.addrs {
-			all = append(all, hop{network, netip.AddrPortFrom(addr.Unmap(), uint16(port)).String()})
+			found = append(found, hop{network, netip.AddrPortFrom(addr.Unmap(), uint16(port)).String()})
 		}
+		return found, err
+	})
+	if len(all) > 0 {
+		return all[:min(len(all), maxHops)], nil
 	}
-	if len(all) == 0 {
-		if failures != nil {
-			return nil, fmt.Errorf("resolve %s: %w", host, failures)
-		}
-		return nil, fmt.Errorf("resolve %s: there is no such host", host)
+	if err == nil {
+		err = fmt.Errorf("resolve %s: there is no such host", host)
 	}
-	return all[:min(len(all), maxHops)], nil
+	return nil, err
 }
 
 // locate lists where messages to uri go, as far as this agent can send there.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,12 +25,23 @@ type nameserver struct {
 	t    *testing.T
 	addr string
 
-	mu    sync.Mutex
-	zone  map[string][]dnsmessage.ResourceBody
-	long  bool // every answer over UDP is cut off
-	asked []string
-	work  sync.WaitGroup
+	mu     sync.Mutex
+	zone   map[string][]dnsmessage.ResourceBody
+	long   bool // every answer over UDP is cut off
+	faults map[string]dnsFault
+	asked  []string
+	work   sync.WaitGroup
 }
+
+// dnsFault is what a nameserver does with the questions for one name; that of "" is for all others.
+type dnsFault int
+
+const (
+	answers     dnsFault = iota
+	drops                // it says nothing
+	serverFails          // SERVFAIL
+	malformed            // an answer that ends too soon
+)
 
 // listenBoth binds a port that is free for UDP and for TCP: what the kernel gives for one may be taken for the other.
 func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
@@ -48,8 +60,13 @@ func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
 
 func startNameserver(t *testing.T, zone map[string][]dnsmessage.ResourceBody) *nameserver {
 	t.Helper()
+	return startFaultyNameserver(t, zone, nil)
+}
+
+func startFaultyNameserver(t *testing.T, zone map[string][]dnsmessage.ResourceBody, faults map[string]dnsFault) *nameserver {
+	t.Helper()
 	udp, tcp := listenBoth(t)
-	s := &nameserver{t: t, addr: udp.LocalAddr().String(), zone: zone}
+	s := &nameserver{t: t, addr: udp.LocalAddr().String(), zone: zone, faults: faults}
 	s.work.Go(func() {
 		buf := make([]byte, 4096)
 		for {
@@ -60,7 +77,9 @@ func startNameserver(t *testing.T, zone map[string][]dnsmessage.ResourceBody) *n
 			s.mu.Lock()
 			cut := s.long
 			s.mu.Unlock()
-			_, _ = udp.WriteTo(s.answer(buf[:n], cut), from)
+			if answer := s.answer(buf[:n], cut); answer != nil {
+				_, _ = udp.WriteTo(answer, from)
+			}
 		}
 	})
 	s.work.Go(func() {
@@ -98,10 +117,30 @@ func (s *nameserver) answer(query []byte, cut bool) []byte {
 	s.mu.Lock()
 	s.asked = append(s.asked, key)
 	records := s.zone[key]
+	what, ok := s.faults[key]
+	if !ok {
+		what = s.faults[""]
+	}
 	s.mu.Unlock()
 	message := dnsmessage.Message{
 		Header:    dnsmessage.Header{ID: header.ID, Response: true, Truncated: cut},
 		Questions: []dnsmessage.Question{q},
+	}
+	switch what {
+	case answers:
+	case drops:
+		return nil
+	case serverFails:
+		message.RCode = dnsmessage.RCodeServerFailure
+	case malformed:
+		message.Answers = []dnsmessage.Resource{{
+			Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: dnsmessage.ClassINET}, Body: recordA("192.0.2.1"),
+		}}
+		packed, err := message.Pack()
+		if err != nil {
+			return nil
+		}
+		return packed[:len(packed)-2]
 	}
 	for _, body := range records {
 		kind := kindOf(body)
@@ -156,13 +195,21 @@ func recordNAPTR(order, preference uint16, service, replacement string) dnsmessa
 // tableDNS answers out of a map; what is not in it does not exist.
 type tableDNS map[question]answer
 
-func (d tableDNS) lookup(_ context.Context, name string, kind recordType) (answer, error) {
+func (d tableDNS) lookup(ctx context.Context, name string, kind recordType) (answer, error) {
 	a := d[question{name, kind}]
-	if a.ttl < 0 {
-		return answer{}, errors.New("nobody answers")
+	if a.ttl == hangs.ttl {
+		<-ctx.Done()
 	}
-	return a, nil
+	if a.ttl == nobody.ttl {
+		return answer{}, errNobody
+	}
+	return a, ctx.Err()
 }
+
+// The entries of a tableDNS for a question that fails, and for one to which nobody says anything.
+var nobody, hangs = answer{ttl: -1}, answer{ttl: -2}
+
+var errNobody = errors.New("nobody answers")
 
 func ips(list ...string) answer {
 	a := answer{ttl: time.Minute}
@@ -248,10 +295,10 @@ func TestSRVRecordsAreDrawnByWeight(t *testing.T) {
 
 func TestAnswersAreRememberedForTheirTime(t *testing.T) {
 	now := time.Now()
-	asked := 0
+	var asked atomic.Int32
 	broken := false
 	r := newResolver(dnsFunc(func(_ string, kind recordType) (answer, error) {
-		asked++
+		asked.Add(1)
 		if broken {
 			return answer{}, errors.New("nobody answers")
 		}
@@ -264,13 +311,13 @@ func TestAnswersAreRememberedForTheirTime(t *testing.T) {
 	find := func() error { _, err := r.addresses(t.Context(), networkUDP, "x.example", 5060); return err }
 	require.NoError(t, find())
 	require.NoError(t, find())
-	require.Equal(t, 2, asked, "A and AAAA once")
+	require.EqualValues(t, 2, asked.Load(), "A and AAAA once")
 	now = now.Add(31 * time.Second)
 	require.NoError(t, find())
-	require.Equal(t, 3, asked, "that there is no AAAA is believed for 30 s")
+	require.EqualValues(t, 3, asked.Load(), "that there is no AAAA is believed for 30 s")
 	now = now.Add(29 * time.Second)
 	require.NoError(t, find())
-	require.Equal(t, 4, asked, "an address is believed for as long as its record says")
+	require.EqualValues(t, 4, asked.Load(), "an address is believed for as long as its record says")
 	now = now.Add(2 * time.Minute)
 	broken = true
 	require.NoError(t, find(), "old is better than none")
@@ -304,7 +351,7 @@ func TestLongAnswersComeOverTCP(t *testing.T) {
 	s.mu.Lock()
 	s.long = true
 	s.mu.Unlock()
-	a, err := (&dnsClient{servers: []string{s.addr}}).lookup(t.Context(), "x.example", typeA)
+	a, err := newDNS(s.addr).lookup(t.Context(), "x.example", typeA)
 	require.NoError(t, err)
 	require.Equal(t, ips("192.0.2.1").addrs, a.addrs)
 	require.Equal(t, time.Minute, a.ttl)
