@@ -173,7 +173,7 @@ type TrunkConfig struct {
 	Weight              int      `yaml:"weight" placeholder:"N" help:"Of equal priorities, its share of the calls."`
 	MaxCalls            int      `yaml:"maxCalls" default:"no limit" placeholder:"N" help:"Calls at once, both ways: callers get 503 with Retry-After, POST dialog goes on to the next trunk, or gets 429."`
 	MaxCallsPerSecond   int      `yaml:"maxCallsPerSecond" default:"no limit" placeholder:"N" help:"New calls, both ways: likewise."`
-	AnswerTimeout       string   `yaml:"answerTimeout" default:"6s or 32s" placeholder:"DURATION" help:"The wait for a first answer to an INVITE; empty: 6s while another trunk could take the call, else 32s."` // a duration
+	AnswerTimeout       string   `yaml:"answerTimeout" default:"6s or 32s" placeholder:"DURATION" help:"The wait for a first answer to an INVITE; empty: 6s while another address of the trunk or another trunk could take the call, else 32s."` // a duration
 	HoldMusic           string   `yaml:"holdMusic" default:"the account's" placeholder:"SOUND" help:"What phones on it hear while they wait."`
 	PublicIP            string   `yaml:"publicIP" default:"the gateway's" placeholder:"ADDRESS" help:"The gateway's address as this trunk reaches it, in SDP, Contact and Via: for a trunk on another side of a NAT than the rest. Trunks that share an address should share this too."`
 	Shared              bool     `yaml:"shared" default:"false" help:"Trunks that other accounts make by REST may go to the host of 'uri' too, and those of this account even if it has 'allowedPrefixes'."`

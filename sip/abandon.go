@@ -8,8 +8,8 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// failoverWait is how long a trunk that says nothing about that may leave an INVITE unanswered while another one could
-// take the call: whoever is there sends 100 within 200 ms (RFC 3261 §17.2.1).
+// failoverWait is how long a trunk that says nothing about that may leave an INVITE unanswered while another of its
+// addresses or another trunk could take the call: whoever is there sends 100 within 200 ms (RFC 3261 §17.2.1).
 const failoverWait = 6 * time.Second
 
 var errNoFirstAnswer = errors.New("no first answer in time")
@@ -20,8 +20,8 @@ func (t *trying) firstAnswer() <-chan time.Time {
 	if t.trunk != nil {
 		wait = t.trunk.AnswerTimeout
 	}
-	if wait == 0 && t.place.More() {
-		wait = failoverWait
+	if wait == 0 && (t.otherHops || t.place.More()) {
+		wait = t.agent.cfg.failoverWait
 	}
 	if wait == 0 {
 		return nil

@@ -65,25 +65,26 @@ type call struct {
 	late      atomic.Int32 // answers that came when it was over
 
 	// Owned by the call's goroutine.
-	keys     []callKey // under which it is found; guarded by the agent's mutex
-	port     *media.Port
-	sdp      *description
-	offer    theirOffer // of the INVITE of an inbound call, until it is answered
-	media    media.PortMedia
-	hasMedia bool
-	held     []dialogs.LegEvent // those that nobody had room for
-	called   bool               // LegCalling was told
-	rang     bool               // LegRinging was told
-	peer     peer
-	up       bool           // a 2xx was sent or came
-	fault    *dialogs.Cause // the call is to be hung up for this
-	trunk    *trunk         // whose challenges are answered; nil: none
-	hosts    []netip.Addr   // where the trunk is, as far as this call knows
-	realm    string         // in which it asked for a password; empty: not yet
-	place    *trunks.Place  // what it counts at; nil: nowhere
-	rest     time.Duration  // how long the trunk that failed wants to be left alone
-	ack      *sip.Request   // the ACK to repeat when the 2xx comes again
-	forks    map[string]*sip.Request
+	keys      []callKey // under which it is found; guarded by the agent's mutex
+	port      *media.Port
+	sdp       *description
+	offer     theirOffer // of the INVITE of an inbound call, until it is answered
+	media     media.PortMedia
+	hasMedia  bool
+	held      []dialogs.LegEvent // those that nobody had room for
+	called    bool               // LegCalling was told
+	rang      bool               // LegRinging was told
+	peer      peer
+	up        bool           // a 2xx was sent or came
+	fault     *dialogs.Cause // the call is to be hung up for this
+	trunk     *trunk         // whose challenges are answered; nil: none
+	hosts     []netip.Addr   // where the trunk is, as far as this call knows
+	otherHops bool           // addresses of the trunk are left that were not tried
+	realm     string         // in which it asked for a password; empty: not yet
+	place     *trunks.Place  // what it counts at; nil: nowhere
+	rest      time.Duration  // how long the trunk that failed wants to be left alone
+	ack       *sip.Request   // the ACK to repeat when the 2xx comes again
+	forks     map[string]*sip.Request
 	// An outbound call: the INVITE that was answered, whether it had no offer, and the phones that it rings.
 	invitation *sip.Request
 	offerless  bool

@@ -56,6 +56,7 @@ type Config struct {
 	minSession   time.Duration // the least that others may ask for; 0: 90 s
 	maxRinging   time.Duration // 0: 10 min
 	ringInterval time.Duration // 0: 1 min
+	failoverWait time.Duration // 0: 6 s
 	streams      streamLimits
 
 	nameservers []string // host:port, instead of those of this machine: for tests

@@ -122,10 +122,11 @@ func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialog
 		}
 	}
 	c.hosts, c.realm = hostsOf(hops), ""
-	for _, hop := range hops {
+	for i, hop := range hops {
 		if c.leaving() {
 			return dialogs.Cause{Details: byThisEnd}, false
 		}
+		c.otherHops = i+1 < len(hops)
 		if cause, next = c.attempt(ctx, d, t, hop.network, hop.addr); !next {
 			c.agent.resolver.work(hop)
 			return cause, false

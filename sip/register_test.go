@@ -73,8 +73,8 @@ func (r *rawRegistrar) next(method string) string {
 		require.NoError(r.t, r.conn.SetReadDeadline(time.Now().Add(patience)))
 		n, from, err := r.conn.ReadFrom(buf)
 		require.NoError(r.t, err, "no %s came", method)
-		if text := string(buf[:n]); strings.HasPrefix(text, method+" ") && !r.seen[branchOf(text)] {
-			r.seen[branchOf(text)] = true // else it was sent again
+		if text := string(buf[:n]); strings.HasPrefix(text, method+" ") && !r.seen[method+branchOf(text)] {
+			r.seen[method+branchOf(text)] = true // else it was sent again
 			r.from = from
 			return text
 		}

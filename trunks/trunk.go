@@ -100,7 +100,7 @@ type Trunk struct {
 	Weight            int           // of equal priorities, the share of calls; 0 counts as 1
 	MaxCalls          int           // at once, both ways; 0: no limit
 	MaxCallsPerSecond int           // both ways; 0: no limit
-	AnswerTimeout     time.Duration // the wait for its first answer to an INVITE; 0: that of RFC 3261 (Timer B, 32 s)
+	AnswerTimeout     time.Duration // the wait for its first answer to an INVITE; 0: 6 s while the call can go elsewhere, else Timer B of RFC 3261, 32 s
 	HoldMusic         string        // a sound, for phones of this trunk that wait; empty: the account's
 	PublicIP          string        // our address as this trunk reaches us, for SDP, Contact and Via; empty: the gateway's
 	Shared            bool          // of the file: trunks that other accounts make by REST may go to the host of URI too
