@@ -57,6 +57,7 @@ type Config struct {
 	maxRinging   time.Duration // 0: 10 min
 	ringInterval time.Duration // 0: 1 min
 	failoverWait time.Duration // 0: 6 s
+	keepUDP      time.Duration // 0: 25 s
 	streams      streamLimits
 
 	nameservers []string // host:port, instead of those of this machine: for tests

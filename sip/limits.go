@@ -18,6 +18,8 @@ type streamLimits struct {
 	whole     time.Duration // from the first byte of a message to its last
 	idle      time.Duration // without a message or a keep-alive
 	write     time.Duration // for what is written at once: the peer has to read it
+	ping      time.Duration // of silence on a connection of ours before it is pinged
+	pong      time.Duration // for the answer to that
 
 	accepted   int // connections of others, at once
 	strangers  int // of them from addresses that no trunk names: some places are left for trunks
@@ -34,6 +36,8 @@ func (l streamLimits) orDefaults() streamLimits {
 		whole:      cmp.Or(l.whole, 10*time.Second),
 		idle:       cmp.Or(l.idle, 30*time.Minute),
 		write:      cmp.Or(l.write, socketTimeout),
+		ping:       cmp.Or(l.ping, pingInterval),
+		pong:       cmp.Or(l.pong, pongTimeout),
 		accepted:   cmp.Or(l.accepted, 4096),
 		strangers:  cmp.Or(l.strangers, 3072),
 		ofSource:   cmp.Or(l.ofSource, 1024),

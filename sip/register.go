@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -63,6 +64,8 @@ func (r *registration) run(ctx, stop context.Context) {
 	asked := book.Refreshes(key)
 	check := time.NewTicker(pathCheck)
 	defer check.Stop()
+	silence := time.NewTimer(jittered(r.agent.cfg.keepUDP))
+	defer silence.Stop()
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
@@ -70,6 +73,10 @@ func (r *registration) run(ctx, stop context.Context) {
 		case <-stop.Done():
 			r.leave(ctx)
 			return
+		case <-silence.C:
+			r.keepAlive()
+			silence.Reset(jittered(r.agent.cfg.keepUDP))
+			continue
 		case <-asked:
 			r.failures = 0
 		case <-check.C:
@@ -80,6 +87,23 @@ func (r *registration) run(ctx, stop context.Context) {
 		case <-next.C:
 		}
 		next.Reset(r.renew(stop))
+	}
+}
+
+// keepAlive sends a registrar over UDP what it needs not answer, lest a NAT before us forgets the way back: the double CRLF
+// of RFC 5626 §4.4.1, for registrars know that over UDP too and few know the STUN of §4.4.2. It leaves from the socket from
+// which the REGISTER left.
+func (r *registration) keepAlive() {
+	if r.contact == nil || r.at.network != networkUDP || time.Now().After(r.until) {
+		return
+	}
+	to, err := netip.ParseAddrPort(r.at.addr)
+	l := r.agent.own(networkUDP, r.at.addr)
+	if err != nil || l == nil {
+		return
+	}
+	if _, err := l.packet.WriteTo([]byte(ping), net.UDPAddrFromAddrPort(to)); err != nil {
+		r.log.Debug("sip: the keep-alive was not sent", "address", r.at.addr, "error", err)
 	}
 }
 

@@ -219,9 +219,9 @@ func (s *stream) SetWriteDeadline(time.Time) error { return nil }
 // not answer the last.
 func (s *stream) keep(now time.Time) (dead bool) {
 	s.mu.Lock()
-	late := !s.pinged.IsZero() && now.Sub(s.pinged) > pongTimeout
+	late := !s.pinged.IsZero() && now.Sub(s.pinged) > s.limits.pong
 	dead = late && s.answers
-	due := s.dialled && now.Sub(s.spoken) >= pingInterval && (s.pinged.IsZero() || late)
+	due := s.dialled && now.Sub(s.spoken) >= s.limits.ping && (s.pinged.IsZero() || late)
 	if due && !dead {
 		s.pinged = now
 	}

@@ -390,7 +390,7 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interv
 
 // keep pings our connections until ctx ends, and closes those whose peer is gone.
 func (s *streams) keep(ctx context.Context) {
-	ticker := time.NewTicker(keepTick)
+	ticker := time.NewTicker(min(keepTick, s.limits.ping))
 	defer ticker.Stop()
 	for {
 		select {
