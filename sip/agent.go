@@ -89,6 +89,7 @@ func Listen(cfg Config, ports *media.Ports, log *slog.Logger) (*Agent, error) {
 	cfg.maxRinging = cmp.Or(cfg.maxRinging, maxRinging)
 	cfg.ringInterval = cmp.Or(cfg.ringInterval, ringInterval)
 	cfg.keepUDP = cmp.Or(cfg.keepUDP, pingInterval)
+	cfg.registerRetry = cmp.Or(cfg.registerRetry, minRetry)
 	cfg.failoverWait = cmp.Or(cfg.failoverWait, failoverWait)
 	realm := cfg.Domain
 	if realm == "" {

@@ -53,12 +53,13 @@ type Config struct {
 	// SessionExpires is how long a call may go on without a refresh by either end (RFC 4028); 0: 30 min. At least 90 s.
 	SessionExpires time.Duration
 
-	minSession   time.Duration // the least that others may ask for; 0: 90 s
-	maxRinging   time.Duration // 0: 10 min
-	ringInterval time.Duration // 0: 1 min
-	failoverWait time.Duration // 0: 6 s
-	keepUDP      time.Duration // 0: 25 s
-	streams      streamLimits
+	minSession    time.Duration // the least that others may ask for; 0: 90 s
+	maxRinging    time.Duration // 0: 10 min
+	ringInterval  time.Duration // 0: 1 min
+	failoverWait  time.Duration // 0: 6 s
+	keepUDP       time.Duration // 0: 25 s
+	registerRetry time.Duration // 0: 2 s
+	streams       streamLimits
 
 	nameservers []string // host:port, instead of those of this machine: for tests
 }

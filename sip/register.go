@@ -123,7 +123,7 @@ func (r *registration) renew(ctx context.Context) time.Duration {
 		book.SetRegistration(key, trunks.Registered, r.until, "")
 		return refreshAfter(granted)
 	}
-	wait := backoff(r.failures)
+	wait := backoff(r.agent.cfg.registerRetry, r.failures)
 	if later, ok := errors.AsType[refusedFor](err); ok {
 		wait = max(wait, min(later.wait, maxRetry))
 	}
@@ -143,11 +143,11 @@ func refreshAfter(granted time.Duration) time.Duration {
 	return jittered(max(granted*3/4, granted/2))
 }
 
-// backoff doubles the wait with every failure, and draws it from the upper half (RFC 5626 §4.5).
-func backoff(failures int) time.Duration {
+// backoff doubles the wait, first at most, with every failure, and draws it from the upper half (RFC 5626 §4.5).
+func backoff(first time.Duration, failures int) time.Duration {
 	wait := maxRetry
 	if failures < 10 {
-		wait = min(minRetry<<failures, maxRetry)
+		wait = min(first<<failures, maxRetry)
 	}
 	return wait - rand.N(wait/2)
 }

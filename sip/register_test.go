@@ -190,7 +190,7 @@ func TestRefreshLeavesRoom(t *testing.T) {
 func TestBackoffGrowsWithinBounds(t *testing.T) {
 	for failures, most := range []time.Duration{2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300} {
 		for range 50 {
-			wait := backoff(failures)
+			wait := backoff(minRetry, failures)
 			require.LessOrEqual(t, wait, most*time.Second)
 			require.GreaterOrEqual(t, wait, most*time.Second/2)
 		}
