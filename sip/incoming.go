@@ -24,7 +24,7 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 	if err != nil {
 		a.log.Error("sip: the trunk of a call", "source", req.Source(), "error", err)
 	}
-	if registered := a.lines.trunk(req.Recipient, source.Addr()); registered != nil {
+	if registered := a.lineCalled(req.Recipient, source.Addr()); registered != nil {
 		t = registered
 	}
 	c := a.newCall(a.callLog(req, t))

@@ -110,6 +110,7 @@ func (r *registration) keepAlive() {
 // renew registers and returns when to do so again.
 func (r *registration) renew(ctx context.Context) time.Duration {
 	key, book := r.trunk.Key(), r.agent.book
+	r.follow()
 	fresh := r.contact == nil
 	granted, err := r.register(ctx)
 	if ctx.Err() != nil {
@@ -136,6 +137,18 @@ func (r *registration) renew(ctx context.Context) time.Duration {
 	r.contact = nil
 	book.SetRegistration(key, trunks.Failed, time.Time{}, printable(err.Error(), 200))
 	return wait
+}
+
+// follow takes what has changed of the trunk since. Where that is something that the registration was made with, mindTrunks
+// has another one made.
+func (r *registration) follow() {
+	now := r.agent.book.Trunk(r.trunk.Key())
+	if now == nil || !registersAlike(&r.trunk.Trunk, now) {
+		return
+	}
+	if t, err := readTrunk(now); err == nil {
+		r.trunk = t
+	}
 }
 
 // refreshAfter leaves room for some failures before a registration expires.
@@ -342,7 +355,7 @@ type contactLines struct {
 }
 
 type lineOf struct {
-	trunk *trunk
+	trunk trunks.Key
 	from  netip.Addr // of the registrar; zero: not registered yet
 }
 
@@ -352,14 +365,14 @@ func (l *contactLines) add(r *registration) {
 	if l.all == nil {
 		l.all = make(map[string]lineOf)
 	}
-	l.all[r.line] = lineOf{trunk: r.trunk}
+	l.all[r.line] = lineOf{trunk: r.trunk.Key()}
 }
 
 func (l *contactLines) at(r *registration, h hop) {
 	addr, _ := netip.ParseAddrPort(h.addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all[r.line] = lineOf{r.trunk, addr.Addr().Unmap()}
+	l.all[r.line] = lineOf{r.trunk.Key(), addr.Addr().Unmap()}
 }
 
 func (l *contactLines) remove(r *registration) {
@@ -368,19 +381,30 @@ func (l *contactLines) remove(r *registration) {
 	delete(l.all, r.line)
 }
 
-// trunk returns the trunk whose registrar sent a request to the Contact that we gave it, nil if it is none. Both have
-// to be right: a Contact can be overheard, and a registrar serves more than us.
-func (l *contactLines) trunk(target sip.Uri, from netip.Addr) *trunk {
+// called names the trunk whose registrar sent a request to the Contact that we gave it; it is false where there is none.
+// Both have to be right: a Contact can be overheard, and a registrar serves more than us.
+func (l *contactLines) called(target sip.Uri, from netip.Addr) (trunks.Key, bool) {
 	line, ok := target.UriParams.Get(lineParam)
 	if !ok {
-		return nil
+		return trunks.Key{}, false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if known := l.all[line]; known.trunk != nil && known.from == from.Unmap() {
-		return known.trunk
+	known, ok := l.all[line]
+	return known.trunk, ok && known.from == from.Unmap()
+}
+
+// lineCalled is the trunk of contactLines.called as it is now, nil if there is none.
+func (a *Agent) lineCalled(target sip.Uri, from netip.Addr) *trunk {
+	key, ok := a.lines.called(target, from)
+	if !ok {
+		return nil
 	}
-	return nil
+	t, err := readTrunk(a.book.Trunk(key))
+	if err != nil {
+		a.log.Error("sip: the trunk of a Contact", "trunk", key.Name, "error", err)
+	}
+	return t
 }
 
 // Registrations lists how the registrations with all trunks stand.

@@ -167,7 +167,7 @@ func TestRegistrarCallsOurContact(t *testing.T) {
 	leg.Hangup(0)
 	end(t, leg)
 	require.Empty(t, in.calls()[1].Trunk)
-	require.Nil(t, g.lines.trunk(mustURI(t, target), netip.MustParseAddr("192.0.2.1")), "overheard, and used from elsewhere")
+	require.Nil(t, g.lineCalled(mustURI(t, target), netip.MustParseAddr("192.0.2.1")), "overheard, and used from elsewhere")
 }
 
 func mustURI(t *testing.T, text string) sip.Uri {

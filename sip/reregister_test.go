@@ -1,6 +1,11 @@
 package sip
 
 import (
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,9 +92,88 @@ func TestRegistrationGoesOnToTheNextAddress(t *testing.T) {
 	}
 }
 
+// TestRegistrationStaysWhenOtherThingsChange: what the REGISTER does not depend on is changed without a gap in which no call
+// would come, and counts for the next call to our Contact.
+func TestRegistrationStaysWhenOtherThingsChange(t *testing.T) {
+	t.Parallel()
+	r := newRawRegistrar(t)
+	trunk := r.trunk()
+	g := startAgent(t, Config{Trunks: []Trunk{trunk}}, newCallers(nil))
+	before := r.next("REGISTER")
+	contact := headerOf(before, "Contact")
+	r.answer(before, "200 OK")
+	awaitRegistration(t, g, trunks.Registered)
+
+	trunk.Weight, trunk.Codecs, trunk.Probe = 7, []string{"PCMA"}, time.Second
+	g.book.SetTrunks([]Trunk{trunk}, nil)
+	r.answer(r.next("OPTIONS"), "200 OK") // so the change is known
+	require.True(t, g.book.Refresh(carrierKey))
+	after := r.next("REGISTER")
+	require.Equal(t, headerOf(before, "Call-ID"), headerOf(after, "Call-ID"))
+	require.Equal(t, contact, headerOf(after, "Contact"))
+	require.Equal(t, "2 REGISTER", headerOf(after, "CSeq"), "none between them")
+	r.answer(after, "200 OK")
+
+	target, _, _ := strings.Cut(strings.TrimPrefix(contact, "<"), ">")
+	called := g.lineCalled(mustURI(t, target), netip.MustParseAddr("127.0.0.1"))
+	require.NotNil(t, called)
+	require.Equal(t, trunk.Codecs, called.Codecs)
+
+	trunk.Username = "other"
+	g.book.SetTrunks([]Trunk{trunk}, nil)
+	request := r.next("REGISTER")
+	require.Equal(t, strings.Replace(contact, ";expires=600", ";expires=0", 1), headerOf(request, "Contact"))
+	r.answer(request, "200 OK")
+	request = r.next("REGISTER")
+	require.Contains(t, headerOf(request, "Contact"), "<sip:other@")
+	r.answer(request, "200 OK")
+	awaitRegistration(t, g, trunks.Registered)
+}
+
+// TestRegistrationFollowsItsTrunk: a refresh goes by the trunk as it is then, but for what another registration is made for.
+func TestRegistrationFollowsItsTrunk(t *testing.T) {
+	trunk := Trunk{Name: "carrier", Account: "1", URI: "sip:192.0.2.1", Register: true, Username: "user"}
+	book := trunks.BookOf(trunk)
+	r := newRegistration(&Agent{book: book, log: slog.New(slog.DiscardHandler)}, mustTrunk(t, trunk))
+	trunk.Allow = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	book.SetTrunks([]Trunk{trunk}, nil)
+	r.follow()
+	require.Equal(t, trunk.Allow, r.trunk.Allow)
+	trunk.Username = "other"
+	book.SetTrunks([]Trunk{trunk}, nil)
+	r.follow()
+	require.Equal(t, "user", r.trunk.Username, "it is taken back as it was made")
+	book.SetTrunks(nil, nil)
+	r.follow()
+	require.Equal(t, "user", r.trunk.Username)
+}
+
 func mustTrunk(t *testing.T, of Trunk) *trunk {
 	t.Helper()
 	read, err := readTrunk(&of)
 	require.NoError(t, err)
 	return read
+}
+
+// TestWhatARegistrationDependsOn goes through all fields of a trunk.
+func TestWhatARegistrationDependsOn(t *testing.T) {
+	dependsOn := []string{"Name", "Account", "URI", "TLSCert", "TLSKey", "Username", "Password", "Realm", "Register", "PublicIP"}
+	kind := reflect.TypeFor[Trunk]()
+	for i := range kind.NumField() {
+		var changed Trunk
+		switch field := reflect.ValueOf(&changed).Elem().Field(i); field.Kind() { //nolint:exhaustive // those that there are
+		case reflect.String:
+			field.SetString("x")
+		case reflect.Bool:
+			field.SetBool(true)
+		case reflect.Int, reflect.Int64:
+			field.SetInt(1)
+		case reflect.Slice:
+			field.Set(reflect.MakeSlice(field.Type(), 1, 1))
+		default:
+			require.Fail(t, "a kind of field that this test does not know", kind.Field(i).Name)
+		}
+		name := kind.Field(i).Name
+		require.Equal(t, !slices.Contains(dependsOn, name), registersAlike(&Trunk{}, &changed), name)
+	}
 }
