@@ -90,7 +90,7 @@ func (a *Agent) callersHosts(ctx context.Context, t *trunk, req *sip.Request, so
 	switch {
 	case t == nil || t.Username == "":
 		return nil // it gets no credentials anyway
-	case t.InboundUsername != "" || a.lines.trunk(req.Recipient, source) != nil:
+	case t.InboundUsername != "" || a.lineCalled(req.Recipient, source) != nil:
 		return []netip.Addr{source.Unmap()}
 	case t.URI == "" || ownedBy(t, nil)(source):
 		return nil

@@ -154,9 +154,9 @@ func TestCallerGetsNoPassword(t *testing.T) {
 // it now.
 func TestRegistrarIsTheTrunk(t *testing.T) {
 	t.Parallel()
-	g := startAgent(t, Config{}, newCallers(nil))
 	registrar := netip.MustParseAddr("192.0.2.9")
-	home := &trunk{Trunk: Trunk{Username: "user", URI: "sip:192.0.2.1", Register: true}, uri: sip.Uri{Scheme: "sip", Host: "192.0.2.1"}}
+	home := &trunk{Trunk: Trunk{Name: "home", Account: "1", Username: "user", URI: "sip:192.0.2.1"}, uri: sip.Uri{Scheme: "sip", Host: "192.0.2.1"}}
+	g := startAgent(t, Config{Trunks: []Trunk{home.Trunk}}, newCallers(nil))
 	r := &registration{trunk: home, line: "abc"}
 	g.lines.add(r)
 	g.lines.at(r, hop{networkUDP, "192.0.2.9:5060"})
