@@ -33,7 +33,7 @@ type handset struct {
 func newHandset(t *testing.T) *handset {
 	t.Helper()
 	loopback := netip.MustParseAddr("127.0.0.1")
-	ports, err := media.NewPorts(media.PortsConfig{Listen: loopback, From: 34000, To: 34999})
+	ports, err := media.NewPorts(media.PortsConfig{Listen: []netip.Addr{loopback}, From: 34000, To: 34999})
 	require.NoError(t, err)
 	port, err := ports.Open()
 	require.NoError(t, err)

@@ -127,15 +127,9 @@ func newTokenKey() ([]byte, error) {
 
 // openMedia binds the sockets for SIP, RTP and WebRTC.
 func (a *App) openMedia() error {
-	listen, err := netip.ParseAddr(a.cfg.Media.Listen)
+	listen, public, err := a.cfg.Media.addresses()
 	if err != nil {
-		return fmt.Errorf("media.listen: %w", err)
-	}
-	public := listen
-	if a.cfg.Media.PublicIP != "" {
-		if public, err = netip.ParseAddr(a.cfg.Media.PublicIP); err != nil {
-			return fmt.Errorf("media.publicIP: %w", err)
-		}
+		return err
 	}
 	from, to, err := a.cfg.rtpPorts()
 	if err != nil {
@@ -149,9 +143,9 @@ func (a *App) openMedia() error {
 		return err
 	}
 	a.devices, err = sfu.Listen(sfu.Config{
-		UDP:      netip.AddrPortFrom(listen, uint16(a.cfg.Media.WebRTCUDP)),
-		TCP:      netip.AddrPortFrom(listen, uint16(a.cfg.Media.WebRTCTCP)),
-		PublicIP: public,
+		UDP:      netip.AddrPortFrom(listen[0], uint16(a.cfg.Media.WebRTCUDP)),
+		TCP:      netip.AddrPortFrom(listen[0], uint16(a.cfg.Media.WebRTCTCP)),
+		PublicIP: a.ports.Public(media.FamilyOf(listen[0])),
 	}, members{a.people}, a.log)
 	return err
 }

@@ -77,9 +77,9 @@ type SIPConfig struct {
 
 // MediaConfig is where RTP and WebRTC flow.
 type MediaConfig struct {
-	Listen    string `yaml:"listen" default:"127.0.0.1" placeholder:"ADDRESS" help:"Where RTP and WebRTC sockets are bound."`
-	PublicIP  string `name:"public-ip" yaml:"publicIP" default:"" placeholder:"ADDRESS" help:"The address put in SDP behind NAT; empty: media.listen."`
-	RTPPorts  string `name:"rtp-ports" yaml:"rtpPorts" default:"20000-29999" placeholder:"FIRST-LAST" help:"The UDP ports of phone legs, two for each."`
+	Listen    Words  `yaml:"listen" default:"127.0.0.1" placeholder:"ADDRESS" help:"Where RTP and WebRTC sockets are bound: one address, or one of IPv4 and one of IPv6. Phones are served in the families that it has, browsers on the first."`
+	PublicIP  Words  `name:"public-ip" yaml:"publicIP" placeholder:"ADDRESS" help:"The address put in SDP behind NAT, of each family at most one; none: that of media.listen."`
+	RTPPorts  string `name:"rtp-ports" yaml:"rtpPorts" default:"20000-29999" placeholder:"FIRST-LAST" help:"The UDP ports of phone legs, two for each; each IP family has them for itself."`
 	WebRTCUDP int    `name:"webrtc-udp" yaml:"webrtcUDP" default:"7882" placeholder:"PORT" help:"The one UDP port of all browsers."`
 	WebRTCTCP int    `name:"webrtc-tcp" yaml:"webrtcTCP" default:"7882" placeholder:"PORT" help:"The TCP port for browsers that can't use UDP."`
 	// SilenceTimeout does not run while a call is on hold.
@@ -105,6 +105,19 @@ type ICEServer struct {
 	URLs       []string `yaml:"urls" placeholder:"URL" help:"Such as 'stun:stun.example.com' or 'turn:turn.example.com?transport=udp'."`
 	Username   string   `yaml:"username" placeholder:"NAME" help:"For TURN."`
 	Credential Secret   `yaml:"credential" placeholder:"SECRET" help:"The password of 'username'."`
+}
+
+// Words are a list of which one entry may be written without brackets.
+type Words []string
+
+// UnmarshalYAML is part of yaml.InterfaceUnmarshaler.
+func (w *Words) UnmarshalYAML(decode func(any) error) error {
+	var one string
+	if decode(&one) == nil {
+		*w = Words{one}
+		return nil
+	}
+	return decode((*[]string)(w))
 }
 
 // DatabaseConfig is where everything is kept.
@@ -175,7 +188,7 @@ type TrunkConfig struct {
 	MaxCallsPerSecond   int      `yaml:"maxCallsPerSecond" default:"no limit" placeholder:"N" help:"New calls, both ways: likewise."`
 	AnswerTimeout       string   `yaml:"answerTimeout" default:"6s or 32s" placeholder:"DURATION" help:"The wait for a first answer to an INVITE; empty: 6s while another address of the trunk or another trunk could take the call, else 32s."` // a duration
 	HoldMusic           string   `yaml:"holdMusic" default:"the account's" placeholder:"SOUND" help:"What phones on it hear while they wait."`
-	PublicIP            string   `yaml:"publicIP" default:"the gateway's" placeholder:"ADDRESS" help:"The gateway's address as this trunk reaches it, in SDP, Contact and Via: for a trunk on another side of a NAT than the rest. Trunks that share an address should share this too."`
+	PublicIP            string   `yaml:"publicIP" default:"the gateway's" placeholder:"ADDRESS" help:"The gateway's address as this trunk reaches it, in SDP, Contact and Via: for a trunk on another side of a NAT than the rest. It counts where the trunk is reached in its IP family. Trunks that share an address should share this too."`
 	Shared              bool     `yaml:"shared" default:"false" help:"Trunks that other accounts make by REST may go to the host of 'uri' too, and those of this account even if it has 'allowedPrefixes'."`
 	Realm               string   `yaml:"realm" default:"the first" placeholder:"REALM|*" help:"In which it asks for the password; empty: the one that its registrar named, else that in which the INVITE of a call is asked; '*' is any."`
 }

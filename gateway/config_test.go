@@ -52,6 +52,34 @@ func TestLoad(t *testing.T) {
 	require.Equal(t, "carrier", cfg.Trunks[0].Name)
 }
 
+// TestMediaAddresses: one address, or one of each family, however it is written.
+func TestMediaAddresses(t *testing.T) {
+	for _, c := range []struct {
+		text           string
+		listen, public gateway.Words
+	}{
+		{"{}", gateway.Words{"127.0.0.1"}, nil},
+		{"{listen: 127.0.0.2}", gateway.Words{"127.0.0.2"}, nil},
+		{"{listen: '::1', publicIP: '2001:db8::7'}", gateway.Words{"::1"}, gateway.Words{"2001:db8::7"}},
+		{"{listen: 0.0.0.0, publicIP: 203.0.113.7}", gateway.Words{"0.0.0.0"}, gateway.Words{"203.0.113.7"}},
+		{"{listen: [127.0.0.1, '::1']}", gateway.Words{"127.0.0.1", "::1"}, nil},
+		{"{listen: [0.0.0.0, '::'], publicIP: [203.0.113.7, '2001:db8::7']}", gateway.Words{"0.0.0.0", "::"}, gateway.Words{"203.0.113.7", "2001:db8::7"}},
+		{"{listen: ['::1', 0.0.0.0], publicIP: 203.0.113.7}", gateway.Words{"::1", "0.0.0.0"}, gateway.Words{"203.0.113.7"}},
+	} {
+		cfg, err := gateway.Load([]byte(goodFile + "media: " + c.text + "\n"))
+		require.NoError(t, err, c.text)
+		require.Equal(t, c.listen, cfg.Media.Listen, c.text)
+		require.Equal(t, c.public, cfg.Media.PublicIP, c.text)
+	}
+	_, err := gateway.Load([]byte(goodFile + "media: {publicIP: ''}\n"))
+	require.NoError(t, err)
+	t.Setenv("TANDEM_MEDIA_LISTEN", "127.0.0.1,::1")
+	t.Setenv("TANDEM_MEDIA_PUBLIC_IP", "")
+	cfg, err := gateway.Load([]byte(goodFile))
+	require.NoError(t, err)
+	require.Equal(t, gateway.Words{"127.0.0.1", "::1"}, cfg.Media.Listen)
+}
+
 // TestMistakes holds every mistake that stops the start: one line that names the key and what it should be.
 func TestMistakes(t *testing.T) {
 	t.Parallel()
@@ -84,6 +112,13 @@ func TestMistakes(t *testing.T) {
 		{"media address", account + "media: {listen: localhost}", "media.listen", "IP address"},
 		{"everywhere and nowhere", account + "media: {listen: 0.0.0.0}", "media.publicIP", "phones and browsers reach"},
 		{"public IP", account + "media: {publicIP: x}", "media.publicIP", "IP address"},
+		{"two media addresses of a family", account + "media: {listen: [127.0.0.1, 127.0.0.2]}", "media.listen", "one address of a family"},
+		{"the second is no address", account + "media: {listen: [127.0.0.1, x]}", "media.listen", "IP address"},
+		{"no media address", account + "media: {listen: []}", "media.listen", "IP address"},
+		{"media addresses by name", account + "media: {listen: {four: 127.0.0.1}}", "", ""},
+		{"everywhere in one family", account + "media: {listen: [0.0.0.0, '::'], publicIP: 203.0.113.7}", "media.publicIP", "media.listen :: names none"},
+		{"public IP of another family", account + "media: {publicIP: '2001:db8::7'}", "media.publicIP", "media.listen should have"},
+		{"two public IPs of a family", account + "media: {publicIP: [203.0.113.7, 203.0.113.8]}", "media.publicIP", "one address of a family"},
 		{"RTP range", account + "media: {rtpPorts: 5000}", "media.rtpPorts", "first-last"},
 		{"RTP range backwards", account + "media: {rtpPorts: 30000-20000}", "media.rtpPorts", "first-last"},
 		{"browsers' port in it", account + "media: {webrtcUDP: 20002}", "media.webrtcUDP", "overlap"},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tandem/api"
+	"tandem/media"
 	"tandem/webhooks"
 )
 
@@ -177,18 +178,53 @@ func (m *MediaConfig) validateOpus() error {
 	return nil
 }
 
-func (c *Config) validateMedia() error {
-	listen, err := netip.ParseAddr(c.Media.Listen)
-	if err != nil {
-		return fmt.Errorf("media.listen: %q should be an IP address, such as 127.0.0.1", c.Media.Listen)
-	}
-	if listen.IsUnspecified() && c.Media.PublicIP == "" {
-		return fmt.Errorf("media.publicIP: should be the address that phones and browsers reach; media.listen %s names none", listen)
-	}
-	if c.Media.PublicIP != "" {
-		if _, err := netip.ParseAddr(c.Media.PublicIP); err != nil {
-			return fmt.Errorf("media.publicIP: %q should be an IP address, or empty", c.Media.PublicIP)
+// addresses returns media.listen and media.publicIP. Each has one of an IP family at most.
+func (m *MediaConfig) addresses() (listen, public []netip.Addr, err error) {
+	bound, shown := make(map[media.Family]netip.Addr), make(map[media.Family]netip.Addr)
+	for _, text := range m.Listen {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, nil, fmt.Errorf("media.listen: %q should be an IP address, such as 127.0.0.1", text)
 		}
+		f := media.FamilyOf(addr)
+		if other, ok := bound[f]; ok {
+			return nil, nil, fmt.Errorf("media.listen: %s and %s are both %s; there should be one address of a family", other, addr, f)
+		}
+		bound[f] = addr
+		listen = append(listen, addr)
+	}
+	if len(listen) == 0 {
+		return nil, nil, fmt.Errorf("media.listen: should be an IP address, such as 127.0.0.1")
+	}
+	for _, text := range m.PublicIP {
+		if text == "" {
+			continue
+		}
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, nil, fmt.Errorf("media.publicIP: %q should be an IP address, or empty", text)
+		}
+		f := media.FamilyOf(addr)
+		if _, ok := bound[f]; !ok {
+			return nil, nil, fmt.Errorf("media.publicIP: %s is %s; media.listen should have an address of that family", addr, f)
+		}
+		if other, ok := shown[f]; ok {
+			return nil, nil, fmt.Errorf("media.publicIP: %s and %s are both %s; there should be one address of a family", other, addr, f)
+		}
+		shown[f] = addr
+		public = append(public, addr)
+	}
+	for _, addr := range listen {
+		if _, ok := shown[media.FamilyOf(addr)]; addr.IsUnspecified() && !ok {
+			return nil, nil, fmt.Errorf("media.publicIP: should be the address that phones and browsers reach; media.listen %s names none", addr)
+		}
+	}
+	return listen, public, nil
+}
+
+func (c *Config) validateMedia() error {
+	if _, _, err := c.Media.addresses(); err != nil {
+		return err
 	}
 	if t := c.Media.SilenceTimeout; t < 0 || t > 0 && t < 10*time.Second {
 		return fmt.Errorf("media.silenceTimeout: %s should be at least 10s, such as 5m, or 0 for no limit", t)

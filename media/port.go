@@ -112,7 +112,7 @@ const maxPayload = 1400
 type Port struct {
 	ports  *Ports
 	local  netip.AddrPort // public address, RTP port
-	bound  uint16         // RTP port in the pool
+	bound  netip.AddrPort // RTP port in the pool
 	rtp    *net.UDPConn
 	rtcp   *net.UDPConn
 	every  time.Duration // between RTCP reports
@@ -461,11 +461,11 @@ func drain(c *net.UDPConn) {
 }
 
 // newPort wraps a bound pair of sockets.
-func newPort(ports *Ports, number uint16, rtpConn, rtcpConn *net.UDPConn) (*Port, error) {
+func newPort(ports *Ports, at netip.AddrPort, public netip.Addr, rtpConn, rtcpConn *net.UDPConn) (*Port, error) {
 	p := &Port{
 		ports: ports,
-		local: netip.AddrPortFrom(ports.cfg.Public, number),
-		bound: number,
+		local: netip.AddrPortFrom(public, at.Port()),
+		bound: at,
 		rtp:   rtpConn,
 		rtcp:  rtcpConn,
 		every: ports.cfg.ReportEvery,

@@ -32,7 +32,7 @@ func (c inbox) next(t *testing.T) *rtp.Packet {
 // openPort opens a port whose RTCP reports come every few milliseconds.
 func openPort(t *testing.T) *Port {
 	t.Helper()
-	ps, err := NewPorts(PortsConfig{Listen: loopback, From: 31100, To: 31999, ReportEvery: 5 * time.Millisecond})
+	ps, err := NewPorts(PortsConfig{Listen: []netip.Addr{loopback}, From: 31100, To: 31999, ReportEvery: 5 * time.Millisecond})
 	require.NoError(t, err)
 	p, err := ps.Open()
 	require.NoError(t, err)
@@ -395,7 +395,7 @@ func TestPortCloses(t *testing.T) {
 }
 
 func TestPortIPv6(t *testing.T) {
-	ps, err := NewPorts(PortsConfig{Listen: netip.IPv6Loopback(), From: 32000, To: 32099})
+	ps, err := NewPorts(PortsConfig{Listen: []netip.Addr{netip.IPv6Loopback()}, From: 32000, To: 32099})
 	require.NoError(t, err)
 	p, err := ps.Open()
 	if err != nil {
@@ -426,7 +426,7 @@ func (s *silent) Broke(panicked any)                { panic(panicked) }
 
 func testPortWithoutGoroutines(t testing.TB) (*Port, *silent) {
 	t.Helper()
-	ps, err := NewPorts(PortsConfig{Listen: loopback, From: 32100, To: 32999})
+	ps, err := NewPorts(PortsConfig{Listen: []netip.Addr{loopback}, From: 32100, To: 32999})
 	require.NoError(t, err)
 	p, err := ps.Open()
 	require.NoError(t, err)

@@ -66,7 +66,7 @@ type feeder struct {
 
 func newFeeder(t testing.TB, in *SRTPKey) *feeder {
 	t.Helper()
-	ps, err := NewPorts(PortsConfig{Listen: loopback, From: 31100, To: 31999})
+	ps, err := NewPorts(PortsConfig{Listen: []netip.Addr{loopback}, From: 31100, To: 31999})
 	require.NoError(t, err)
 	p, err := ps.Open()
 	require.NoError(t, err)

@@ -68,7 +68,8 @@ type call struct {
 	keys      []callKey // under which it is found; guarded by the agent's mutex
 	port      *media.Port
 	sdp       *description
-	offer     theirOffer // of the INVITE of an inbound call, until it is answered
+	offer     theirOffer   // of the INVITE of an inbound call, until it is answered
+	family    media.Family // of its port
 	media     media.PortMedia
 	hasMedia  bool
 	held      []dialogs.LegEvent // those that nobody had room for

@@ -23,7 +23,13 @@ type handCarrier struct {
 
 func newHandCarrier(t *testing.T) *handCarrier {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	return newHandCarrierOn(t, "127.0.0.1")
+}
+
+// newHandCarrierOn is newHandCarrier on another address of this machine.
+func newHandCarrierOn(t *testing.T, host string) *handCarrier {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return &handCarrier{t: t, conn: conn, seen: make(map[string]bool), at: "sip:phone@" + conn.LocalAddr().String()}

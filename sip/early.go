@@ -171,7 +171,7 @@ func (t *trying) described(e *early, res *sip.Response, reliably bool) (answer [
 	var agreed media.PortMedia
 	var err error
 	if t.offerless {
-		answer, agreed, err = e.sdp.answer(res.Body())
+		answer, agreed, err = t.answerOffer(e.sdp, res.Body())
 	} else {
 		agreed, err = e.sdp.accept(res.Body())
 	}
@@ -262,7 +262,7 @@ func (t *trying) updatedEarly(e *early, r request) {
 	}
 	body, agreed, err := e.sdp.answer(r.Body())
 	if err != nil {
-		t.agent.respond(r.Request, r.tx, offerStatus(err), t.agent.warning(err.Error()))
+		t.agent.respond(r.Request, r.tx, offerStatus(err), t.agent.offerWarning(err))
 		return
 	}
 	res := response(r.Request, 200, body)

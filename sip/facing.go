@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"tandem/media"
 )
 
 // maxFacing bounds the addresses that are remembered: those of trunks with an address of their own for us.
@@ -19,8 +21,8 @@ type facing struct {
 
 // learn notes what a trunk at remote says.
 func (f *facing) learn(remote netip.Addr, t *trunk) {
-	public := t.public()
 	remote = remote.Unmap()
+	public := t.public(media.FamilyOf(remote))
 	if known, ok := f.towards(remote); known == public && ok == public.IsValid() {
 		return
 	}
@@ -48,10 +50,10 @@ func (f *facing) towards(remote netip.Addr) (netip.Addr, bool) {
 	return public, ok
 }
 
-// public is the address that the trunk reaches us at; the zero value where it says none.
-func (t *trunk) public() netip.Addr {
+// public is the address of a family that the trunk reaches us at; the zero value where it says none.
+func (t *trunk) public(f media.Family) netip.Addr {
 	addr, err := netip.ParseAddr(t.PublicIP)
-	if err != nil {
+	if err != nil || media.FamilyOf(addr) != f {
 		return netip.Addr{}
 	}
 	return addr.Unmap()
@@ -63,7 +65,7 @@ func (c *call) local() netip.AddrPort { return c.shown(c.port.Local()) }
 // shown is an address of ours as the call's trunk reaches it.
 func (c *call) shown(local netip.AddrPort) netip.AddrPort {
 	if c.trunk != nil {
-		if public := c.trunk.public(); public.IsValid() {
+		if public := c.trunk.public(media.FamilyOf(local.Addr())); public.IsValid() {
 			return netip.AddrPortFrom(public, local.Port())
 		}
 	}

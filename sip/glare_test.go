@@ -29,10 +29,16 @@ const talkerSDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\
 // newTalker is a caller that has not called yet.
 func newTalker(t *testing.T, g *gateway) *talker {
 	t.Helper()
-	conn, err := net.Dial("udp", g.at("udp"))
+	return newTalkerTo(t, g.at("udp"))
+}
+
+// newTalkerTo is newTalker for one of several listeners.
+func newTalkerTo(t *testing.T, addr string) *talker {
+	t.Helper()
+	conn, err := net.Dial("udp", addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	return &talker{t: t, conn: conn, to: "<sip:+15550100@x>", at: "sip:+15550100@" + g.at("udp"), id: conn.LocalAddr().String()}
+	return &talker{t: t, conn: conn, to: "<sip:+15550100@x>", at: "sip:+15550100@" + addr, id: conn.LocalAddr().String()}
 }
 
 // talk calls the gateway and has the call answered. Its INVITE has headers beside the usual.

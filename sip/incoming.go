@@ -93,8 +93,9 @@ func (a *Agent) decide(ctx context.Context, c *call, req *sip.Request, tx *sip.S
 	if t != nil {
 		a.facing.learn(source.Addr(), t)
 	}
-	if status, why := a.unofferable(c, req); status != 0 {
-		a.reject(c, req, tx, status, why)
+	if err := c.offered(req); err != nil {
+		c.log.Info("sip: call refused", "status", offerStatus(err), "why", printable(err.Error(), 200))
+		a.respond(req, tx, offerStatus(err), a.offerWarning(err))
 		return nil
 	}
 	if t == nil && a.cfg.TokenCalls == TokenCallsTrunks {
@@ -163,20 +164,20 @@ func (a *Agent) unacceptable(c *call, req *sip.Request) (status int, why string)
 	return 0, ""
 }
 
-// unofferable judges the offer by the terms of the call's trunk, and so after the password that tells which one that is
-// (RFC 3261 §8.2); 0 means that it is fine.
-func (a *Agent) unofferable(c *call, req *sip.Request) (status int, why string) {
+// offered reads the offer of an INVITE and finds the family of the port that is to answer it; without an offer, that of the
+// port that is to make one. It judges by the terms of the call's trunk, and so after the password that tells which one that
+// is (RFC 3261 §8.2).
+func (c *call) offered(req *sip.Request) error {
+	c.family = c.agent.familyTowards(req.Source())
 	if len(req.Body()) == 0 {
-		return 0, ""
+		return nil
 	}
 	var err error
-	if c.offer, err = readOffer(req.Body()); err == nil {
-		err = newDescription(0, c.shown(netip.AddrPortFrom(a.ports.Public(), 0)), termsOf(c.trunk)).takes(c.offer)
+	if c.offer, err = readOffer(req.Body()); err != nil {
+		return err
 	}
-	if err != nil {
-		return offerStatus(err), err.Error()
-	}
-	return 0, ""
+	c.family, err = c.familyOfOffer(c.offer)
+	return err
 }
 
 // refuse answers with the status that err's code maps to, and says why in the log and in the answer.

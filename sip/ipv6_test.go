@@ -13,7 +13,7 @@ import (
 
 func startAgentOnIPv6(t *testing.T, cfg Config, in dialogs.Callers) *gateway {
 	t.Helper()
-	return startAgentOn(t, cfg, in, media.PortsConfig{Listen: netip.IPv6Loopback(), From: 40000, To: 49999})
+	return startAgentOn(t, cfg, in, media.PortsConfig{Listen: []netip.Addr{netip.IPv6Loopback()}, From: 40000, To: 49999})
 }
 
 func TestCallsOverIPv6(t *testing.T) {

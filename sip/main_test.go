@@ -114,8 +114,8 @@ func startAgentOn(t *testing.T, cfg Config, in dialogs.Callers, rtp media.PortsC
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level}))
-	if !rtp.Listen.IsValid() {
-		rtp.Listen = netip.MustParseAddr("127.0.0.1")
+	if len(rtp.Listen) == 0 {
+		rtp.Listen = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	}
 	ports, err := media.NewPorts(rtp)
 	require.NoError(t, err)
@@ -152,6 +152,17 @@ func (a *Agent) leave(entered bool) {
 func (g *gateway) at(network string) string {
 	for _, uri := range g.Addrs() {
 		if hostport, ok := strings.CutPrefix(uri, network+"://"); ok {
+			return hostport
+		}
+	}
+	return ""
+}
+
+// on is at for the listener on one of several addresses.
+func (g *gateway) on(network, host string) string {
+	for _, uri := range g.Addrs() {
+		hostport, ok := strings.CutPrefix(uri, network+"://")
+		if at, err := netip.ParseAddrPort(hostport); ok && err == nil && at.Addr().String() == host {
 			return hostport
 		}
 	}

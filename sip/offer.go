@@ -2,6 +2,7 @@ package sip
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -28,6 +29,9 @@ const (
 
 // errNothingCommon means that a description is well formed but has no stream that we can take: 488, not 400.
 var errNothingCommon = errors.New("no stream in it that can be taken")
+
+// errOtherFamily is the errNothingCommon of a stream whose address is of another IP family than ours.
+var errOtherFamily = fmt.Errorf("%w: another IP family", errNothingCommon)
 
 // errGlare means that an offer of ours waits for its answer: 491 (RFC 3261 §14.2, RFC 3311 §5.2).
 var errGlare = errors.New("an offer of this end is not answered yet")

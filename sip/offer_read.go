@@ -79,8 +79,10 @@ func (d *description) read(parsed *sdp.SessionDescription, m *sdp.MediaDescripti
 	if err := readAddresses(parsed, m, &p.agreed); err != nil {
 		return picked{}, err
 	}
-	if r := p.agreed.Remote; r.IsValid() && d.local.Addr().Unmap().Is4() != r.Addr().Is4() {
-		return picked{}, fmt.Errorf("%w: its address is of the other IP family", errNothingCommon)
+	if r := p.agreed.Remote; r.IsValid() {
+		if theirs, ours := media.FamilyOf(r.Addr()), media.FamilyOf(d.local.Addr()); theirs != ours {
+			return picked{}, fmt.Errorf("%w: its address is %s, ours %s", errOtherFamily, theirs, ours)
+		}
 	}
 	if _, ok := m.Attribute("rtcp-mux"); ok && (!answer || d.mux) {
 		p.agreed.RTCPMux = true

@@ -26,7 +26,7 @@ func directionOf(agreed media.PortMedia) string {
 // audio stream is refused with port 0 (RFC 3264 §6).
 func (d *description) write(s *standing, codecs []media.Speech, event int) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "s=-\r\nc=IN %s %s\r\nt=0 0\r\n", familyOf(d.local.Addr()), d.local.Addr().Unmap())
+	fmt.Fprintf(&b, "s=-\r\nc=IN %s %s\r\nt=0 0\r\n", addressType(d.local.Addr()), d.local.Addr().Unmap())
 	for i := range max(len(s.lines), 1) {
 		if i == s.index {
 			d.writeAudio(&b, s, codecs, event)
@@ -52,10 +52,11 @@ func (d *description) stamp(text string) []byte {
 
 // head is what comes before text.
 func (d *description) head() string {
-	return fmt.Sprintf("v=0\r\no=tandem %d %d IN %s %s\r\n", d.session, d.version, familyOf(d.local.Addr()), d.local.Addr().Unmap())
+	return fmt.Sprintf("v=0\r\no=tandem %d %d IN %s %s\r\n", d.session, d.version, addressType(d.local.Addr()), d.local.Addr().Unmap())
 }
 
-func familyOf(a netip.Addr) string {
+// addressType is what SDP calls the family of an address.
+func addressType(a netip.Addr) string {
 	if a.Unmap().Is6() {
 		return "IP6"
 	}

@@ -56,17 +56,13 @@ func (a *Agent) dialOn(d dialogs.Dial, place *trunks.Place) (dialogs.Leg, error)
 	if _, _, err := t.target(d.To); err != nil {
 		return nil, err
 	}
-	port, err := a.ports.Open()
-	if err != nil {
-		return nil, err
-	}
 	c := a.newCall(a.log.With("dialog", d.Dialog))
-	c.port, c.place = port, place
+	c.place = place
 	started := a.spawn(func(ctx context.Context) {
 		c.live(ctx, func() dialogs.Cause { return c.dial(ctx, d, t) })
 	})
 	if !started {
-		return nil, errors.Join(errs.New(errs.Unavailable, "the SIP user agent is not running"), port.Close())
+		return nil, errs.New(errs.Unavailable, "the SIP user agent is not running")
 	}
 	return c, nil
 }
@@ -145,6 +141,9 @@ func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialog
 // transport error, before the callee rang.
 func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, hop string) (cause dialogs.Cause, next bool) {
 	c.trunk = t
+	if err := c.openPort(c.agent.familyTowards(hop)); err != nil {
+		return *failed(errs.MessageOf(err)), false
+	}
 	c.sdp = newDescription(newSession(), c.local(), termsOf(t))
 	invite, err := c.invite(d, t, network, hop)
 	if err != nil {
@@ -446,7 +445,7 @@ func (c *call) finalSDP(e *early, res *sip.Response) (agreed media.PortMedia, an
 	case e != nil && e.settled:
 		return e.media, nil, nil
 	case len(res.Body()) > 0 && c.offerless:
-		answer, agreed, err = c.sdp.answer(res.Body())
+		answer, agreed, err = c.answerOffer(c.sdp, res.Body())
 		return agreed, answer, err
 	case len(res.Body()) > 0:
 		agreed, err = c.sdp.accept(res.Body())

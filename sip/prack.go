@@ -189,7 +189,7 @@ func (c *call) updated(r request) {
 func (c *call) reoffered(r request) {
 	body, agreed, err := c.sdp.answer(r.Body())
 	if err != nil {
-		c.agent.respond(r.Request, r.tx, offerStatus(err), c.agent.warning(err.Error()))
+		c.agent.respond(r.Request, r.tx, offerStatus(err), c.agent.offerWarning(err))
 		return
 	}
 	res := response(r.Request, 200, body)

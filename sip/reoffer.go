@@ -169,7 +169,7 @@ func (c *call) changed(r request) {
 	}
 	if err != nil {
 		c.log.Info("sip: change of the session refused", "method", r.Method.String(), "error", err)
-		c.agent.respond(r.Request, r.tx, offerStatus(err), c.agent.warning(err.Error()))
+		c.agent.respond(r.Request, r.tx, offerStatus(err), c.agent.offerWarning(err))
 		return
 	}
 	c.peer = moved

@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"mime"
 	"net/netip"
@@ -248,12 +249,22 @@ func (a *Agent) shorten(req *sip.Request, res *sip.Response) {
 }
 
 // warning says in words why a request is refused (RFC 3261 §20.43).
-func (a *Agent) warning(text string) sip.Header {
+func (a *Agent) warning(text string) sip.Header { return a.warningOf(399, text) }
+
+// offerWarning is warning for an offer.
+func (a *Agent) offerWarning(err error) sip.Header {
+	if errors.Is(err, errOtherFamily) {
+		return a.warningOf(300, "Incompatible network protocol: "+err.Error())
+	}
+	return a.warning(err.Error())
+}
+
+func (a *Agent) warningOf(code int, text string) sip.Header {
 	host, _ := a.address("udp", "192.0.2.1:9")
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
-	return sip.NewHeader("Warning", "399 "+host+" "+quoted(text))
+	return sip.NewHeader("Warning", fmt.Sprintf("%d %s %s", code, host, quoted(text)))
 }
 
 // bodyStatus returns the refusal of a body that is no SDP; 0 when there is none or it is SDP.

@@ -30,8 +30,8 @@ const callerLost = "the connection to the caller broke"
 
 // ring is an inbound call from its 180 to its end.
 func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dialogs.Cause {
-	var err error
-	if c.port, err = c.agent.ports.Open(); err != nil { //nolint:contextcheck // the port outlives ctx
+	err := c.openPort(c.family)
+	if err != nil {
 		c.log.Error("sip: call refused", "status", 503, "why", err.Error())
 		c.agent.respond(req, tx, 503, c.agent.warning(errs.MessageOf(err)))
 		return *failed(errs.MessageOf(err))
@@ -45,7 +45,7 @@ func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dia
 		c.offer = theirOffer{}
 	}
 	if err != nil {
-		c.agent.respond(req, tx, offerStatus(err), c.agent.warning(err.Error()))
+		c.agent.respond(req, tx, offerStatus(err), c.agent.offerWarning(err))
 		return *failed(err.Error())
 	}
 	c.introduce(&c.peer, true, true)

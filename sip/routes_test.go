@@ -16,7 +16,7 @@ import (
 // As a caller we have the Record-Route of the answer from its end, as a callee that of the INVITE from its beginning.
 func TestRouteSets(t *testing.T) {
 	t.Parallel()
-	ports, err := media.NewPorts(media.PortsConfig{Listen: netip.MustParseAddr("127.0.0.1"), From: 40000, To: 40001})
+	ports, err := media.NewPorts(media.PortsConfig{Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, From: 40000, To: 40001})
 	require.NoError(t, err)
 	a, err := Listen(Config{Listen: []string{"udp://127.0.0.1:0"}}, ports, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)

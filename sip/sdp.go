@@ -93,12 +93,17 @@ func rtpmap(m *sdp.MediaDescription, format string) (encoding string, ok bool) {
 	return "", false
 }
 
+// connectionOf returns the c= line that counts for a stream; nil if there is none.
+func connectionOf(parsed *sdp.SessionDescription, m *sdp.MediaDescription) *sdp.ConnectionInformation {
+	if m.ConnectionInformation != nil {
+		return m.ConnectionInformation
+	}
+	return parsed.ConnectionInformation
+}
+
 // readAddresses finds where the far end wants RTP and RTCP (RFC 3605). 0.0.0.0 is the hold of RFC 2543: nowhere.
 func readAddresses(parsed *sdp.SessionDescription, m *sdp.MediaDescription, agreed *media.PortMedia) error {
-	connection := m.ConnectionInformation
-	if connection == nil {
-		connection = parsed.ConnectionInformation
-	}
+	connection := connectionOf(parsed, m)
 	if connection == nil || connection.Address == nil {
 		return errors.New("the audio stream has no c= line")
 	}

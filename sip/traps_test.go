@@ -33,7 +33,7 @@ func TestTrunkHasAnAddressOfItsOwn(t *testing.T) {
 	out.PublicIP = mine
 	inside := Trunk{Name: "inside", Account: "1", Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}}
 	in := newCallers(nil)
-	g := startAgentOn(t, Config{Trunks: []Trunk{out, inside}}, in, media.PortsConfig{From: 40000, To: 49999, Public: netip.MustParseAddr("198.51.100.9")})
+	g := startAgentOn(t, Config{Trunks: []Trunk{out, inside}}, in, media.PortsConfig{From: 40000, To: 49999, Public: []netip.Addr{netip.MustParseAddr("198.51.100.9")}})
 	leg := dial(t, g)
 	invite := h.invited()
 	shows := func(text, address string) {

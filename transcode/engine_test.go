@@ -141,7 +141,7 @@ func TestBridgeOverSockets(t *testing.T) {
 	wg.Go(func() { require.NoError(t, e.Run(ctx)) })
 	t.Cleanup(func() { cancel(); wg.Wait() })
 
-	ports, err := media.NewPorts(media.PortsConfig{Listen: netip.MustParseAddr("127.0.0.1"), From: 33000, To: 33999})
+	ports, err := media.NewPorts(media.PortsConfig{Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, From: 33000, To: 33999})
 	require.NoError(t, err)
 	port, err := ports.Open()
 	require.NoError(t, err)
