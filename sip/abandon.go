@@ -32,7 +32,7 @@ func (t *trying) firstAnswer() <-chan time.Time {
 // abandon sees an INVITE off that was given up before the callee rang. Without a provisional answer (heard) it can't be
 // cancelled (RFC 3261 §9.1): should one come after all, it is; should the callee answer, it is hung up.
 func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string, heard bool) {
-	left := &trying{call: c, invite: invite, tx: tx, network: network}
+	left := &trying{call: c, invite: invite, tx: tx, network: network, shows: c.trunk.shows()}
 	creds := c.credentials()
 	ok := c.spawn(func(ctx context.Context) {
 		defer tx.Terminate()
@@ -64,7 +64,7 @@ func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string, he
 					}
 					left.sendCancel(ctx)
 				case res.IsSuccess():
-					c.hangUpLate(ctx, invite, res, network, creds)
+					c.hangUpLate(ctx, left, res, creds)
 					return
 				case !res.IsProvisional():
 					return
@@ -78,19 +78,19 @@ func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string, he
 }
 
 // answeredTooLate hangs up another fork that answers when the call with the first one is over already.
-func (c *call) answeredTooLate(invite *sip.Request, res *sip.Response, network string, creds *credentials) {
+func (c *call) answeredTooLate(t *trying, res *sip.Response, creds *credentials) {
 	if to := res.To(); to == nil || c.late.Add(1) > maxForks {
 		return
 	} else if tag, _ := to.Params.Get("tag"); tag == c.peer.remoteTag() {
 		return // that one has its BYE
 	}
-	c.spawn(func(ctx context.Context) { c.hangUpLate(ctx, invite, res, network, creds) })
+	c.spawn(func(ctx context.Context) { c.hangUpLate(ctx, t, res, creds) })
 }
 
 // hangUpLate acknowledges an answer that nobody waits for any more, and ends that call. It touches nothing that belongs
 // to the call's goroutine.
-func (c *call) hangUpLate(ctx context.Context, invite *sip.Request, res *sip.Response, network string, creds *credentials) {
-	late, err := answeredBy(invite, res, network)
+func (c *call) hangUpLate(ctx context.Context, t *trying, res *sip.Response, creds *credentials) {
+	late, err := answeredBy(t.invite, res, t.network, t.shows)
 	if err != nil {
 		return
 	}
@@ -98,8 +98,8 @@ func (c *call) hangUpLate(ctx context.Context, invite *sip.Request, res *sip.Res
 	if err != nil {
 		return
 	}
-	c.write(ctx, ack)
+	c.write(ctx, ack, t.shows)
 	if bye, err := c.agent.request(&late, sip.BYE); err == nil {
-		c.agent.confirmed(ctx, bye, creds)
+		c.agent.confirmed(ctx, bye, t.shows, creds)
 	}
 }

@@ -136,6 +136,7 @@ func (a *Agent) build() {
 		}}),
 	)
 	a.streams = newStreams(a.certs, net.TCPAddrFromAddrPort(a.listeners[0].addr), a.front, a.cfg.streams, a.log)
+	a.streams.pool = a.tp.Pool(networkTCP)
 	a.tp.OnMessage(a.onMessage) // before the transaction layer, which registers itself
 	a.txl = sip.NewTransactionLayer(a.tp,
 		sip.WithTransactionLayerLogger(quiet),

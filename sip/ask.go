@@ -114,7 +114,7 @@ type conclusion struct {
 // INVITE is acknowledged here, at once and as often as it comes. It is told before the ACK leaves, so that what the far
 // end sends behind that finds the call ready.
 func (c *call) transact(ctx context.Context, at *peer, req *sip.Request, progress *progress, before <-chan struct{}, left chan<- struct{}, tell func(conclusion)) {
-	tx, err := c.startInCall(ctx, req, before, left)
+	tx, err := c.startInCall(ctx, req, at.shows, before, left)
 	if err != nil {
 		c.log.Info("sip: request not sent", "method", req.Method.String(), "error", err)
 		tell(conclusion{stays: true})
@@ -126,7 +126,7 @@ func (c *call) transact(ctx context.Context, at *peer, req *sip.Request, progres
 	acknowledge := func() {
 		sending.Lock()
 		defer sending.Unlock()
-		c.write(ctx, ack)
+		c.write(ctx, ack, at.shows)
 	}
 	if req.IsInvite() {
 		tx.OnRetransmission(func(*sip.Response) { acknowledge() })
@@ -179,7 +179,7 @@ func (c *call) transact(ctx context.Context, at *peer, req *sip.Request, progres
 
 // depart sends a request once the one before it has left: their CSeq has to rise on the wire, or the far end refuses the
 // one that comes behind (RFC 3261 §12.2.2). Left is closed when that was tried.
-func (c *call) depart(ctx context.Context, req *sip.Request, before <-chan struct{}, left chan<- struct{}) (*sip.ClientTx, error) {
+func (c *call) depart(ctx context.Context, req *sip.Request, shows certFiles, before <-chan struct{}, left chan<- struct{}) (*sip.ClientTx, error) {
 	defer close(left)
 	if before != nil {
 		select {
@@ -187,7 +187,7 @@ func (c *call) depart(ctx context.Context, req *sip.Request, before <-chan struc
 		case <-ctx.Done():
 		}
 	}
-	return c.agent.start(ctx, req)
+	return c.agent.start(ctx, req, shows)
 }
 
 // unreachable is what a request that could not be sent counts as: a 503 (RFC 3261 §8.1.3.1). It ends no call by itself.
@@ -197,14 +197,14 @@ func unreachable(req *sip.Request) *sip.Response {
 
 // startInCall is depart for a request of a call that is up. Who can't be reached over a stream is tried again for a few
 // seconds: a proxy that is started again refuses nothing.
-func (c *call) startInCall(ctx context.Context, req *sip.Request, before <-chan struct{}, left chan<- struct{}) (*sip.ClientTx, error) {
+func (c *call) startInCall(ctx context.Context, req *sip.Request, shows certFiles, before <-chan struct{}, left chan<- struct{}) (*sip.ClientTx, error) {
 	deadline := time.After(reconnectTime * sip.T1)
-	tx, err := c.depart(ctx, req, before, left)
+	tx, err := c.depart(ctx, req, shows, before, left)
 	for wait := sip.T1; err != nil && req.Via().Transport != "UDP"; wait *= 2 {
 		pause := time.NewTimer(wait)
 		select {
 		case <-pause.C:
-			tx, err = c.agent.start(ctx, req)
+			tx, err = c.agent.start(ctx, req, shows)
 			continue
 		case <-deadline:
 		case <-c.done:

@@ -43,23 +43,23 @@ func (a *Agent) canReturn(req *sip.Request) bool {
 }
 
 // deliver answers a request over its connection or, when that is gone, over one to where its Via says (RFC 3261 §18.2.2).
-func (a *Agent) deliver(req *sip.Request, tx *sip.ServerTx, res *sip.Response) error {
+func (a *Agent) deliver(req *sip.Request, tx *sip.ServerTx, res *sip.Response, shows certFiles) error {
 	if isGone(goneOf(tx.Connection())) {
-		return a.sendBack(req, res)
+		return a.sendBack(req, res, shows)
 	}
 	return tx.Respond(res)
 }
 
 // repeat sends an answer once more, past the transaction.
-func (a *Agent) repeat(req *sip.Request, tx *sip.ServerTx, res *sip.Response) error {
+func (a *Agent) repeat(req *sip.Request, tx *sip.ServerTx, res *sip.Response, shows certFiles) error {
 	if isGone(goneOf(tx.Connection())) {
-		return a.sendBack(req, res)
+		return a.sendBack(req, res, shows)
 	}
 	return tx.Connection().WriteMsg(res)
 }
 
 // sendBack answers a request over another connection than its own. It takes no longer than widenTimeout.
-func (a *Agent) sendBack(req *sip.Request, res *sip.Response) error {
+func (a *Agent) sendBack(req *sip.Request, res *sip.Response, shows certFiles) error {
 	if !a.canReturn(req) {
 		return errConnectionLost
 	}
@@ -73,7 +73,7 @@ func (a *Agent) sendBack(req *sip.Request, res *sip.Response) error {
 		port = defaultPort(network)
 	}
 	addr := netip.AddrPortFrom(source.Addr().Unmap(), uint16(port))
-	t := target{network: network, addr: addr}
+	t := target{network: network, addr: addr, shows: shows.over(network)}
 	if network == networkTLS {
 		t.name = a.streams.nameFor(network, addr, cmp.Or(via.Host, addr.Addr().String()))
 	}

@@ -337,14 +337,14 @@ func (c *call) answeredAgain(ctx context.Context, res *sip.Response) {
 	}
 	tag, _ := to.Params.Get("tag")
 	if tag == c.peer.remoteTag() {
-		c.write(ctx, c.ack)
+		c.write(ctx, c.ack, c.peer.shows)
 		return
 	}
 	if ack, ok := c.forks[tag]; ok || len(c.forks) >= maxForks || c.ack == nil {
-		c.write(ctx, ack)
+		c.write(ctx, ack, c.peer.shows)
 		return
 	}
-	fork, err := answeredBy(c.invitation, res, c.peer.network)
+	fork, err := answeredBy(c.invitation, res, c.peer.network, c.peer.shows)
 	if err != nil {
 		return
 	}
@@ -364,21 +364,21 @@ func (c *call) answeredAgain(ctx context.Context, res *sip.Response) {
 		c.forks = make(map[string]*sip.Request)
 	}
 	c.forks[tag] = ack
-	c.write(ctx, ack)
+	c.write(ctx, ack, c.peer.shows)
 	if bye, err := c.agent.request(&fork, sip.BYE); err == nil {
 		creds := c.credentials()
-		c.spawn(func(ctx context.Context) { c.agent.confirmed(ctx, bye, creds) })
+		c.spawn(func(ctx context.Context) { c.agent.confirmed(ctx, bye, fork.shows, creds) })
 	}
 }
 
-// write sends an ACK; nil is none.
-func (c *call) write(ctx context.Context, ack *sip.Request) {
+// write sends an ACK, over a connection that shows a certificate; nil is none.
+func (c *call) write(ctx context.Context, ack *sip.Request, shows certFiles) {
 	if ack == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, socketTimeout)
 	defer cancel()
-	err := c.agent.reach(ctx, ack)
+	err := c.agent.reach(ctx, ack, shows)
 	if err == nil {
 		err = c.agent.tp.WriteMsg(ack)
 	}

@@ -5,9 +5,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"net"
 	"os"
-	"strings"
 	"sync/atomic"
 
 	"tandem/trunks"
@@ -24,14 +24,36 @@ type certificates struct {
 
 // identity is what one reading of the files gave. It never changes.
 type identity struct {
-	own     []tls.Certificate            // none: no tls:// or wss:// here
-	trusted *x509.CertPool               // who may be a server: the system's, and those of sip.tlsCA
-	clients *x509.CertPool               // who may be a client; nil: anybody
-	trunks  map[string][]tls.Certificate // by the host of the trunk's URI
+	own     []tls.Certificate // none: no tls:// or wss:// here
+	trusted *x509.CertPool    // who may be a server: the system's, and those of sip.tlsCA
+	clients *x509.CertPool    // who may be a client; nil: anybody
+	trunks  map[certFiles][]tls.Certificate
+}
+
+// certFiles are the files of the certificate that a connection of ours shows; the zero value is that of sip.tlsCert.
+type certFiles struct{ cert, key string }
+
+// shows is what a trunk is shown; nil is no trunk.
+func (t *trunk) shows() certFiles {
+	if t == nil {
+		return certFiles{}
+	}
+	return certFiles{t.TLSCert, t.TLSKey}
+}
+
+// over is what is shown over a network: nothing without TLS.
+func (f certFiles) over(network string) certFiles {
+	if network == networkTLS || network == networkWSS {
+		return f
+	}
+	return certFiles{}
 }
 
 func (c *certificates) load() error {
-	id := &identity{trunks: make(map[string][]tls.Certificate)}
+	id := &identity{trunks: make(map[certFiles][]tls.Certificate)}
+	if before := c.now.Load(); before != nil {
+		maps.Copy(id.trunks, before.trunks) // a call on a trunk that is gone may still need its own
+	}
 	if c.certFile != "" || c.keyFile != "" {
 		pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 		if err != nil {
@@ -62,9 +84,7 @@ func (c *certificates) load() error {
 		if err != nil {
 			return fmt.Errorf("trunk %s: tlsCert, tlsKey: %w", t.Name, err)
 		}
-		if uri, err := parseTrunkURI(t.URI); err == nil {
-			id.trunks[strings.ToLower(hostOf(uri))] = []tls.Certificate{pair}
-		}
+		id.trunks[certFiles{t.TLSCert, t.TLSKey}] = []tls.Certificate{pair}
 	}
 	c.now.Store(id)
 	return nil
@@ -85,20 +105,29 @@ func (c *certificates) server() *tls.Config {
 	}
 }
 
-// client is the configuration of a connection to the host name, whose certificate has to name it (RFC 5922 §7.3).
-func (c *certificates) client(name string) *tls.Config {
+// client is the configuration of a connection to the host name, whose certificate has to name it (RFC 5922 §7.3), and
+// which is shown what shows says.
+func (c *certificates) client(name string, shows certFiles) (*tls.Config, error) {
 	id := c.now.Load()
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: name, RootCAs: id.trusted, Certificates: id.own}
-	if own, ok := id.trunks[strings.ToLower(name)]; ok {
+	if shows != (certFiles{}) {
+		own, ok := id.trunks[shows]
+		if !ok {
+			return nil, fmt.Errorf("tlsCert: %s was not read yet", shows.cert)
+		}
 		cfg.Certificates = own
 	}
-	return cfg
+	return cfg, nil
 }
 
 // secure puts TLS and WebSocket onto a connection of ours, as its target asks.
 func (s *streams) secure(ctx context.Context, conn net.Conn, t target) (net.Conn, error) {
 	if t.network == networkTLS || t.network == networkWSS {
-		secured := tls.Client(conn, s.certs.client(t.name))
+		cfg, err := s.certs.client(t.name, t.shows)
+		if err != nil {
+			return nil, err
+		}
+		secured := tls.Client(conn, cfg)
 		if err := secured.HandshakeContext(ctx); err != nil {
 			return nil, err
 		}

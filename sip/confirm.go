@@ -22,12 +22,13 @@ type unacked struct {
 // confirm sends a 2xx to an INVITE and starts to wait for the ACK.
 func (c *call) confirm(req *sip.Request, tx *sip.ServerTx, body []byte, offered, first bool) error {
 	res := c.accepted2xx(req, body)
-	if err := c.agent.deliver(req, tx, res); err != nil {
+	if err := c.agent.deliver(req, tx, res, c.peer.shows); err != nil {
 		return err
 	}
 	c.acks = tx.Acks()
+	shows := c.peer.shows
 	c.unacked = &unacked{
-		send: func() error { return c.agent.repeat(req, tx, res) }, seq: req.CSeq().SeqNo, offered: offered, first: first,
+		send: func() error { return c.agent.repeat(req, tx, res, shows) }, seq: req.CSeq().SeqNo, offered: offered, first: first,
 		interval: sip.T1, again: time.NewTimer(sip.T1), deadline: time.After(64 * sip.T1),
 	}
 	return nil

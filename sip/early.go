@@ -74,7 +74,7 @@ func (t *trying) early(res *sip.Response) *early {
 		t.crowd()
 		return nil
 	}
-	p, err := answeredBy(t.invite, res, t.network)
+	p, err := answeredBy(t.invite, res, t.network, t.shows)
 	if err != nil {
 		t.log.Info("sip: provisional answer without a usable Contact", "status", res.StatusCode, "error", err)
 		return nil

@@ -8,11 +8,12 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// start sends a request in a transaction of its own. The caller reads its responses until it is done.
-func (a *Agent) start(ctx context.Context, req *sip.Request) (*sip.ClientTx, error) {
+// start sends a request in a transaction of its own, over a connection that shows a certificate. The caller reads its
+// responses until it is done.
+func (a *Agent) start(ctx context.Context, req *sip.Request, shows certFiles) (*sip.ClientTx, error) {
 	ctx, cancel := context.WithTimeout(ctx, socketTimeout)
 	defer cancel()
-	if err := a.reach(ctx, req); err != nil {
+	if err := a.reach(ctx, req, shows); err != nil {
 		return nil, err
 	}
 	tx, err := a.txl.Request(ctx, req)
@@ -23,19 +24,19 @@ func (a *Agent) start(ctx context.Context, req *sip.Request) (*sip.ClientTx, err
 }
 
 // exchange sends a request other than INVITE and returns its final answer, nil if none came.
-func (a *Agent) exchange(ctx context.Context, req *sip.Request) *sip.Response {
-	res, _ := a.ask(ctx, req)
+func (a *Agent) exchange(ctx context.Context, req *sip.Request, shows certFiles) *sip.Response {
+	res, _ := a.ask(ctx, req, shows)
 	return res
 }
 
 // ask is exchange with the reason why no answer came.
-func (a *Agent) ask(ctx context.Context, req *sip.Request) (*sip.Response, error) {
+func (a *Agent) ask(ctx context.Context, req *sip.Request, shows certFiles) (*sip.Response, error) {
 	progress, forget, err := a.invites.expect(req)
 	if err != nil {
 		return nil, err
 	}
 	defer forget()
-	tx, err := a.start(ctx, req)
+	tx, err := a.start(ctx, req, shows)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func (c *call) sendBye(ctx context.Context, bye *sip.Request) (res *sip.Response
 		return nil, false
 	}
 	defer forget()
-	tx, err := c.depart(ctx, bye, c.left, make(chan struct{}))
+	tx, err := c.depart(ctx, bye, c.peer.shows, c.left, make(chan struct{}))
 	if err != nil {
 		c.log.Info("sip: hanging up failed", "error", err)
 		return nil, ctx.Err() == nil

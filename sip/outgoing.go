@@ -356,17 +356,18 @@ func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*s
 		return nil, err
 	}
 	defer forget()
-	tx, err := c.agent.start(ctx, invite)
+	tx, err := c.agent.start(ctx, invite, c.trunk.shows())
 	if err != nil {
 		return nil, err
 	}
 	c.emitCalling()
 	c.phones = nil
+	t := &trying{call: c, invite: invite, tx: tx, network: network, shows: c.trunk.shows(), progress: progress}
 	creds := c.credentials()
 	tx.OnRetransmission(func(res *sip.Response) {
 		select {
 		case <-c.done:
-			c.answeredTooLate(invite, res, network, creds)
+			c.answeredTooLate(t, res, creds)
 			return
 		default:
 		}
@@ -375,7 +376,6 @@ func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*s
 		default: // it comes again
 		}
 	})
-	t := &trying{call: c, invite: invite, tx: tx, network: network, progress: progress}
 	over := false
 	defer func() {
 		if !over { // it failed: whoever rings is not left ringing
@@ -405,8 +405,8 @@ func (c *call) emitCalling() {
 // answered acknowledges the 2xx and lives the call; when this end has hung up meanwhile, it only hangs up.
 func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Response, network string) dialogs.Cause {
 	c.place.Worked()
-	p, err := answeredBy(invite, res, network) // the route set is that of the 2xx (RFC 3261 §13.2.2.4)
-	if err != nil {                            // where the INVITE went, the call can be hung up
+	p, err := answeredBy(invite, res, network, c.trunk.shows()) // the route set is that of the 2xx (RFC 3261 §13.2.2.4)
+	if err != nil {                                             // where the INVITE went, the call can be hung up
 		c.fault = failed("the answer cannot be used: " + err.Error())
 	}
 	e := c.phones.with(p.remoteTag())
@@ -421,7 +421,7 @@ func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Respo
 		return *failed("the answer cannot be acknowledged: " + err.Error())
 	}
 	c.ack, c.invitation = ack, invite
-	c.write(ctx, ack)
+	c.write(ctx, ack, c.peer.shows)
 	if c.leaving() || c.fault != nil {
 		return c.talk(ctx)
 	}

@@ -139,7 +139,7 @@ func FuzzRoutes(f *testing.F) {
 		invite.AppendHeader(res.From())
 		invite.AppendHeader(res.CallID())
 		invite.AppendHeader(&sip.CSeqHeader{SeqNo: 1, MethodName: sip.INVITE})
-		p, err := answeredBy(invite, res, networkUDP)
+		p, err := answeredBy(invite, res, networkUDP, certFiles{})
 		if err != nil {
 			return
 		}

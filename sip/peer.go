@@ -22,12 +22,13 @@ type peer struct {
 	remote  sip.ToHeader   // its, with its tag
 	target  sip.Uri        // its Contact
 	routes  []sip.Uri
-	network string   // udp, tcp, tls, ws or wss
-	source  string   // where its messages come from
-	seq     uint32   // CSeq of our last request
-	theirs  uint32   // CSeq of its last request
-	placed  bool     // the call is ours, and so its Call-ID
-	allows  []string // the methods that it takes; nil: it did not say
+	network string    // udp, tcp, tls, ws or wss
+	shows   certFiles // the certificate of our connections to it
+	source  string    // where its messages come from
+	seq     uint32    // CSeq of our last request
+	theirs  uint32    // CSeq of its last request
+	placed  bool      // the call is ours, and so its Call-ID
+	allows  []string  // the methods that it takes; nil: it did not say
 }
 
 // learn notes what a message of the far end says about it.
@@ -46,9 +47,9 @@ func (p *peer) learn(msg sip.Message) {
 var errNoContact = errors.New("no usable Contact")
 
 // answeredBy makes the peer out of the response to our INVITE.
-func answeredBy(invite *sip.Request, res *sip.Response, network string) (peer, error) {
+func answeredBy(invite *sip.Request, res *sip.Response, network string, shows certFiles) (peer, error) {
 	p := peer{
-		callID: invite.CallID().Value(), local: *invite.From(), target: invite.Recipient, network: network,
+		callID: invite.CallID().Value(), local: *invite.From(), target: invite.Recipient, network: network, shows: shows,
 		source: res.Source(), seq: invite.CSeq().SeqNo, placed: true,
 	}
 	p.learn(res)
@@ -148,13 +149,13 @@ func (a *Agent) request(p *peer, method sip.RequestMethod) (*sip.Request, error)
 	req := sip.NewRequest(method, recipient)
 	destination := hopOf(hop, network)
 	// Behind its NAT it is reached by no other connection; one of ours can be made again.
-	same := p.network != networkUDP && len(p.routes) == 0 && (a.streams.connected(p.network, p.source) || a.streams.dialledTo(p.network, p.source))
+	same := p.network != networkUDP && len(p.routes) == 0 && (a.streams.connected(p.network, p.source, p.shows) || a.streams.dialledTo(p.network, p.source))
 	if same || p.behindNAT() {
 		network, destination = p.network, p.source
 	}
 	a.direct(req, network, destination)
 	if same {
-		a.pinTo(req, network, destination)
+		a.pinTo(req, network, destination, p.shows)
 	}
 	for _, r := range routes {
 		req.AppendHeader(&sip.RouteHeader{Address: r})

@@ -217,9 +217,10 @@ func (c *call) prack(e *early, ack rack, body []byte) {
 		e.peer.seq++ // for the repeat with credentials; a gap is no error (RFC 3261 §12.2.2)
 	}
 	c.pracks.Add(1)
+	shows := e.peer.shows
 	started := c.spawn(func(ctx context.Context) {
 		defer c.pracks.Add(-1)
-		c.agent.confirmed(ctx, req, creds)
+		c.agent.confirmed(ctx, req, shows, creds)
 	})
 	if !started {
 		c.pracks.Add(-1)
@@ -227,8 +228,8 @@ func (c *call) prack(e *early, ack rack, body []byte) {
 }
 
 // confirmed sends a request and answers one challenge to it.
-func (a *Agent) confirmed(ctx context.Context, req *sip.Request, creds *credentials) {
-	res := a.exchange(ctx, req)
+func (a *Agent) confirmed(ctx context.Context, req *sip.Request, shows certFiles, creds *credentials) {
+	res := a.exchange(ctx, req, shows)
 	if res == nil || (res.StatusCode != sip.StatusUnauthorized && res.StatusCode != sip.StatusProxyAuthRequired) {
 		return
 	}
@@ -237,7 +238,7 @@ func (a *Agent) confirmed(ctx context.Context, req *sip.Request, creds *credenti
 		a.log.Info("sip: challenge not answered", "method", req.Method.String(), "error", err)
 		return
 	}
-	a.exchange(ctx, a.authorized(req, authorization))
+	a.exchange(ctx, a.authorized(req, authorization), shows)
 }
 
 // setSDP gives a message its SDP; nil is none.

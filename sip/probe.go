@@ -50,7 +50,7 @@ func (a *Agent) probeOnce(ctx context.Context, t *trunk) error {
 	}
 	works := false
 	for _, h := range hops[:min(len(hops), maxProbed)] {
-		res, failure := a.ask(ctx, a.outside(sip.OPTIONS, t, h, sip.GenerateTagN(2*tagLength), sip.GenerateTagN(tagLength), 1))
+		res, failure := a.ask(ctx, a.outside(sip.OPTIONS, t, h, sip.GenerateTagN(2*tagLength), sip.GenerateTagN(tagLength), 1), t.shows())
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

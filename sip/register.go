@@ -171,7 +171,7 @@ func (r *registration) moved() bool {
 	if r.contact == nil {
 		return false
 	}
-	if r.at.network != networkUDP && !r.agent.streams.connected(r.at.network, r.at.addr) {
+	if r.at.network != networkUDP && !r.agent.streams.connected(r.at.network, r.at.addr, r.trunk.shows()) {
 		return true
 	}
 	now := r.address(r.at)
@@ -231,7 +231,7 @@ func (r *registration) registerAt(ctx context.Context, h hop) (granted time.Dura
 	}
 	req := r.request(h, contact, r.wanted)
 	for range maxChallenges + 2 {
-		res, err := r.agent.ask(ctx, req)
+		res, err := r.agent.ask(ctx, req, r.trunk.shows())
 		if err != nil {
 			return 0, true, fmt.Errorf("%s: %s", h.addr, describe(err))
 		}

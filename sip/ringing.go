@@ -30,6 +30,7 @@ const callerLost = "the connection to the caller broke"
 
 // ring is an inbound call from its 180 to its end.
 func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dialogs.Cause {
+	c.peer.shows = c.agent.streams.showing(c.peer.network, c.peer.source, c.trunk.shows())
 	err := c.openPort(c.family)
 	if err != nil {
 		c.log.Error("sip: call refused", "status", 503, "why", err.Error())
@@ -133,7 +134,7 @@ func (r *ringing) wait(ctx context.Context) *dialogs.Cause {
 // end sends the final answer of a call that comes to nothing.
 func (r *ringing) end(status int, cause *dialogs.Cause) *dialogs.Cause {
 	if r.lost {
-		if err := r.agent.deliver(r.req, r.tx, response(r.req, status, nil)); err != nil {
+		if err := r.agent.deliver(r.req, r.tx, response(r.req, status, nil), r.peer.shows); err != nil {
 			r.log.Info("sip: refusing failed", "error", err)
 		}
 		return cause

@@ -76,7 +76,7 @@ func TestRouteSets(t *testing.T) {
 				"From: <sip:us@x>;tag=us\r\nTo: <sip:+1555@x>;tag=them\r\n"+common)
 			invited := parsed[*sip.Request](t, "INVITE sip:us@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKb\r\n"+
 				"From: <sip:them@x>;tag=them\r\nTo: <sip:us@x>;tag=us\r\nMax-Forwards: 70\r\n"+common)
-			caller, err := answeredBy(invite, answer, "udp")
+			caller, err := answeredBy(invite, answer, "udp", certFiles{})
 			require.NoError(t, err)
 			callee, err := calledBy(invited, "udp")
 			require.NoError(t, err)

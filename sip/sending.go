@@ -19,8 +19,9 @@ const (
 )
 
 // reach gets a request ready to leave: it finds the address of where it goes when that is a name, and the connection,
-// which it makes when there is none. What it changes is the topmost Via and, with it, a Contact of ours.
-func (a *Agent) reach(ctx context.Context, req *sip.Request) error {
+// which it makes when there is none, and which shows a certificate. What it changes is the topmost Via and, with it, a
+// Contact of ours.
+func (a *Agent) reach(ctx context.Context, req *sip.Request, shows certFiles) error {
 	via := req.Via()
 	if via == nil {
 		return errors.New("a request needs a Via")
@@ -42,7 +43,7 @@ func (a *Agent) reach(ctx context.Context, req *sip.Request) error {
 			a.widen(ctx, req, h)
 			return nil
 		}
-		err := a.attach(ctx, req, h)
+		err := a.attach(ctx, req, h, shows)
 		if err == nil {
 			return nil
 		}
@@ -61,7 +62,7 @@ func (a *Agent) widen(ctx context.Context, req *sip.Request, h hop) {
 	ctx, cancel := context.WithTimeout(ctx, widenTimeout)
 	defer cancel()
 	a.redirect(req, wide.network, wide.addr)
-	if err := a.attach(ctx, req, wide); err != nil {
+	if err := a.attach(ctx, req, wide, certFiles{}); err != nil {
 		a.log.Debug("sip: a long request goes over UDP", "address", h.addr, "error", err)
 		a.resolver.fail(wide)
 		a.redirect(req, h.network, h.addr)
@@ -84,8 +85,8 @@ func secured(uri sip.Uri) sip.Uri {
 	return uri
 }
 
-// attach puts a request onto the connection that leads to h.
-func (a *Agent) attach(ctx context.Context, req *sip.Request, h hop) error {
+// attach puts a request onto the connection that leads to h and shows a certificate.
+func (a *Agent) attach(ctx context.Context, req *sip.Request, h hop, shows certFiles) error {
 	addr, err := netip.ParseAddrPort(h.addr)
 	if err != nil {
 		return fmt.Errorf("%s is no address: %w", h.addr, err)
@@ -93,7 +94,7 @@ func (a *Agent) attach(ctx context.Context, req *sip.Request, h hop) error {
 	if a.streams.holds(addr, req.Laddr) {
 		return nil
 	}
-	t := target{network: h.network, addr: addr}
+	t := target{network: h.network, addr: addr, shows: shows.over(h.network)}
 	if h.network != networkTCP {
 		t.name = a.streams.nameFor(h.network, addr, hostOf(nextHop(req)))
 	}
@@ -115,8 +116,8 @@ func pin(req *sip.Request, st *stream) {
 
 // pinTo is pin to the connection over which a peer's messages come, whatever name it was checked for: the dialog is
 // with whoever is at its other end.
-func (a *Agent) pinTo(req *sip.Request, network, source string) {
-	if st := a.streams.of(network, source); st != nil {
+func (a *Agent) pinTo(req *sip.Request, network, source string, shows certFiles) {
+	if st := a.streams.of(network, source, shows); st != nil {
 		pin(req, st)
 	}
 }

@@ -33,6 +33,7 @@ type stream struct {
 	remote     netip.AddrPort
 	dialled    bool          // by us
 	name       string        // whom the certificate was checked for, when dialled
+	shows      certFiles     // our own, likewise
 	registered chan struct{} // closed when the library has it in its pool
 	onClose    func(*stream)
 	front      *front // judges what comes
@@ -237,6 +238,12 @@ func (s *stream) retire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.broken = true
+}
+
+// carries says whether what goes over a network and is to show a certificate may go over the connection. Whoever made it
+// was shown ours.
+func (s *stream) carries(network string, shows certFiles) bool {
+	return s.network == network && (!s.dialled || s.shows == shows)
 }
 
 func (s *stream) usable() bool {

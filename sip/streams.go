@@ -31,6 +31,7 @@ type streams struct {
 	front *front
 	feed  chan *stream
 	addr  net.Addr
+	pool  *sip.ConnectionPool // the library's; nil in tests
 
 	limits streamLimits
 
@@ -56,7 +57,8 @@ type streams struct {
 type target struct {
 	network string
 	addr    netip.AddrPort
-	name    string // whom the certificate has to name; empty without TLS
+	name    string    // whom the certificate has to name; empty without TLS
+	shows   certFiles // our own; the zero value without TLS
 }
 
 // place is where a connection leads, whatever it was checked for.
@@ -213,14 +215,37 @@ func (s *streams) forget(st *stream) {
 		s.dialled--
 	}
 	s.mu.Unlock()
+	for _, other := range slices.Backward(rest) {
+		if other.dialled && other.usable() {
+			s.spawn(func() { s.inherit(other) }) // the library holds its lock here
+			return
+		}
+	}
 }
 
-// find returns a connection that leads to t: ours, checked for the same name, or one of the peer's own.
+// inherit has the library answer the peer's requests over a connection of ours, since the last one that led there is gone. It
+// knows a peer by its address alone, and whatever it was shown, its requests are answered over the last one.
+func (s *streams) inherit(st *stream) {
+	if s.pool == nil {
+		return
+	}
+	conn := s.pool.Get(st.LocalAddr().String())
+	if conn == nil {
+		return
+	}
+	if s.pool.Add(st.remote.String(), conn); !st.usable() || isGone(st.gone) {
+		_ = s.pool.CloseAndDelete(conn, st.remote.String())
+	}
+	_, _ = conn.TryClose() // what Get counted
+}
+
+// find returns a connection that leads to t: ours, checked for the same name and showing the same certificate, or one of
+// the peer's own.
 func (s *streams) find(t target) *stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, st := range s.peers[t.addr] {
-		if st.network == t.network && (!st.dialled || st.name == t.name || t.name == "") && st.usable() {
+		if st.carries(t.network, t.shows) && (!st.dialled || st.name == t.name || t.name == "") && st.usable() {
 			return st
 		}
 	}
@@ -253,11 +278,13 @@ func (s *streams) unwritable(remote string, local sip.Addr) {
 	}
 }
 
-// connected says whether a connection with the peer is up.
-func (s *streams) connected(network, remote string) bool { return s.of(network, remote) != nil }
+// connected says whether a connection with the peer is up, as of finds it.
+func (s *streams) connected(network, remote string, shows certFiles) bool {
+	return s.of(network, remote, shows) != nil
+}
 
-// of returns a connection with the peer, nil if there is none.
-func (s *streams) of(network, remote string) *stream {
+// of returns a connection with the peer, one of ours only if it shows that certificate; nil if there is none.
+func (s *streams) of(network, remote string, shows certFiles) *stream {
 	addr, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return nil
@@ -265,11 +292,27 @@ func (s *streams) of(network, remote string) *stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, st := range s.peers[addr] {
-		if st.network == network && st.usable() {
+		if st.carries(network, shows.over(network)) && st.usable() {
 			return st
 		}
 	}
 	return nil
+}
+
+// showing is what a peer was shown on the connection over which its call came: what its trunk is shown where there is such a
+// connection, else what all that lead there show.
+func (s *streams) showing(network, remote string, trunks certFiles) certFiles {
+	addr, err := netip.ParseAddrPort(remote)
+	if err != nil || s.connected(network, remote, trunks) {
+		return trunks
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.peers[addr]
+	if len(all) == 0 || slices.ContainsFunc(all, func(st *stream) bool { return st.shows != all[0].shows }) {
+		return trunks
+	}
+	return all[0].shows
 }
 
 // dialledTo says whether we connected to the peer lately.
@@ -370,7 +413,7 @@ func (s *streams) dial(ctx context.Context, t target) (*stream, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s %s: %w", t.network, t.addr, err), conn.Close())
 	}
-	st := &stream{Conn: secured, network: t.network, remote: t.addr, dialled: true, name: t.name, gone: make(chan struct{})}
+	st := &stream{Conn: secured, network: t.network, remote: t.addr, dialled: true, name: t.name, shows: t.shows, gone: make(chan struct{})}
 	if err := s.enter(st); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}

@@ -14,6 +14,7 @@ type trying struct {
 	invite  *sip.Request
 	tx      *sip.ClientTx
 	network string
+	shows   certFiles
 	heard   bool // a provisional answer came
 	cancel  *sip.ClientTx
 
@@ -133,7 +134,7 @@ func (t *trying) sendCancel(ctx context.Context) {
 	req.SetTransport(invite.Transport())
 	req.SetDestination(invite.Destination())
 	req.Laddr = invite.Laddr
-	tx, err := t.agent.start(ctx, req)
+	tx, err := t.agent.start(ctx, req, t.shows)
 	if err != nil {
 		t.log.Info("sip: sending the CANCEL failed", "error", err)
 		return
