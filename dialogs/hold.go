@@ -19,7 +19,8 @@ const (
 
 // Hold puts the far end of an ANSWERED dialog on hold, or takes it back. It returns at once: what came of it is called
 // back. While the far end has not agreed to the one, the other may be asked for: it follows, or takes its place. It is
-// errs.Conflict when the dialog is not ANSWERED, is on hold already (or is not), or is being transferred.
+// errs.Conflict when the dialog is not ANSWERED, is on hold already (or is not), or is being transferred. One that was
+// joined with its target can only be taken back, where its far end did not agree to that before.
 func (s *Service) Hold(ctx context.Context, ref Ref, on bool) (Dialog, error) {
 	d, err := s.Get(ctx, ref)
 	if err != nil {
@@ -41,7 +42,7 @@ func (c *call) hold(on bool) (Dialog, error) {
 	switch {
 	case c.d.State != Answered:
 		return Dialog{}, notUp(c.d)
-	case c.guest != nil:
+	case c.guest != nil && on:
 		return Dialog{}, errs.New(errs.Conflict, "state: the dialog was transferred: its far end talks with the target")
 	case c.aim != nil:
 		return Dialog{}, errs.New(errs.Conflict, "state: a transfer to %s is under way", c.d.Transfer.To)

@@ -125,7 +125,9 @@ func (c *call) join() {
 	own.Subscribe(bridge.Source())
 	bridge.Subscribe(own.Source())
 	c.settle(true, Cause{SIPCode: 200, Details: "the target answered; the two are joined"})
-	if c.d.Hold.ByUs {
+	if c.d.Hold.ByUs || c.onHoldSoon() { // also one that the far end has not answered yet
+		off := false
+		c.wishesHold = &off
 		c.leg.Hold(false)
 	}
 }
@@ -173,7 +175,8 @@ func (c *call) replace() {
 	c.leg, c.events = a.leg, a.events
 	c.lineIs(a.leg)
 	held := c.d.Hold
-	c.d.Hold = Hold{}
+	held.ByUs = held.ByUs || c.onHoldSoon()
+	c.d.Hold, c.wishesHold = Hold{}, nil // the other leg was asked nothing
 	if c.bridge != nil {
 		c.bridge.Move(a.port, a.media)
 	} else {
