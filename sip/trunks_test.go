@@ -304,3 +304,46 @@ func TestAnswerWithoutRingingPutsATrunkBackIntoService(t *testing.T) {
 	end(t, trial)
 	g.idle(t)
 }
+
+// TestCallUsesTheMinutesOfItsAccount: a call that an account places counts from its answer, and what it took is gone when
+// it is over. One that rings or is refused, and one that came in, take nothing.
+func TestCallUsesTheMinutesOfItsAccount(t *testing.T) {
+	t.Parallel()
+	h := newHandCarrier(t)
+	trunk := h.trunk()
+	trunk.Allow = office.Allow
+	book := trunks.BookOf(trunk)
+	book.SetAccounts([]trunks.Account{{ID: "1", MinutesPerDay: 1}})
+	book.Spent("1", time.Minute-1) // any call that counts takes the rest
+	in := newCallers(nil)
+	g := startAgent(t, Config{Book: book}, in)
+	again := dialogs.Dial{Dialog: "e", Account: "1", To: "+15550100", From: "+15550199"}
+
+	caller, taken := talk(t, g, in)
+	caller.send("BYE", "")
+	end(t, taken)
+	refused := dial(t, g)
+	h.respond(h.invited(), "486 Busy Here", "")
+	end(t, refused)
+
+	leg := dial(t, g)
+	invite := h.invited()
+	h.respond(invite, "180 Ringing", "")
+	await(t, leg, dialogs.LegRinging)
+	rings, err := book.Place(trunks.Request{Account: "1", To: "+15550100", From: "+15550199"})
+	require.NoError(t, err, "nobody has talked yet")
+	rings.Release()
+	h.respond(invite, "200 OK", talkerSDP)
+	h.await("ACK ")
+	await(t, leg, dialogs.LegAnswered)
+	_, err = g.Dial(t.Context(), again)
+	require.Equal(t, errs.TooMany, errs.CodeOf(err), "%v", err)
+	require.ErrorContains(t, err, "which is its minutesPerDay")
+	leg.Hangup(0)
+	h.respond(h.await("BYE "), "200 OK", "")
+	end(t, leg)
+	g.idle(t)
+	_, err = g.Dial(t.Context(), again)
+	require.ErrorContains(t, err, "which is its minutesPerDay", "it has talked, though nobody talks now")
+	require.Equal(t, errs.TooMany, errs.CodeOf(err))
+}
