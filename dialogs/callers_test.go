@@ -28,6 +28,7 @@ const (
 type directory struct {
 	mu      sync.Mutex
 	numbers map[string]dialogs.Number
+	music   map[string]string // hold music, by account and trunk
 }
 
 func newDirectory() *directory {
@@ -45,7 +46,11 @@ func (d *directory) Number(of, number string) (dialogs.Number, bool) {
 	return n, ok && of == account
 }
 
-func (d *directory) HoldMusic(string, string) string { return "" }
+func (d *directory) HoldMusic(of, trunk string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.music[of+" "+trunk]
+}
 
 // library has every sound but missing.wav; all are silent but long.wav.
 type library struct {
@@ -71,6 +76,12 @@ func (l *library) Sound(ctx context.Context, name string) ([]int16, error) {
 		return nil, ctx.Err()
 	}
 	return make([]int16, 8000), nil
+}
+
+func (l *library) names() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.asked)
 }
 
 // logbook keeps what was logged.
