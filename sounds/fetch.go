@@ -34,7 +34,7 @@ func parsePrefix(raw string) (prefix, error) {
 	if err != nil {
 		return prefix{}, err
 	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || !plain(u) {
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || !plain(u) {
 		return prefix{}, errors.New("no plain address")
 	}
 	p := u.Path
