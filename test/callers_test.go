@@ -482,7 +482,15 @@ func TestSoundFromAnAddress(t *testing.T) {
 	path := "/participants/" + asked.Text("participantId") + "/dialogs/" + asked.Text("dialogId")
 	g.Must(t, http.MethodPatch, path, harness.Object{"play": server.URL + "/private/tone.ogg"})
 	require.Less(t, audio.Level(harness.WaitRecorded(t, call, len(call.Recorded()), listen)), -60.0)
+
+	// What goes wrong with an address is logged, without its query.
+	for _, address := range []string{"/sounds/gone.ogg", "/private/other.ogg"} {
+		g.Must(t, http.MethodPatch, path, harness.Object{"play": server.URL + address + "?key=hush"})
+		require.Eventually(t, func() bool { return strings.Contains(g.Logged(), address) }, harness.Patience, harness.Patience/1000, address)
+	}
 	require.NoError(t, call.Hangup())
+	app.waitEvent(t, "onLeave")
+	require.NotContains(t, g.Logged(), "hush")
 }
 
 // writeOgg encodes 48 kHz samples with libopus and writes them with pion's Ogg writer.

@@ -58,3 +58,39 @@ func TestLogKeepsSecrets(t *testing.T) {
 		require.NotContains(t, log, secret, name)
 	}
 }
+
+// TestLogKeepsKeysOfINFO types a PIN by SIP INFO, where each key is a message of its own: none is in the debug log, alone
+// or with the others.
+func TestLogKeepsKeysOfINFO(t *testing.T) {
+	t.Parallel()
+	phone := harness.NewHandPhone(t)
+	cfg := harness.Config(t)
+	cfg.Trunks = append(cfg.Trunks, harness.Trunk("phone", "sip:"+phone.Addr))
+	g := harness.Start(t, cfg)
+	callbacks := harness.NewCallbacks(t)
+	participant, _ := g.Participant(t, callbacks.URL)
+	dialog := g.Call(t, participant, "+15557777")
+	invite := phone.Invited()
+	phone.Agree(invite, "")
+	phone.Answer(invite, phone.SDP("sendrecv", true, 0, nil))
+	g.WaitState(t, participant, dialog, "ANSWERED")
+	path := "/participants/" + participant + "/dialogs/" + dialog
+	g.Must(t, http.MethodPatch, path, harness.Object{"gather": harness.Object{"digits": 6, "timeout": 10}})
+	before := len(g.Logged())
+	for _, digit := range []byte("471108") {
+		phone.Info(digit)
+	}
+	typed := callbacks.WaitEvent(t, participant, "onDtmf")
+	require.Equal(t, "471108", typed.Text("digits"))
+	phone.Info('9') // and one that is called back alone
+	callbacks.Wait(t, "the single key", func(c harness.Callback) bool { return c.Text("digit") == "9" })
+	while := g.Logged()[before:]
+	g.HangUp(t, participant, dialog)
+	phone.Respond(phone.Await("BYE "), "200 OK", "")
+	callbacks.WaitState(t, participant, "TERMINATED")
+	require.Eventually(t, func() bool { return strings.Contains(g.Logged(), "call ended") }, harness.Patience, harness.Patience/1000)
+	log := g.Logged()
+	require.NotContains(t, log, "471108")
+	require.NotContains(t, log, "Signal=")
+	require.NotRegexp(t, `(?i)(digits?|signal|keys?|event)\W{1,3}[0-9*#]\b`, while)
+}

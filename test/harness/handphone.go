@@ -135,18 +135,33 @@ func (p *HandPhone) Reoffer(body string) string {
 	return answer
 }
 
-func (p *HandPhone) request(method, body string) {
+// Info presses a key by SIP INFO, and returns when it was taken.
+func (p *HandPhone) Info(digit byte) {
+	p.tb.Helper()
+	p.seq++
+	p.request("INFO", fmt.Sprintf("Signal=%c\r\nDuration=160\r\n", digit), "Content-Type: application/dtmf-relay")
+	p.Await("SIP/2.0 200 ")
+}
+
+func (p *HandPhone) request(method, body string, headers ...string) {
 	p.tb.Helper()
 	target := strings.Trim(SIPHeader(p.invite, "Contact"), "<>")
 	p.write(fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%d%s;rport\r\nFrom: %s;tag=phone\r\nTo: %s\r\nCall-ID: %s\r\n"+
 		"CSeq: %d %s\r\nMax-Forwards: 70\r\n", method, target, p.Addr, p.seq, strings.ToLower(method), SIPHeader(p.invite, "To"),
-		SIPHeader(p.invite, "From"), SIPHeader(p.invite, "Call-ID"), p.seq, method), body)
+		SIPHeader(p.invite, "From"), SIPHeader(p.invite, "Call-ID"), p.seq, method)+lines(headers), body)
+}
+
+func lines(headers []string) string {
+	if len(headers) == 0 {
+		return ""
+	}
+	return strings.Join(headers, "\r\n") + "\r\n"
 }
 
 func (p *HandPhone) write(head, body string) {
 	p.tb.Helper()
 	head += "Contact: <sip:phone@" + p.Addr + ">\r\n"
-	if body != "" {
+	if body != "" && !strings.Contains(head, "\nContent-Type:") {
 		head += "Content-Type: application/sdp\r\n"
 	}
 	_, err := p.sip.WriteToUDP([]byte(head+"Content-Length: "+strconv.Itoa(len(body))+"\r\n\r\n"+body), p.from)
