@@ -16,8 +16,10 @@ func (s *Service) Press(dialog, keys string) {
 
 // Break makes the goroutine of a call panic.
 func (s *Service) Break(dialog string) {
-	s.find(dialog).inbox <- func() { panic("injected") }
+	s.find(dialog).inbox <- fails
 }
+
+func fails() { panic("injected") }
 
 // BreakMedia reports what a bridge reports when it failed.
 func (s *Service) BreakMedia(dialog string) { s.find(dialog).broke() }

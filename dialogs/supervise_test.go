@@ -1,6 +1,7 @@
 package dialogs_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,20 @@ import (
 	"tandem/dialogs"
 	"tandem/errs"
 )
+
+// failed requires that so many failures of a call are logged, with the stack of function.
+func (h *house) failed(t *testing.T, ref dialogs.Ref, times int, function string) {
+	t.Helper()
+	count := 0
+	for line := range strings.Lines(h.log.text()) {
+		if strings.Contains(line, "level=ERROR") && strings.Contains(line, "dialog="+ref.Dialog) && strings.Contains(line, "panic=injected") {
+			require.Contains(t, line, "stack=")
+			require.Contains(t, line, function+"(")
+			count++
+		}
+	}
+	require.Equal(t, times, count)
+}
 
 // TestPanicEndsOneCall lets one of two calls fail, in its goroutine and in its media: it ends with one terminal event,
 // and the other goes on.
@@ -30,6 +45,9 @@ func TestPanicEndsOneCall(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, dialogs.Cause{Reason: dialogs.Error, Details: "internal error"}, d.Cause)
 				require.Len(t, l.hangups, 1, "the far end is told")
+				if name == "goroutine" { // what fails in the media is logged there
+					h.failed(t, ref, 1, "tandem/dialogs.fails")
+				}
 
 				d, err = h.Get(t.Context(), other)
 				require.NoError(t, err)
@@ -88,6 +106,7 @@ func TestPanicInTheEnd(t *testing.T) {
 				require.Equal(t, upOut+", FAILED, TERMINATED, onLeave", h.words(t, ref.Participant))
 				require.Equal(t, dialogs.Terminated, must(h.Get(t.Context(), ref)).State)
 				require.Zero(t, h.Live())
+				h.failed(t, ref, fails, "dialogs_test.(*mine).Hangup")
 				h.phone.wrap = nil
 				_, again := h.dialAs(t, ref.Participant)
 				again.end(byeBye())
@@ -105,6 +124,7 @@ func TestPanicInARequest(t *testing.T) {
 		_, err := h.Hold(t.Context(), ref, true)
 		requireCode(t, errs.Internal, err, "failed")
 		h.settle(t, ref.Participant, upOut+", TERMINATED, onDisconnect")
+		h.failed(t, ref, 1, "dialogs_test.(*mine).Hold")
 	})
 }
 
@@ -117,6 +137,7 @@ func TestPanicInASound(t *testing.T) {
 		require.NoError(t, err)
 		synctest.Wait()
 		require.Equal(t, dialogs.Answered, must(h.Get(t.Context(), ref)).State)
+		h.failed(t, ref, 1, "dialogs_test.(*library).Sound")
 		l.end(byeBye())
 		h.settle(t, ref.Participant, upOut+", TERMINATED, onLeave")
 	})

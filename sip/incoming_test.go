@@ -359,5 +359,10 @@ func TestPanicRefusesTheCallOnly(t *testing.T) {
 			callIn(t, g, "uac_refused", "udp", "-key", "status", "500").passed()
 			g.idle(t)
 		}
+		words := []string{"sip: request failed", "method=INVITE", "panic=incoming", "stack=", "tandem/sip.panicky.Incoming("}
+		if accept {
+			words = []string{"sip: call failed", "panic=accept", "stack=", "panicky.Incoming.func1("}
+		}
+		require.Len(t, g.kept.lines(append(words, "level=ERROR")...), 2)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -92,6 +93,31 @@ type gateway struct {
 	ports *media.Ports
 	ca    *authority // of its certificate, where the test brought none
 	stop  func()     // ends Serve and waits for it
+	kept  *logbook   // what it has logged
+}
+
+// logbook keeps what an agent has logged.
+type logbook struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+// lines are those with all of these words.
+func (l *logbook) lines(words ...string) (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.all.String()) {
+		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
+			found = append(found, line)
+		}
+	}
+	return found
 }
 
 func startAgent(t *testing.T, cfg Config, in dialogs.Callers) *gateway {
@@ -113,7 +139,8 @@ func startAgentOn(t *testing.T, cfg Config, in dialogs.Callers, rtp media.PortsC
 	if os.Getenv("TANDEM_TEST_DEBUG") != "" {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level}))
+	book := &logbook{}
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), book), &slog.HandlerOptions{Level: level}))
 	if len(rtp.Listen) == 0 {
 		rtp.Listen = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	}
@@ -138,7 +165,7 @@ func startAgentOn(t *testing.T, cfg Config, in dialogs.Callers, rtp media.PortsC
 	}
 	t.Cleanup(stop)
 	require.Eventually(t, func() bool { _, ok := a.enter(); defer a.leave(ok); return ok }, patience, time.Millisecond)
-	return &gateway{Agent: a, ports: ports, ca: ca, stop: stop}
+	return &gateway{Agent: a, ports: ports, ca: ca, stop: stop, kept: book}
 }
 
 // leave undoes enter.

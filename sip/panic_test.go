@@ -11,8 +11,11 @@ import (
 	"tandem/dialogs"
 )
 
+// fails is a bug of ours.
+func fails() { panic("injected") }
+
 // TestPanicEndsOneCall: what fails on the goroutine of a leg ends that leg, with its last event, a BYE and its port given
-// back; a call beside it goes on.
+// back, and is logged with its stack; a call beside it goes on.
 func TestPanicEndsOneCall(t *testing.T) {
 	t.Parallel()
 	in := newCallers(nil)
@@ -24,10 +27,11 @@ func TestPanicEndsOneCall(t *testing.T) {
 	open, _ := g.ports.InUse()
 	require.Equal(t, 2, open)
 
-	c.inbox.post(func() { panic("injected") })
+	c.inbox.post(fails)
 	bye := broken.await("BYE ")
 	broken.respond(bye, "200 OK", "")
 	require.Equal(t, dialogs.Cause{Reason: dialogs.Error, Details: "internal error"}, end(t, brokenLeg))
+	require.Len(t, g.kept.lines("level=ERROR", "sip: call failed", "panic=injected", "stack=", "tandem/sip.fails("), 1)
 	broken.send("OPTIONS", "")
 	broken.await("SIP/2.0 481")
 

@@ -1,6 +1,8 @@
 package transcode
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,13 +11,16 @@ import (
 )
 
 // TestPanicTakesOutOneBridge lets what a packet sets off panic: the goroutine that reads packets goes on, the owner is
-// told once, and the bridge does nothing any more.
+// told once, the log has its stack, and the bridge does nothing any more.
 func TestPanicTakesOutOneBridge(t *testing.T) {
 	c := newClock()
 	m := pcmu
 	m.InBand = true
 	keys := 0
-	b, _ := testBridge(t, testEngine(c, Config{}), c, m, func(media.Key) { keys++; panic("injected") })
+	var log strings.Builder
+	e := NewEngine(Config{}, slog.New(slog.NewTextHandler(&log, nil)))
+	e.now = c.now
+	b, _ := testBridge(t, e, c, m, func(media.Key) { keys++; panic("injected") })
 	told := 0
 	b.fuse.tell = func() { told++ }
 	voice := newPhoneVoice(media.PCMU)
@@ -27,4 +32,8 @@ func TestPanicTakesOutOneBridge(t *testing.T) {
 	}
 	require.Equal(t, 1, keys)
 	require.Equal(t, 1, told)
+	require.Equal(t, 1, strings.Count(log.String(), "level=ERROR"))
+	require.Contains(t, log.String(), `msg="a phone's media failed"`)
+	require.Contains(t, log.String(), "panic=injected stack=")
+	require.Contains(t, log.String(), "tandem/transcode.TestPanicTakesOutOneBridge.func1(")
 }
