@@ -173,7 +173,7 @@ type TrunkConfig struct {
 	Codecs              []string `yaml:"codecs" placeholder:"PCMU|PCMA|G722|opus" help:"What is offered, in this order, and taken. Empty: all, in the order shown."`
 	SRTP                string   `yaml:"srtp" placeholder:"off|optional|required" help:"SDES; with optional, a far end that refuses RTP/AVP with keys is asked once more with RTP/SAVP. What each word offers and takes: [in a call that is up](sip-session.md)."`
 	DTMF                string   `yaml:"dtmf" placeholder:"rfc4733|info" help:"How keys are sent to it: telephone-events or SIP INFO."`
-	DTMFInBand          bool     `yaml:"dtmfInBand" default:"false" help:"Keys are looked for in its sound too."`
+	DTMFInBand          bool     `yaml:"dtmfInBand" default:"false" help:"Keys are looked for in its sound too, unless that is Opus, which is not listened to."`
 	DelayedOffer        bool     `yaml:"delayedOffer" default:"false" help:"Our INVITE has no SDP: the 200 brings the offer, the ACK our answer."`
 	Identity            string   `yaml:"identity" placeholder:"pai|rpid|from" help:"Where the caller's number is read and written: P-Asserted-Identity, Remote-Party-ID or From."`
 	CountryCode         string   `yaml:"countryCode" placeholder:"DIGITS" help:"\"49\": its national numbers become +49…; empty: numbers are E.164 or none."`

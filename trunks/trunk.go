@@ -85,7 +85,7 @@ type Trunk struct {
 	Codecs          []string       // offered in this order; empty: PCMU, PCMA, G722, opus
 	SRTP            string         // SRTPOff (default), SRTPOptional or SRTPRequired: SDES (RFC 4568)
 	DTMF            string         // DTMFEvents (default) or DTMFInfo: how keys are sent
-	DTMFInBand      bool           // listen for keys in the sound too
+	DTMFInBand      bool           // listen for keys in the sound too, unless that is Opus
 	DelayedOffer    bool           // our INVITE has no SDP: its 200 brings the offer, our ACK the answer
 	Identity        string         // IdentityPAI (default), IdentityRPID or IdentityFrom
 
