@@ -204,32 +204,29 @@ func TestPortSendsToTheSourceThatItHears(t *testing.T) {
 }
 
 // fragile fails at its first packet.
-type fragile struct {
-	inbox
-	broke chan any
-}
+type fragile chan any
 
 func (f fragile) ReceiveRTP(*rtp.Packet, time.Time) { panic("injected") }
-func (f fragile) Broke(panicked any)                { f.broke <- panicked }
+func (f fragile) Broke(panicked any)                { f <- panicked }
 
 // TestPanicEndsOnePort lets what reads a port's packets fail, and then the reports: whose port it is is told, it can be
 // closed, and another port works on.
 func TestPanicEndsOnePort(t *testing.T) {
 	broken, sound := openPort(t), openPort(t)
 	far, other := newEndpoint(t, broken.Local()), newEndpoint(t, sound.Local())
-	f, got := fragile{broke: make(chan any, 2)}, make(inbox, 1)
+	f, got := make(fragile, 2), make(inbox, 1)
 	broken.Start(f)
 	broken.Update(agreed(far.addr()))
 	sound.Start(got)
 	sound.Update(agreed(other.addr()))
 	far.send(8, 1, 1)
-	require.Equal(t, "injected", <-f.broke)
+	require.Equal(t, "injected", <-f)
 	broken.mu.Lock()
 	broken.media.Inbound, broken.opening = &SRTPKey{}, nil // a state that there is not: the next report fails at it
 	broken.mu.Unlock()
 	far.to = netip.AddrPortFrom(far.to.Addr(), far.to.Port()+1)
 	far.write([]byte{0x80, 201, 0, 1, 0, 0, 0, 1})
-	require.ErrorContains(t, (<-f.broke).(error), "nil pointer")
+	require.ErrorContains(t, (<-f).(error), "nil pointer")
 	other.send(8, 1, 1)
 	got.next(t)
 	require.True(t, sound.Send(8, true, 0, []byte{1}))

@@ -1,6 +1,8 @@
 package sip
 
 import (
+	"encoding/base64"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +11,7 @@ import (
 
 	"tandem/dialogs"
 	"tandem/media"
+	"tandem/trunks"
 )
 
 // quickly lets session intervals be as short as a test needs them.
@@ -141,6 +144,54 @@ func TestUpdateChangesTheCodec(t *testing.T) {
 				phone.passed()
 				g.idle(t)
 			})
+		})
+	}
+}
+
+// TestAddressAndKeysChange moves a phone to another address with other keys, by UPDATE and by re-INVITE; what it wants in
+// clear is refused, and changes nothing.
+func TestAddressAndKeysChange(t *testing.T) {
+	t.Parallel()
+	secure := office
+	secure.SRTP = trunks.SRTPRequired
+	const suite = "AES_CM_128_HMAC_SHA1_80"
+	sdp := func(version int, host, key string) string {
+		return fmt.Sprintf("v=0\r\no=- 1 %d IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 %s\r\nt=0 0\r\nm=audio 40002 RTP/SAVP 0\r\na=crypto:1 %s inline:%s\r\n",
+			version, host, suite, key)
+	}
+	for _, method := range []string{"UPDATE", "INVITE"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			in := newCallers(nil)
+			g := startAgent(t, Config{Trunks: []Trunk{secure}}, in)
+			first, second := keyFor(t, suite), keyFor(t, suite)
+			p := newTalker(t, g)
+			p.send("INVITE", sdp(1, "127.0.0.1", first))
+			leg := in.leg(t)
+			leg.Answer()
+			ok := p.await("SIP/2.0 200")
+			p.to = headerOf(ok, "To")
+			p.send("ACK", "")
+			agreed := await(t, leg, dialogs.LegMedia).Media
+			require.Equal(t, first, base64.StdEncoding.EncodeToString(agreed.Inbound.Key))
+
+			p.send(method, sdp(2, "127.0.0.2", second))
+			ok = p.await("SIP/2.0 200")
+			if method == "INVITE" {
+				p.send("ACK", "")
+			}
+			agreed = await(t, leg, dialogs.LegMedia).Media
+			require.Equal(t, "127.0.0.2:40002", agreed.Remote.String())
+			require.Equal(t, second, base64.StdEncoding.EncodeToString(agreed.Inbound.Key))
+			require.Contains(t, ok, "inline:"+base64.StdEncoding.EncodeToString(agreed.Outbound.Key))
+
+			p.send(method, strings.Replace(talkerSDP, "o=- 1 1", "o=- 1 3", 1))
+			p.await("SIP/2.0 488")
+			if method == "INVITE" {
+				p.send("ACK", "")
+			}
+			p.bye(leg)
+			g.idle(t)
 		})
 	}
 }

@@ -457,7 +457,7 @@ func TestPIN(t *testing.T) {
 		}
 	}
 	require.Equal(t, 2, dtmf, "one for each PIN, and none for a single key")
-	require.Contains(t, g.Logged(), "call ended", "the log of this call")
+	require.Eventually(t, func() bool { return strings.Contains(g.Logged(), "call ended") }, harness.Patience, harness.Patience/1000, "the log of this call")
 	require.NotContains(t, g.Logged(), "471108")
 }
 
