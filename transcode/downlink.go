@@ -166,13 +166,18 @@ func (d *downlink) lose(in *input) {
 		return
 	}
 	d.heard.Stop() // nothing of it is made up from now on
-	d.pick(nil)
-	for _, other := range d.inputs {
-		if !other.muted {
-			d.pick(other)
+	d.pickAny()
+}
+
+// pickAny picks one that may be heard; nobody if there is none.
+func (d *downlink) pickAny() {
+	for _, in := range d.inputs {
+		if !in.muted {
+			d.pick(in)
 			return
 		}
 	}
+	d.pick(nil)
 }
 
 // pick lets the phone hear one voice directly, from its next frame on.
@@ -202,10 +207,14 @@ func (d *downlink) use(m *mix) (before *mix) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before, d.mix = d.mix, m
+	if d.mixing {
+		d.heard.Stop() // somebody who must not be heard any more may be missing from it
+	}
 	if m == nil {
 		d.stopMixing()
-	} else if d.mixing {
-		d.heard.Stop() // somebody who must not be heard any more may be missing from it
+		if d.picked == nil {
+			d.pickAny() // whoever is left is not decoded for us any more: nothing else would tell that it speaks
+		}
 	}
 	return before
 }
