@@ -70,6 +70,8 @@ func (in *input) WriteRTP(p *rtp.Packet) {
 		return
 	}
 	d.flush()
+	d.heard.Reset() // what was heard before is not what a pause goes on from
+	d.coder.stale = true
 	if lost > 0 && !marker {
 		d.phone.Lose(min(lost, seqJump))
 	}

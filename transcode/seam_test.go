@@ -70,3 +70,29 @@ func TestWhoLeavesAMixIsNotMadeUp(t *testing.T) {
 		})
 	}
 }
+
+// TestNoEchoOfAMix: a phone that is forwarded to hears nothing of a mix that ended long ago in a pause.
+func TestNoEchoOfAMix(t *testing.T) {
+	c := newClock()
+	b, ear := testBridge(t, testEngine(c, Config{}), c, opusPhone, nil)
+	one, two := newBrowser(t, "one", 1), newBrowser(t, "two", 1)
+	b.Subscribe(one.src)
+	b.Subscribe(two.src)
+	sayOne, sayTwo := one.speaker(700, -20), two.speaker(1100, -20)
+	for range 100 {
+		step(c, []*Bridge{b}, sayOne, sayTwo)
+	}
+	require.True(t, b.down.mixing)
+	for range 250 {
+		step(c, []*Bridge{b}, sayOne, two.pause())
+	}
+	require.False(t, b.down.mixing)
+	from := len(ear.got)
+	for range 20 {
+		step(c, []*Bridge{b})
+	}
+	fillers := phoneEar{got: ear.got[from:]}
+	pcm := wideSound(t, &fillers, media.Opus)
+	require.GreaterOrEqual(t, len(pcm), 8*320)
+	require.Less(t, audio.Level(pcm), -70.0)
+}

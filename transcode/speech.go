@@ -41,6 +41,7 @@ type coder struct {
 	speech media.Speech
 	g722   *g722.Encoder
 	opus   *opus.Encoder
+	stale  bool // others' packets went out since the last one
 }
 
 // use changes the codec. What was said in another one before is forgotten.
@@ -63,8 +64,19 @@ func (c *coder) use(s media.Speech, cfg Config) error {
 	return nil
 }
 
+// reset forgets what was encoded: Opus holds some milliseconds of it back.
+func (c *coder) reset() {
+	if c.opus != nil {
+		_ = c.opus.Reset() // of an encoder that works
+	}
+}
+
 // encode writes pcm, a whole packet at the codec's rate, into dst and returns how many bytes that are.
 func (c *coder) encode(dst []byte, pcm []int16) int {
+	if c.stale {
+		c.stale = false
+		c.reset()
+	}
 	switch c.speech {
 	case media.G722:
 		return c.g722.Encode(dst, pcm[:len(pcm)&^1])
