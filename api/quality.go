@@ -16,12 +16,12 @@ type qualityView struct {
 
 // wayView is one direction. Shares are between 0 and 1.
 type wayView struct {
-	Packets   uint64  `json:"packets"`
-	Lost      float64 `json:"lost"`
-	JitterMS  float64 `json:"jitterMs"`
-	DelayMS   float64 `json:"delayMs"` // that the gateway's play-out adds
-	Concealed float64 `json:"concealed"`
-	MOS       float64 `json:"mos,omitempty"`
+	Packets   uint64   `json:"packets"`
+	Lost      float64  `json:"lost"`
+	JitterMS  float64  `json:"jitterMs"`
+	DelayMS   *float64 `json:"delayMs,omitempty"` // that the gateway's play-out adds; absent: it has none that way
+	Concealed float64  `json:"concealed"`
+	MOS       float64  `json:"mos,omitempty"`
 }
 
 func viewQuality(q media.Quality) *qualityView {
@@ -29,6 +29,8 @@ func viewQuality(q media.Quality) *qualityView {
 		return nil
 	}
 	v := &qualityView{FromPhone: viewWay(q.In), ToPhone: viewWay(q.Out)}
+	delay := viewMillis(q.Out.Delay)
+	v.ToPhone.DelayMS = &delay
 	if q.RoundTrip > 0 {
 		ms := viewMillis(q.RoundTrip)
 		v.RoundTripMS = &ms
@@ -38,7 +40,7 @@ func viewQuality(q media.Quality) *qualityView {
 
 func viewWay(w media.Way) wayView {
 	return wayView{
-		Packets: w.Packets, Lost: rounded(w.Lost, 4), JitterMS: viewMillis(w.Jitter), DelayMS: viewMillis(w.Delay),
+		Packets: w.Packets, Lost: rounded(w.Lost, 4), JitterMS: viewMillis(w.Jitter),
 		Concealed: rounded(w.Concealed, 4), MOS: rounded(w.MOS, 2),
 	}
 }

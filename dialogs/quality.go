@@ -1,6 +1,9 @@
 package dialogs
 
-import "tandem/media"
+import (
+	"tandem/media"
+	"tandem/transcode"
+)
 
 // measure fills in how the sound of a call travels that lives here.
 func (s *Service) measure(d *Dialog) {
@@ -8,19 +11,19 @@ func (s *Service) measure(d *Dialog) {
 	c := s.live[d.ID]
 	s.mu.Unlock()
 	if c != nil && d.State != Terminated {
-		d.Quality = c.quality()
+		d.Quality = c.quality((*transcode.Bridge).Quality)
 	}
 }
 
-// quality is that of the bridge; zero: there is none yet. It may be called from any goroutine.
-func (c *call) quality() media.Quality {
+// quality is what the bridge says, so far or in all; zero: there is none yet. It may be called from any goroutine.
+func (c *call) quality(of func(*transcode.Bridge) media.Quality) media.Quality {
 	c.mu.Lock()
 	bridge := c.bridge
 	c.mu.Unlock()
 	if bridge == nil {
 		return media.Quality{}
 	}
-	return bridge.Quality()
+	return of(bridge)
 }
 
 // Qualities lists how the sound of all calls travels that live here.
@@ -33,7 +36,7 @@ func (s *Service) Qualities() []media.Quality {
 	s.mu.Unlock()
 	list := make([]media.Quality, 0, len(calls))
 	for _, c := range calls {
-		if q := c.quality(); q != (media.Quality{}) {
+		if q := c.quality((*transcode.Bridge).Quality); q != (media.Quality{}) {
 			list = append(list, q)
 		}
 	}

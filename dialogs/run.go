@@ -273,7 +273,7 @@ func (c *call) step(in input, cause Cause) bool {
 		c.drainKeys()
 		c.endGather(gatherHangup)
 		c.endTransfer(cause)
-		c.d.Quality = c.quality()
+		c.d.Quality = c.quality((*transcode.Bridge).Overall)
 	}
 	if to != c.d.State {
 		c.d.State, c.d.Cause = to, cause

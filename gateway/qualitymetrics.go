@@ -8,8 +8,8 @@ import (
 
 // qualityMetrics tells Prometheus how the sound of the legs travels that are up.
 type qualityMetrics struct {
-	legs                              func() []media.Quality
-	mos, lost, concealed, jitter, rtt *prometheus.Desc
+	legs                                     func() []media.Quality
+	mos, lost, concealed, jitter, delay, rtt *prometheus.Desc
 }
 
 func newQualityMetrics(legs func() []media.Quality) *qualityMetrics {
@@ -18,15 +18,16 @@ func newQualityMetrics(legs func() []media.Quality) *qualityMetrics {
 		legs:      legs,
 		mos:       prometheus.NewDesc("tandem_leg_mos", "Mean opinion score (ITU-T G.107) of the phone legs that are up; way is from or to the phone.", way, nil),
 		lost:      prometheus.NewDesc("tandem_leg_lost_ratio", "Share of the packets of a phone leg that got lost.", way, nil),
-		concealed: prometheus.NewDesc("tandem_leg_concealed_ratio", "Share of the sound of a phone leg that was made up.", way, nil),
+		concealed: prometheus.NewDesc("tandem_leg_concealed_ratio", "Share of the sound of a phone leg that did not come in time and is made up.", way, nil),
 		jitter:    prometheus.NewDesc("tandem_leg_jitter_seconds", "Jitter of a phone leg (RFC 3550).", way, nil),
+		delay:     prometheus.NewDesc("tandem_leg_playout_delay_seconds", "What the gateway's play-out adds to the delay of the sound to a phone.", nil, nil),
 		rtt:       prometheus.NewDesc("tandem_leg_round_trip_seconds", "Round-trip time of a phone leg, where the phone sends RTCP.", nil, nil),
 	}
 }
 
 // Describe is part of prometheus.Collector.
 func (m *qualityMetrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.mos, m.lost, m.concealed, m.jitter, m.rtt} {
+	for _, d := range []*prometheus.Desc{m.mos, m.lost, m.concealed, m.jitter, m.delay, m.rtt} {
 		to <- d
 	}
 }
@@ -51,12 +52,14 @@ func (m *qualityMetrics) Collect(to chan<- prometheus.Metric) {
 		to <- spread(m.concealed, concealed, []float64{0, 0.001, 0.01, 0.03, 0.1, 0.3}, way)
 		to <- spread(m.jitter, jitter, []float64{0.001, 0.005, 0.01, 0.02, 0.05, 0.1}, way)
 	}
-	var trips []float64
+	var delays, trips []float64
 	for _, q := range legs {
+		delays = append(delays, q.Out.Delay.Seconds())
 		if q.RoundTrip > 0 {
 			trips = append(trips, q.RoundTrip.Seconds())
 		}
 	}
+	to <- spread(m.delay, delays, []float64{0, 0.02, 0.05, 0.1, 0.2})
 	to <- spread(m.rtt, trips, []float64{0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1})
 }
 

@@ -139,8 +139,7 @@ type Port struct {
 	heard   Heard    // without Expected
 	quality reception
 	reports reports
-	score   Quality // SetMOS
-	rating  float64
+	scores  Scores // SetScores
 
 	out sender
 }

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"math"
 	"time"
 
 	"github.com/pion/rtcp"
@@ -16,25 +17,92 @@ type Quality struct {
 // end's RTCP reports tell.
 type Way struct {
 	Packets   uint64        // received, or sent
-	Lost      float64       // share of the packets that did not come, 0 to 1
+	Lost      float64       // share of the packets that did not come, 0 to 1; Out: of those that were sent
 	Burst     float64       // mean length of the losses, over what it would be were they random; 0: not known
 	Jitter    time.Duration // RFC 3550 §6.4.1
-	Delay     time.Duration // that the gateway's own play-out adds now
-	Concealed float64       // share of the sound that was made up, 0 to 1
+	Delay     time.Duration // that the gateway's own play-out adds; only Out has one
+	Concealed float64       // share of the sound that did not come in time, for which something is made up, 0 to 1
 	MOS       float64       // mean opinion score of a conversation, 1 to 4.5 (ITU-T G.107); 0: nothing came
 }
 
-// Quality returns what the port knows: Delay, Concealed and MOS are for others to fill in. Safe from any goroutine.
+// Quality returns what the port knows, with the jitter and the round trip of the moment: Delay, Concealed and MOS are for
+// others to fill in. Safe from any goroutine.
 func (p *Port) Quality() Quality {
-	sent := p.sent.Load()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	q := Quality{In: p.quality.way(), RoundTrip: p.reports.roundTrip}
-	q.Out = Way{Packets: sent, Jitter: p.reports.jitter}
-	if sent > 0 {
-		q.Out.Lost = min(1, max(0, float64(p.reports.lost)/float64(sent)))
+	return Quality{
+		In:        p.quality.way(),
+		Out:       Way{Packets: p.sent.Load(), Lost: p.reports.share, Jitter: p.reports.jitter},
+		RoundTrip: p.reports.roundTrip,
 	}
+}
+
+// Overall is Quality with the means of the jitter and of the round trip since the port was opened.
+func (p *Port) Overall() Quality {
+	q := p.Quality()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q.In.Jitter, q.Out.Jitter = p.quality.jitters.duration(), p.reports.jitters.duration()
+	q.RoundTrip = p.reports.roundTrips.duration()
 	return q
+}
+
+// After joins what is known of a port with what is known of those that the leg had before: the counts are those of all of
+// them, the shares and times are their means, weighed by packets.
+func (q Quality) After(past Quality) Quality {
+	now, before := float64(q.Out.Packets), float64(past.Out.Packets)
+	switch {
+	case q.RoundTrip == 0:
+		q.RoundTrip = past.RoundTrip
+	case past.RoundTrip != 0:
+		q.RoundTrip = time.Duration(weighed(float64(q.RoundTrip), now, float64(past.RoundTrip), before))
+	}
+	q.In = q.In.after(past.In, q.In.expected(), past.In.expected())
+	q.Out = q.Out.after(past.Out, now, before)
+	return q
+}
+
+// expected is how many packets should have come.
+func (w Way) expected() float64 {
+	if w.Lost >= 1 {
+		return float64(w.Packets)
+	}
+	return float64(w.Packets) / (1 - w.Lost)
+}
+
+func (w Way) after(past Way, now, before float64) Way {
+	w.Packets += past.Packets
+	w.Lost = weighed(w.Lost, now, past.Lost, before)
+	w.Burst = weighed(w.Burst, now, past.Burst, before)
+	w.Jitter = time.Duration(weighed(float64(w.Jitter), now, float64(past.Jitter), before))
+	return w
+}
+
+// weighed is the mean of two values with weights.
+func weighed(a, weightA, b, weightB float64) float64 {
+	if weightA+weightB == 0 {
+		return a
+	}
+	return (a*weightA + b*weightB) / (weightA + weightB)
+}
+
+// mean is that of the values that were added.
+type mean struct {
+	sum float64
+	n   uint64
+}
+
+func (m *mean) add(v float64) {
+	m.sum += v
+	m.n++
+}
+
+// duration is the mean of seconds; 0: there are none.
+func (m *mean) duration() time.Duration {
+	if m.n == 0 {
+		return 0
+	}
+	return time.Duration(m.sum / float64(m.n) * float64(time.Second))
 }
 
 // burstGap is Gmin: losses with fewer packets than this between them belong to one burst (RFC 3611 §4.7.2).
@@ -101,14 +169,22 @@ func (r *reception) way() Way {
 	return w
 }
 
-// SetMOS notes the scores that whoever knows the codec has found: they go out in RTCP XR where that was agreed.
-func (p *Port) SetMOS(q Quality, rating float64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.score, p.rating = q, rating
+// Scores are what the E-model (ITU-T G.107) says of what comes over a port. The zero value: nothing is known.
+type Scores struct {
+	Rating    float64 // R, 0 to 100
+	Listening float64 // mean opinion score of what is heard, without the delay
+	Conversed float64 // of the conversation, with it
 }
 
-// metrics is the VoIP metrics block of what comes (RFC 3611 §4.7). p.mu is held.
+// SetScores notes what whoever knows the codec has found: it goes out in RTCP XR where that was agreed.
+func (p *Port) SetScores(s Scores) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.scores = s
+}
+
+// metrics is the VoIP metrics block of what comes (RFC 3611 §4.7). p.mu is held. What comes is played out by those who
+// hear it: of their delays and buffers nothing is known here, and it says so.
 func (p *Port) metrics() *rtcp.ExtendedReport {
 	if !p.media.Metrics || !p.quality.began {
 		return nil
@@ -116,11 +192,8 @@ func (p *Port) metrics() *rtcp.ExtendedReport {
 	b, w := &p.quality.bursts, p.quality.way()
 	const unknown = 127
 	block := &rtcp.VoIPMetricsReportBlock{
-		SSRC: p.quality.ssrc, LossRate: fraction(w.Lost), Gmin: burstGap,
-		RoundTripDelay: millis(p.reports.roundTrip), EndSystemDelay: millis(p.score.In.Delay + 20*time.Millisecond),
+		SSRC: p.quality.ssrc, LossRate: fraction(w.Lost), Gmin: burstGap, RoundTripDelay: millis(p.reports.roundTrip),
 		SignalLevel: unknown, NoiseLevel: unknown, RERL: unknown, RFactor: unknown, ExtRFactor: unknown, MOSLQ: unknown, MOSCQ: unknown,
-		RXConfig:  0b1010_0000, // enhanced concealment, an adaptive buffer (§4.7.6)
-		JBNominal: millis(p.score.In.Delay), JBMaximum: millis(p.score.In.Delay), JBAbsMax: 200,
 	}
 	packet := time.Second / 50
 	if b.burstCount > 0 {
@@ -131,12 +204,15 @@ func (p *Port) metrics() *rtcp.ExtendedReport {
 	if gap := b.all - b.burstOf; gap > 0 {
 		block.GapDensity = fraction(float64(b.lost-b.burstLost) / float64(gap))
 	}
-	if p.score.In.MOS > 0 {
-		block.RFactor = uint8(p.rating)
-		block.MOSLQ, block.MOSCQ = uint8(p.score.In.MOS*10), uint8(p.score.In.MOS*10)
+	if p.scores != (Scores{}) {
+		block.RFactor = uint8(math.Round(p.scores.Rating))
+		block.MOSLQ, block.MOSCQ = tenths(p.scores.Listening), tenths(p.scores.Conversed)
 	}
 	return &rtcp.ExtendedReport{Reports: []rtcp.ReportBlock{block}}
 }
+
+// tenths is a score as RFC 3611 has it.
+func tenths(score float64) uint8 { return uint8(math.Round(score * 10)) }
 
 // fraction is a share in 1/256.
 func fraction(share float64) uint8 { return uint8(min(255, share*256)) }

@@ -71,8 +71,23 @@ func TestQualityOfAPort(t *testing.T) {
 	q := p.Quality()
 	require.EqualValues(t, 180, q.In.Packets)
 	require.InDelta(t, 0.1, q.In.Lost, 0.001)
-	q.In.MOS, q.In.Delay = 3.4, 40*time.Millisecond
-	p.SetMOS(q, 66)
+	block := heardAs(t, p)
+	require.EqualValues(t, []uint8{127, 127, 127}, []uint8{block.RFactor, block.MOSLQ, block.MOSCQ}, "not known yet (RFC 3611 §4.7.5)")
+	p.SetScores(Scores{Rating: 66.4, Listening: 3.57, Conversed: 3.39})
+	block = heardAs(t, p)
+	require.EqualValues(t, 1, block.SSRC)
+	require.EqualValues(t, 25, block.LossRate)
+	require.EqualValues(t, []uint8{66, 36, 34}, []uint8{block.RFactor, block.MOSLQ, block.MOSCQ})
+	require.Zero(t, block.EndSystemDelay, "browsers play it out: we do not know when")
+	require.Zero(t, block.RXConfig, "nor what they do about losses")
+	require.Zero(t, block.JBNominal+block.JBMaximum+block.JBAbsMax)
+	p.media.Metrics = false
+	require.Nil(t, p.metrics(), "it goes to nobody who did not ask")
+}
+
+// heardAs is the block of VoIP metrics as the far end reads it.
+func heardAs(t *testing.T, p *Port) *rtcp.VoIPMetricsReportBlock {
+	t.Helper()
 	report := p.metrics()
 	report.SenderSSRC = 9
 	wire, err := rtcp.Marshal([]rtcp.Packet{report})
@@ -81,11 +96,62 @@ func TestQualityOfAPort(t *testing.T) {
 	require.NoError(t, err)
 	block, ok := back[0].(*rtcp.ExtendedReport).Reports[0].(*rtcp.VoIPMetricsReportBlock)
 	require.True(t, ok)
-	require.EqualValues(t, 1, block.SSRC)
-	require.EqualValues(t, 25, block.LossRate)
-	require.EqualValues(t, 66, block.RFactor)
-	require.EqualValues(t, 34, block.MOSCQ)
-	require.EqualValues(t, 60, block.EndSystemDelay)
-	p.media.Metrics = false
-	require.Nil(t, p.metrics(), "it goes to nobody who did not ask")
+	return block
+}
+
+// TestQualityOverall tells the jitter and the round trip of the moment from those of the whole call, and what was lost on the
+// way to the far end from what was lost before it came to us.
+func TestQualityOverall(t *testing.T) {
+	p := &Port{}
+	p.agreed = true
+	at := time.Unix(1000, 0)
+	for i := range 400 {
+		late := time.Duration(0)
+		if i < 200 && i%2 == 1 {
+			late = 40 * time.Millisecond // half of the call every other packet
+		}
+		p.quality.packet(1, uint16(i), uint32(i*160), at.Add(late))
+		at = at.Add(20 * time.Millisecond)
+	}
+	require.Less(t, p.Quality().In.Jitter, time.Millisecond, "it has ended")
+	require.InDelta(t, 20, p.Overall().In.Jitter.Seconds()*1000, 0.5)
+
+	p.sent.Store(2000) // of them 1000 since the report
+	report := func(lost uint32, jitter time.Duration, ago time.Duration) {
+		p.reports.blocks([]rtcp.ReceptionReport{{
+			SSRC: 7, TotalLost: lost, Jitter: uint32(jitter / (time.Second / 8000)), LastSenderReport: uint32(ntp(at.Add(-ago)) >> 16),
+		}}, sent{ssrc: 7, packets: 1000, left: 50}, at, 8000)
+	}
+	report(80, 10*time.Millisecond, 100*time.Millisecond)
+	report(150, 30*time.Millisecond, 300*time.Millisecond)
+	now, all := p.Quality(), p.Overall()
+	require.InDelta(t, 0.1, now.Out.Lost, 1e-9, "150, of which 50 never came to us, of 1000")
+	require.Equal(t, now.Out.Lost, all.Out.Lost)
+	require.InDelta(t, 30, now.Out.Jitter.Seconds()*1000, 0.2)
+	require.InDelta(t, 20, all.Out.Jitter.Seconds()*1000, 0.2)
+	require.InDelta(t, 300, now.RoundTrip.Seconds()*1000, 1)
+	require.InDelta(t, 200, all.RoundTrip.Seconds()*1000, 1)
+}
+
+// TestQualityAfter joins two ports of a leg.
+func TestQualityAfter(t *testing.T) {
+	past := Quality{
+		In:        Way{Packets: 90, Lost: 0.1, Burst: 2, Jitter: 10 * time.Millisecond},
+		Out:       Way{Packets: 100, Lost: 0.2, Jitter: 40 * time.Millisecond},
+		RoundTrip: 100 * time.Millisecond,
+	}
+	now := Quality{
+		In:        Way{Packets: 300, Burst: 1, Jitter: 2 * time.Millisecond},
+		Out:       Way{Packets: 300, Jitter: 20 * time.Millisecond},
+		RoundTrip: 20 * time.Millisecond,
+	}
+	require.Equal(t, Quality{
+		In:        Way{Packets: 390, Lost: 0.025, Burst: 1.25, Jitter: 4 * time.Millisecond},
+		Out:       Way{Packets: 400, Lost: 0.05, Jitter: 25 * time.Millisecond},
+		RoundTrip: 40 * time.Millisecond,
+	}, now.After(past))
+	require.Equal(t, now, now.After(Quality{}))
+	require.Equal(t, past, Quality{}.After(past))
+	now.RoundTrip = 0
+	require.Equal(t, past.RoundTrip, now.After(past).RoundTrip, "this phone has not told yet")
 }

@@ -21,6 +21,7 @@ type reception struct {
 
 	pastExpected, pastReceived uint64 // of SSRCs before this one
 	bursts                     bursts
+	jitters                    mean // in seconds, of all packets
 }
 
 // rate is how many timestamp units make a second.
@@ -36,7 +37,7 @@ func (r *reception) begin(ssrc uint32, seq uint16, transit int64) {
 	past := *r
 	*r = reception{
 		clock: past.clock, ssrc: ssrc, began: true, first: uint32(seq), highest: uint32(seq), received: 1, transit: transit,
-		pastExpected: past.pastExpected, pastReceived: past.pastReceived, bursts: past.bursts,
+		pastExpected: past.pastExpected, pastReceived: past.pastReceived, bursts: past.bursts, jitters: past.jitters,
 	}
 	if past.began {
 		r.pastExpected += uint64(past.highest - past.first + 1)
@@ -71,6 +72,7 @@ func (r *reception) packet(ssrc uint32, seq uint16, ts uint32, at time.Time) {
 	}
 	if d < clock {
 		r.jitter += (float64(d) - r.jitter) / 16
+		r.jitters.add(float64(d) / float64(clock))
 	}
 }
 

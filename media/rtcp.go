@@ -15,9 +15,12 @@ type reports struct {
 	from      netip.AddrPort // where its RTCP comes from
 	lastSR    uint32         // middle 32 bits of its last sender report's NTP time
 	lastSRAt  time.Time
-	lost      int
+	lost      int     // packets that it misses, whoever lost them
+	share     float64 // of what we sent, without what had been lost before: 0 to 1
 	jitter    time.Duration
 	roundTrip time.Duration
+
+	jitters, roundTrips mean // in seconds, of all reports
 }
 
 // newCNAME is a short-term persistent name (RFC 7022 §4.2): it tells nothing about us.
@@ -73,7 +76,7 @@ func (p *Port) receiveRTCP(b []byte, from netip.AddrPort, at time.Time) {
 		p.malformed.Add(1)
 		return
 	}
-	ours := p.out.report(at).ssrc
+	ours := p.out.report(at)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reports.from.IsValid() || from == p.rtcpSignalled() {
@@ -102,19 +105,24 @@ func (p *Port) openReport(b []byte, at time.Time) []byte {
 }
 
 // blocks reads what the far end says about our packets.
-func (r *reports) blocks(list []rtcp.ReceptionReport, ours uint32, at time.Time, clock int64) {
+func (r *reports) blocks(list []rtcp.ReceptionReport, ours sent, at time.Time, clock int64) {
 	for _, b := range list {
-		if b.SSRC != ours {
+		if b.SSRC != ours.ssrc {
 			continue
 		}
 		r.lost = int(int32(b.TotalLost<<8) >> 8) // a signed 24-bit number (RFC 3550 §6.4.1)
+		if ours.packets > 0 {
+			r.share = min(1, max(0, float64(r.lost-int(ours.left))/float64(ours.packets)))
+		}
 		r.jitter = time.Duration(b.Jitter) * time.Second / time.Duration(clock)
+		r.jitters.add(r.jitter.Seconds())
 		if b.LastSenderReport == 0 {
 			continue
 		}
 		// RFC 3550 §6.4.1: A - LSR - DLSR, in 1/65536 s.
 		if rtt := uint32(ntp(at)>>16) - b.LastSenderReport - b.Delay; rtt < 10<<16 {
 			r.roundTrip = time.Duration(rtt) * time.Second >> 16
+			r.roundTrips.add(r.roundTrip.Seconds())
 		}
 	}
 }

@@ -33,7 +33,8 @@ type sender struct {
 	lastAt  time.Time
 	packets uint32
 	octets  uint32
-	is6     bool // the socket is IPv6
+	left    uint32 // sequence numbers that lose left out
+	is6     bool   // the socket is IPv6
 }
 
 func (s *sender) open(c *net.UDPConn, ssrc uint32, seq uint16, offset uint32) error {
@@ -123,13 +124,14 @@ func (s *sender) aim(to *netip.AddrPort) bool {
 // sent is what a sender report tells (RFC 3550 §6.4.1).
 type sent struct {
 	ssrc, timestamp, packets, octets uint32
+	left                             uint32 // sequence numbers left out
 }
 
 // report returns the state for a sender report at now.
 func (s *sender) report(now time.Time) sent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := sent{ssrc: s.ssrc, packets: s.packets, octets: s.octets}
+	r := sent{ssrc: s.ssrc, packets: s.packets, octets: s.octets, left: s.left}
 	if s.packets > 0 {
 		r.timestamp = s.at(now)
 	}
@@ -146,7 +148,9 @@ func (s *sender) lose(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.seq
-	if s.seq += uint16(max(0, min(n, 3000))); s.seq < before {
+	n = max(0, min(n, 3000))
+	s.left += uint32(n)
+	if s.seq += uint16(n); s.seq < before {
 		s.roc++
 	}
 }

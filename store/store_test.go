@@ -15,6 +15,7 @@ import (
 
 	"tandem/dialogs"
 	"tandem/errs"
+	"tandem/media"
 	"tandem/sessions"
 	"tandem/store"
 	"tandem/store/storetest"
@@ -476,6 +477,11 @@ func TestDialogs(t *testing.T) {
 		require.NoError(t, failure(s.db.CreateDialog(ctx, second)))
 		second.State, second.Cause, second.Answered, second.Ended = d.State, d.Cause, d.Answered, d.Ended
 		second.To, second.From = "sip:205@pbx.example", dialogs.FromUnknown // somebody else is on the phone
+		second.Quality = media.Quality{
+			In:        media.Way{Packets: 1 << 40, Lost: 0.1, Burst: 1.5, Jitter: 22 * time.Millisecond, Concealed: 0.11, MOS: 3.2},
+			Out:       media.Way{Packets: 3, Delay: 40 * time.Millisecond, MOS: 4.1},
+			RoundTrip: 123456 * time.Microsecond,
+		}
 		require.NoError(t, s.db.SaveDialog(ctx, second))
 		got, err = s.db.Dialog(ctx, account, "p1", "d0")
 		require.NoError(t, err)

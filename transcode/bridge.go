@@ -43,8 +43,9 @@ type Bridge struct {
 
 	mu     sync.Mutex
 	closed bool
-	rate   int          // of what the phone hears
-	speech media.Speech // what the phone speaks: it gets packets of that as they are
+	past   media.Quality // of the ports that it left
+	rate   int           // of what the phone hears
+	speech media.Speech  // what the phone speaks: it gets packets of that as they are
 	inputs map[*media.Source]*input
 	silent map[*media.Source]bool // muted
 }
@@ -297,8 +298,10 @@ func (b *Bridge) Close(cause error) {
 	b.log.Debug("bridge closed", "cause", cause, "counters", b.Stats())
 }
 
-// scoreEvery is how often the score of the sound is found again, in ticks.
-const scoreEvery = 250
+const (
+	scoreEvery = 250 // ticks until the score of the sound is found again
+	lookEvery  = 25  // and until its delay is looked at
+)
 
 // tick makes what the clock must make.
 func (b *Bridge) tick(now time.Time) {
@@ -309,8 +312,12 @@ func (b *Bridge) tick(now time.Time) {
 	b.up.expire(now)
 	b.down.tick(now)
 	b.watcher.look(now)
-	if b.ticks.Add(1)%scoreEvery == 0 {
-		b.Quality() // RTCP XR has the scores
+	ticks := b.ticks.Add(1)
+	if ticks%lookEvery == 0 {
+		b.down.look(now)
+	}
+	if ticks%scoreEvery == 0 {
+		b.report()
 	}
 }
 

@@ -46,6 +46,7 @@ type downlink struct {
 	ended      bool // the player's sound was sent to its end
 	pause      pause
 	made       made
+	delays     delays
 	packets    packets
 	sendKey    func(digit byte, duration time.Duration) // by SIP INFO; nil: not possible
 	keys       media.KeyWriter

@@ -64,8 +64,9 @@ func (in *input) WriteRTP(p *rtp.Packet) {
 		d.suppressed++
 		return
 	}
+	n := int64(samples) * rate / clock
 	f := frame{pos: in.forwarded.pos * rate / clock, epoch: in.forwarded.epoch}
-	pos, marker, ok := d.line.pass(f, int64(samples)*rate/clock, d.now())
+	pos, marker, ok := d.line.pass(f, n, d.now())
 	if !ok || !d.media.Send {
 		return
 	}
@@ -74,6 +75,9 @@ func (in *input) WriteRTP(p *rtp.Packet) {
 	d.coder.stale = true
 	if lost > 0 && !marker {
 		d.phone.Lose(min(lost, seqJump))
+		d.made.all += uint64(int64(lost) * n)
+		d.made.up += uint64(int64(lost) * n)
 	}
+	d.made.all += uint64(n)
 	d.phone.Send(d.media.Audio(), marker, timestamp(d.media, pos), p.Payload)
 }

@@ -19,6 +19,7 @@ func (deaf) Broke(any)                         {}
 func (b *Bridge) Move(port *media.Port, m media.PortMedia) {
 	b.port.Start(deaf{})
 	b.mu.Lock()
+	b.past = b.port.Overall().After(b.past)
 	b.port = port
 	b.mu.Unlock()
 	b.up.update(m, b.engine.now())

@@ -11,28 +11,64 @@ import (
 // play-out buffer of the usual size at the listener's end.
 const endDelay = 60 * time.Millisecond
 
-// Quality says how the sound of the leg travels, with the score that listeners are expected to give it.
+// Quality says how the sound of the leg travels, with the score that listeners are expected to give it: the counts and
+// shares are of all the leg, the jitter, the delays and the score of the moment.
 func (b *Bridge) Quality() media.Quality {
-	b.mu.Lock()
-	port := b.port
-	b.mu.Unlock()
+	port, past := b.path()
 	var q media.Quality
 	if port != nil {
-		q = port.Quality()
+		now := port.Quality()
+		q = now.After(past)
+		q.In.Jitter, q.Out.Jitter, q.RoundTrip = now.In.Jitter, now.Out.Jitter, now.RoundTrip
 	}
-	speech := b.down.quality(&q.Out)
-	codec := codecQuality(speech)
+	return b.scored(q, false)
+}
+
+// Overall is Quality with the means of the jitter and of the delays, and the score of those: for a leg that is over.
+func (b *Bridge) Overall() media.Quality {
+	port, past := b.path()
+	var q media.Quality
+	if port != nil {
+		q = port.Overall().After(past)
+	}
+	return b.scored(q, true)
+}
+
+// path is the port, and what is known of those before it.
+func (b *Bridge) path() (*media.Port, media.Quality) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.port, b.past
+}
+
+// scored fills in what the port does not know.
+func (b *Bridge) scored(q media.Quality, overall bool) media.Quality {
+	codec := codecQuality(b.down.quality(&q.Out, overall))
+	q.In.Concealed = b.up.concealed()
 	delay := q.RoundTrip/2 + endDelay
 	if q.In.Packets > 0 {
-		q.In.MOS = dsp.MOS(codec, q.In.Lost, q.In.Burst, delay+q.In.Delay)
+		q.In.MOS = dsp.MOS(codec, q.In.Concealed, q.In.Burst, delay)
 	}
 	if q.Out.Packets > 0 {
 		q.Out.MOS = dsp.MOS(codec, q.Out.Lost+q.Out.Concealed*(1-q.Out.Lost), q.Out.Burst, delay+q.Out.Delay)
 	}
-	if port != nil {
-		port.SetMOS(q, dsp.Rating(codec, q.In.Lost, q.In.Burst, delay))
-	}
 	return q
+}
+
+// report lets the port tell the far end, in RTCP XR, how good what it sends is.
+func (b *Bridge) report() {
+	port, _ := b.path()
+	if port == nil {
+		return
+	}
+	q := port.Quality()
+	codec := codecQuality(b.down.speech())
+	delay := q.RoundTrip/2 + endDelay
+	port.SetScores(media.Scores{
+		Rating:    dsp.Rating(codec, q.In.Lost, q.In.Burst, delay),
+		Listening: dsp.MOS(codec, q.In.Lost, q.In.Burst, 0),
+		Conversed: dsp.MOS(codec, q.In.Lost, q.In.Burst, delay),
+	})
 }
 
 func codecQuality(s media.Speech) dsp.CodecQuality {
@@ -49,17 +85,51 @@ func codecQuality(s media.Speech) dsp.CodecQuality {
 // made counts what of the sound to a phone was made up. It belongs to the downlink's lock.
 type made struct{ all, up uint64 } // samples
 
-// quality fills in what the downlink knows, and returns its codec.
-func (d *downlink) quality(w *media.Way) media.Speech {
+// quality fills in what the downlink knows, and returns its codec. Overall: the delay is the mean.
+func (d *downlink) quality(w *media.Way, overall bool) media.Speech {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.made.all > 0 {
 		w.Concealed = float64(d.made.up) / float64(d.made.all)
 	}
-	if d.mixing {
-		w.Delay = d.mix.delay()
+	if w.Delay = d.delay(d.now()); overall && d.delays.n > 0 {
+		w.Delay = d.delays.sum / time.Duration(d.delays.n)
 	}
 	return d.media.Speech
+}
+
+// speech is the phone's codec.
+func (d *downlink) speech() media.Speech {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.media.Speech
+}
+
+// delays are those of the play-out, as they were looked at now and then. It belongs to the downlink's lock.
+type delays struct {
+	sum time.Duration
+	n   int
+}
+
+// look notes the delay of the moment.
+func (d *downlink) look(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.media.Send {
+		d.delays.sum += d.delay(now)
+		d.delays.n++
+	}
+}
+
+// delay is what the play-out adds now: how far the stream has run ahead of real time, for silence took the place of what
+// came late, and how long voices wait in the mix. d.mu is held.
+func (d *downlink) delay(now time.Time) time.Duration {
+	// A stream that nothing held up is overdue when its next packet is sent, and less by that packet afterwards.
+	delay := max(0, d.line.lead(now)+overdue-frameTime)
+	if d.mixing {
+		delay += d.mix.delay()
+	}
+	return delay
 }
 
 // delay is how long the voices of a mix wait, those that wait longest.
@@ -75,4 +145,26 @@ func (m *mix) delay() time.Duration {
 		v.mu.Unlock()
 	}
 	return time.Duration(longest) * time.Second / time.Duration(m.rate)
+}
+
+// missed counts how much of a phone's sound did not come in time. It belongs to the uplink's lock.
+type missed struct{ heard, lost int64 } // on the clock of the sound
+
+// count takes a packet that holds span, gap behind the last one, and how many packets are missing between: a gap beyond
+// those is a pause.
+func (m *missed) count(span, gap int64, packets int) {
+	m.heard += span + min(0, max(gap, -span))
+	if gap > 0 {
+		m.lost += min(gap, int64(packets)*span)
+	}
+}
+
+// concealed is the share of the phone's sound that those who hear it must make up.
+func (u *uplink) concealed() float64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.missed.lost == 0 {
+		return 0
+	}
+	return float64(u.missed.lost) / float64(u.missed.lost+u.missed.heard)
 }

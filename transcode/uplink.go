@@ -18,9 +18,6 @@ import (
 // longer one is dropped.
 const maxPayload = 1275
 
-// toneTimeout ends a key in the sound when no more sound comes.
-const toneTimeout = 100 * time.Millisecond
-
 // uplink makes of a phone's packets what the others hear. receive runs on the port's reading goroutine, expire on the
 // clock's. Its lock is held while sinks are written; under it are taken those of other bridges' downlinks and of voices of a mix.
 type uplink struct {
@@ -75,6 +72,7 @@ type uplink struct {
 	*uplinkRoom // nil until the first packet: many calls end before
 
 	received, late, malformed uint64
+	missed                    missed
 }
 
 // uplinkRoom is the scratch memory of an uplink.
@@ -190,63 +188,6 @@ func (u *uplink) span(d time.Duration) int64 {
 	return int64(d) * int64(u.media.Speech.Clock()) / int64(time.Second)
 }
 
-// tell hands out keys, each press once. u.mu is held.
-func (u *uplink) tell(keys []media.Key, at time.Time) {
-	u.news = u.news[:0]
-	for _, k := range keys {
-		u.news = u.merge.Key(u.news, k, at)
-	}
-	for _, k := range u.news {
-		if !u.keep.Load() {
-			u.source.WriteKey(k)
-		}
-		if u.onKey != nil {
-			u.onKey(k)
-		}
-	}
-}
-
-// expire ends a key whose end was lost.
-func (u *uplink) expire(now time.Time) {
-	if !u.mu.TryLock() {
-		return // a packet is being read: the clock does not wait for it, the next tick is soon enough
-	}
-	defer u.mu.Unlock()
-	if u.closed {
-		return
-	}
-	u.hush(now)
-	u.tell(u.keys.Expire(u.steps[:0], now), now)
-	if u.tones.Down() && now.Sub(u.endAt) > toneTimeout {
-		u.tell(u.tones.Reset(u.steps[:0]), now)
-	}
-}
-
-// press takes a whole key that came beside the sound.
-func (u *uplink) press(k media.Key, at time.Time) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if !u.closed {
-		down := media.Key{Digit: k.Digit, Method: k.Method}
-		u.tell(append(u.steps[:0], down, k), at)
-	}
-}
-
-// listen looks for keys in the sound and takes them out of it. gap is how many samples are missing before pcm. It says
-// whether it did.
-func (u *uplink) listen(pcm []int16, gap int64, at time.Time) (muted bool) {
-	keys := u.steps[:0]
-	if gap > 0 {
-		keys = u.tones.Lost(keys, gap)
-	}
-	keys, mute := u.tones.Sound(keys, u.narrowed)
-	if mute {
-		clear(pcm)
-	}
-	u.tell(keys, at)
-	return mute
-}
-
 // decode turns a payload of G.711 or G.722 into sound.
 func (u *uplink) decode(payload []byte) []int16 {
 	if u.media.Speech == media.G722 {
@@ -267,6 +208,7 @@ func (u *uplink) audio(payload []byte, at time.Time) {
 	ratio := int64(u.media.Speech.Rate() / u.media.Speech.Clock()) // 2 for G.722
 	u.received++
 	gap := pos - u.end
+	u.missed.count(span, gap, u.lost)
 	if gap < 0 { // it overlaps what was heard
 		if -gap >= span {
 			u.late++
@@ -444,6 +386,7 @@ func (u *uplink) forward(p *rtp.Packet, at time.Time) {
 	}
 	u.received++
 	gap := u.pos - u.end
+	u.missed.count(span, gap, u.lost)
 	u.end, u.endAt = u.pos+span, at
 	if u.track.Wanted() {
 		switch {

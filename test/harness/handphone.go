@@ -135,6 +135,14 @@ func (p *HandPhone) Reoffer(body string) string {
 	return answer
 }
 
+// Bye hangs up, and returns when that was taken.
+func (p *HandPhone) Bye() {
+	p.tb.Helper()
+	p.seq++
+	p.request("BYE", "")
+	p.Await("SIP/2.0 200 ")
+}
+
 // Info presses a key by SIP INFO, and returns when it was taken.
 func (p *HandPhone) Info(digit byte) {
 	p.tb.Helper()
