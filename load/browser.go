@@ -15,6 +15,7 @@ import (
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -36,9 +37,22 @@ func opusCodec() webrtc.RTPCodecParameters {
 // newBrowserAPI makes peer connections on loopback, each with a socket of its own. What lose is given loses, the browser
 // doesn't get and reports as lost.
 func newBrowserAPI(lose *Network) (*webrtc.API, error) {
+	codec := opusCodec()
+	if lose != nil {
+		codec.SDPFmtpLine += ";useinbandfec=1" // as browsers say
+	}
+	return newPeerAPI(lose, false, codec)
+}
+
+// newPeerAPI is newBrowserAPI for any codecs. level: the loudness of each packet is offered (RFC 6464), as browsers do.
+func newPeerAPI(lose *Network, level bool, voice ...webrtc.RTPCodecParameters) (*webrtc.API, error) {
 	var settings webrtc.SettingEngine
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	settings.SetInterfaceFilter(func(name string) bool { return name == "lo" })
+	own := "lo"
+	if isolated() {
+		own = benchInterface
+	}
+	settings.SetInterfaceFilter(func(name string) bool { return name == own })
 	settings.SetIncludeLoopbackCandidate(true)
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	// The published client makes its answer setup:passive.
@@ -46,12 +60,16 @@ func newBrowserAPI(lose *Network) (*webrtc.API, error) {
 		return nil, fmt.Errorf("load: DTLS role: %w", err)
 	}
 	var codecs webrtc.MediaEngine
-	codec := opusCodec()
-	if lose != nil {
-		codec.SDPFmtpLine += ";useinbandfec=1" // as browsers say
+	for _, c := range voice {
+		if err := codecs.RegisterCodec(c, webrtc.RTPCodecTypeAudio); err != nil {
+			return nil, fmt.Errorf("load: codecs: %w", err)
+		}
 	}
-	if err := codecs.RegisterCodec(codec, webrtc.RTPCodecTypeAudio); err != nil {
-		return nil, fmt.Errorf("load: codecs: %w", err)
+	if level {
+		err := codecs.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, webrtc.RTPCodecTypeAudio)
+		if err != nil {
+			return nil, fmt.Errorf("load: audio level: %w", err)
+		}
 	}
 	var chain interceptor.Registry
 	if lose != nil {
@@ -101,6 +119,8 @@ type browser struct {
 	log   *slog.Logger
 	start time.Time
 	flow  *flow // what it hears; filled by the goroutine of the first track
+	codec webrtc.RTPCodecParameters
+	step  uint32 // RTP timestamp units of 20 ms of it
 	heard atomic.Int64
 
 	rpc      *rpc
@@ -124,7 +144,7 @@ type browser struct {
 
 func newBrowser(api *webrtc.API, log *slog.Logger, start time.Time, f *flow) *browser {
 	return &browser{
-		api: api, log: log, start: start, flow: f,
+		api: api, log: log, start: start, flow: f, codec: opusCodec(), step: opusStep,
 		offers:  make(chan sdpOffer, maxOffers),
 		sending: make(chan struct{}),
 		packet: rtp.Packet{Header: rtp.Header{
@@ -165,10 +185,13 @@ func (b *browser) connect(ctx context.Context, base, token string) error {
 		return err
 	}
 	stream := fmt.Sprintf("bench-%08x", rand.Uint32())
-	if b.track, err = webrtc.NewTrackLocalStaticRTP(opusCodec().RTPCodecCapability, stream+"-audio", stream); err != nil {
+	if b.track, err = webrtc.NewTrackLocalStaticRTP(b.codec.RTPCodecCapability, stream+"-audio", stream); err != nil {
 		return fmt.Errorf("load: track: %w", err)
 	}
-	_, err = b.publish.AddTransceiverFromTrack(b.track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	line, err := b.publish.AddTransceiverFromTrack(b.track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	if err == nil {
+		err = line.SetCodecPreferences([]webrtc.RTPCodecParameters{b.codec})
+	}
 	if err != nil {
 		return fmt.Errorf("load: transceiver: %w", err)
 	}
@@ -337,7 +360,7 @@ func (b *browser) speak(payload []byte, drop bool) {
 		_ = b.track.WriteRTP(&b.packet) // a connection that is gone shows as loss
 	}
 	b.packet.SequenceNumber++
-	b.packet.Timestamp += opusStep
+	b.packet.Timestamp += b.step
 }
 
 // close leaves and waits for every goroutine of the browser.

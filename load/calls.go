@@ -23,7 +23,7 @@ func (b *bench) makePairs() error {
 	ramp := time.Duration(float64(b.cfg.Calls) / b.cfg.RampPerSecond * float64(time.Second))
 	packets := int((ramp + b.cfg.Duration + flowLimit) / packetTime)
 	for k := range b.cfg.Calls {
-		c := &pair{toBrowser: newFlow(opusStep, browserScore, packets, 70), toPhone: newFlow(frameSamples, phoneScore, packets, frameSamples)}
+		c := &pair{toBrowser: b.newBrowserFlow(packets), toPhone: newFlow(frameSamples, phoneScore, packets, frameSamples)}
 		var err error
 		if c.phone, err = newPhone(fmt.Sprintf("+1555%07d", k), b.start, c.toPhone); err != nil {
 			b.closePhones()
@@ -38,7 +38,7 @@ func (b *bench) makePairs() error {
 				return err
 			}
 		}
-		if b.plain != nil {
+		if b.plain != nil || b.connect != nil {
 			continue
 		}
 		api := b.api
@@ -49,10 +49,21 @@ func (b *bench) makePairs() error {
 			}
 		}
 		c.browser = newBrowser(api, b.cfg.Log, b.start, c.toBrowser)
+		if b.cfg.Passthrough {
+			c.browser.codec, c.browser.step = plainCodec(), frameSamples
+		}
 		c.far = c.browser
 		b.far.expect(c.phone)
 	}
 	return nil
+}
+
+// newBrowserFlow is what a browser hears.
+func (b *bench) newBrowserFlow(packets int) *flow {
+	if b.cfg.Passthrough {
+		return newFlow(frameSamples, phoneScore, packets, frameSamples)
+	}
+	return newFlow(opusStep, browserScore, packets, 70)
 }
 
 // ramp sets up the calls, a few at once, no faster than asked.
@@ -71,8 +82,11 @@ func (b *bench) ramp(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if b.plain != nil {
+			switch {
+			case b.plain != nil:
 				return b.setUpPlain(ctx, c)
+			case b.connect != nil:
+				return b.setUpPeer(ctx, c)
 			}
 			return b.setUp(ctx, c)
 		})
@@ -85,7 +99,7 @@ func (b *bench) setUp(ctx context.Context, c *pair) error {
 	ctx, cancel := context.WithTimeout(ctx, setupLimit)
 	defer cancel()
 	var err error
-	if c.session, err = b.rest.createSession(ctx); err != nil {
+	if c.session, err = b.rest.createSession(ctx, b.cfg.Passthrough); err != nil {
 		return err
 	}
 	caller, _, err := b.rest.createParticipant(ctx, "phone")
@@ -165,7 +179,7 @@ func (b *bench) tearDown(ctx context.Context) {
 	group.SetLimit(setupAtOnce)
 	for _, c := range b.pairs {
 		group.Go(func() error {
-			if b.plain != nil {
+			if b.plain != nil || b.connect != nil {
 				return nil // its end is its process's
 			}
 			c.browser.close(ctx)
@@ -189,6 +203,9 @@ func (b *bench) tearDown(ctx context.Context) {
 func (b *bench) closePhones() {
 	for _, e := range b.ends {
 		_ = e.conn.Close()
+	}
+	for _, e := range b.peers {
+		_ = e.close() // its process ends too
 	}
 	for _, c := range b.pairs {
 		_ = c.phone.conn.Close()

@@ -34,6 +34,7 @@ type Config struct {
 	JSON          bool          // print the Result instead of a table
 	Pinned        bool          // the gateway to the last core, this process to the others
 	Codec         string        // of the phones: PCMU or G722; empty: PCMU
+	Passthrough   bool          // the browsers speak PCMU too, in sessions without codecs
 	Opus          Opus          // of the gateway's encoders
 	Log           *slog.Logger  // nil: nothing is logged
 }

@@ -80,7 +80,7 @@ func emptySessions(ctx context.Context, api *rest, n int) error {
 	group.SetLimit(setupAtOnce)
 	for range n {
 		group.Go(func() error {
-			session, err := api.createSession(ctx)
+			session, err := api.createSession(ctx, false)
 			for range 2 {
 				if err != nil {
 					return err

@@ -165,6 +165,9 @@ func (b *bench) setUpPlain(ctx context.Context, c *pair) error {
 // runPlain measures a gateway that has been started as b.child.
 func (b *bench) runPlain(ctx context.Context, sounds *sounds) (Result, error) {
 	defer b.child.stop()
+	if b.rival != nil {
+		defer b.rival.close()
+	}
 	r, err := b.measure(ctx, sounds)
 	if err != nil {
 		return r, fmt.Errorf("%w\nits log ends with:\n%s", err, b.child.tail())

@@ -73,9 +73,9 @@ type idBody struct {
 	ID string `json:"id"`
 }
 
-func (r *rest) createSession(ctx context.Context) (string, error) {
+func (r *rest) createSession(ctx context.Context, passthrough bool) (string, error) {
 	var s idBody
-	err := r.do(ctx, http.MethodPost, "/sessions", map[string]string{"tag": "bench"}, &s)
+	err := r.do(ctx, http.MethodPost, "/sessions", map[string]any{"tag": "bench", "passthrough": passthrough}, &s)
 	return s.ID, err
 }
 

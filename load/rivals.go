@@ -24,6 +24,9 @@ type RivalConfig struct {
 // and their SRTP of 0.35 µs.
 const floorReference = 50 * (0.037 + 0.049 + 2*0.0088 + 2*0.00035)
 
+// notInstalled says what would install it.
+const notInstalled = "not installed (scripts/install bench)"
+
 // starved is the loss in percent from which on a row says nothing: the gateway didn't get the CPU that it wanted.
 const starved = 1
 
@@ -32,12 +35,14 @@ const halfRival = 12
 
 // contender is one row of the comparison.
 type contender struct {
-	name  string
-	kind  kind
-	opus  Opus
-	calls int
-	again bool // measured in each round
-	runs  []Result
+	name    string
+	kind    kind
+	opus    Opus
+	calls   int
+	again   bool   // measured in each round
+	plain   bool   // without codecs
+	missing string // why it can't be measured; empty: it can
+	runs    []Result
 }
 
 type kind int
@@ -46,6 +51,7 @@ const (
 	ours kind = iota
 	rival
 	least
+	viaNosip // Janus, calls between phones and browsers that both speak PCMU
 )
 
 // RunRivals holds the same calls over each contender in turn and prints what each costs, and the ratios.
@@ -74,20 +80,15 @@ func RunRivals(ctx context.Context, cfg RivalConfig, out io.Writer) error {
 		return err
 	}
 	all := contenders(cfg)
-	for round := range cfg.Rounds {
+	if !hasRTPEngine() {
 		for _, c := range all {
-			if round > 0 && !c.again {
-				continue
+			if c.kind == rival {
+				c.missing = notInstalled
 			}
-			if c.kind == rival && !hasRTPEngine() {
-				continue
-			}
-			r, err := c.measure(ctx, cfg, sounds)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
-			}
-			c.runs = append(c.runs, r)
 		}
+	}
+	if err := measureRounds(ctx, cfg, sounds, all); err != nil {
+		return err
 	}
 	return printRivals(out, cfg, all)
 }
@@ -109,6 +110,7 @@ func contenders(cfg RivalConfig) []*contender {
 func (c *contender) measure(ctx context.Context, cfg RivalConfig, sounds *sounds) (Result, error) {
 	run := Config{
 		Gateway: append(slices.Clone(cfg.Gateway), "serve"), Calls: c.calls, Duration: cfg.Duration, Pinned: true, Opus: c.opus, Idle: time.Second,
+		Passthrough: c.plain,
 	}
 	return hold(ctx, c.kind, run, cfg.Gateway, sounds, nil)
 }
@@ -132,6 +134,8 @@ func hold(ctx context.Context, of kind, cfg Config, program []string, sounds *so
 		err = b.startRTPEngine(ctx, dir)
 	case least:
 		err = b.startFloor(ctx, dir, program)
+	case viaNosip:
+		err = b.startNosip(ctx, dir)
 	case ours:
 		return b.run(ctx, sounds, dir)
 	}
@@ -164,27 +168,12 @@ func (c *contender) memory() float64 {
 
 func printRivals(out io.Writer, cfg RivalConfig, all []*contender) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) } // Flush tells
+	line := lines(w)
 	if !canPin() {
 		line("not pinned: there is no taskset, or one core only")
 	}
 	line("held for %v each, medians of %d runs of the first three, one run of the others", cfg.Duration, cfg.Rounds)
-	line("\tcalls\tCPU per call-second\tlowest, highest\tmemory per call\tphone → browser\tp50\tp99\tlost\tbrowser → phone\tp50\tp99\tlost\tsent late")
-	for _, c := range all {
-		if len(c.runs) == 0 {
-			line("%s\tnot installed (scripts/install bench)", c.name)
-			continue
-		}
-		low, high := c.runs[0].CPUMsPerCallSecond, c.runs[0].CPUMsPerCallSecond
-		for _, r := range c.runs {
-			low, high = min(low, r.CPUMsPerCallSecond), max(high, r.CPUMsPerCallSecond)
-		}
-		line("%s\t%d\t%.2f ms\t%.2f, %.2f\t%.0f kB\t\t%.2f ms\t%.2f ms\t%.2f %%\t\t%.2f ms\t%.2f ms\t%.2f %%\t%.1f ms", c.name, c.calls, c.cpu(), low, high, c.memory(),
-			c.median(func(r Result) float64 { return r.ToBrowser.DelayP50Ms }), c.median(func(r Result) float64 { return r.ToBrowser.DelayP99Ms }),
-			c.median(func(r Result) float64 { return r.ToBrowser.LossPct }),
-			c.median(func(r Result) float64 { return r.ToPhone.DelayP50Ms }), c.median(func(r Result) float64 { return r.ToPhone.DelayP99Ms }),
-			c.median(func(r Result) float64 { return r.ToPhone.LossPct }), c.median(func(r Result) float64 { return r.PacerLateMaxMs }))
-	}
+	printHeld(line, all)
 	ratio := func(what string, a, b *contender, reach string) {
 		if len(a.runs) > 0 && len(b.runs) > 0 {
 			line("%s\t%.3f\tto reach: %s", what, a.cpu()/b.cpu(), reach)
@@ -197,16 +186,7 @@ func printRivals(out io.Writer, cfg RivalConfig, all []*contender) error {
 	if f := all[2].cpu(); f > 1.2*floorReference {
 		line("void: the floor took %.2f ms, more than 20 %% above %.2f ms; run again on a quieter machine", f, floorReference)
 	}
-	for _, c := range all {
-		for _, lost := range []float64{
-			c.median(func(r Result) float64 { return r.ToBrowser.LossPct }), c.median(func(r Result) float64 { return r.ToPhone.LossPct }),
-		} {
-			if lost > starved {
-				line("void: %s lost %.1f %% of the packets, so its CPU is that of less work", c.name, lost)
-				break
-			}
-		}
-	}
+	printStarved(line, all)
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("load: print: %w", err)
 	}

@@ -30,13 +30,17 @@ type bench struct {
 	ws      string
 	api     *webrtc.API
 	pairs   []*pair
-	mu      sync.Mutex // guards setups and ends
+	mu      sync.Mutex // guards all down to peers
 	setups  []time.Duration
 	ends    []*srtpEnd // of the calls over plain
 	readers sync.WaitGroup
 
-	plain   plainGateway           // a gateway that is not ours; nil: ours
-	prepare func(int, *pair) error // nil, or what is special about one call
+	peers []*peerEnd // of those over connect
+
+	plain   plainGateway                                 // a gateway that is not ours, with SRTP ends; nil: it has none
+	connect func(context.Context, *pair, *peerEnd) error // sets up a call of one that has browsers; nil: it has none
+	rival   *janus                                       // whose API is open until the run is over; nil: none
+	prepare func(int, *pair) error                       // nil, or what is special about one call
 
 	from, to time.Duration // the hold
 }
@@ -67,7 +71,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Result, error) {
 // run starts our gateway, measures, and ends it.
 func (b *bench) run(ctx context.Context, sounds *sounds, dir string) (r Result, err error) {
 	cfg := b.cfg
-	if b.api, err = newBrowserAPI(nil); err != nil {
+	if b.api, err = b.browsers(); err != nil {
 		return Result{}, err
 	}
 	if b.far, err = newFarEnd(ctx, cfg.Log); err != nil {
@@ -89,6 +93,14 @@ func (b *bench) run(ctx context.Context, sounds *sounds, dir string) (r Result, 
 		return r, fmt.Errorf("%w\nthe gateway's log ends with:\n%s", err, b.child.tail())
 	}
 	return r, nil
+}
+
+// browsers makes those of the run, but for what they lose.
+func (b *bench) browsers() (*webrtc.API, error) {
+	if b.cfg.Passthrough {
+		return newPeerAPI(nil, false, opusCodec(), plainCodec())
+	}
+	return newBrowserAPI(nil)
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -212,6 +224,9 @@ func (b *bench) analyse(r *Result, from, to time.Duration) error {
 		decode, err := newBrowserDecoder()
 		if err != nil {
 			return err
+		}
+		if b.cfg.Passthrough {
+			decode = decodePhone
 		}
 		var one FlowResult
 		one, toBrowser = c.toBrowser.analyse(m, decode, from, to, toBrowser)

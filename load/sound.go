@@ -26,18 +26,25 @@ type sounds struct {
 	browser [][]byte // Opus, full band, without in-band FEC: it would bring back what was dropped on purpose
 }
 
-func newSounds() (*sounds, error) {
-	s := &sounds{phone: make([][]byte, phoneLoop), browser: make([][]byte, browserLoop)}
-	pcm := make([]int16, browserRate/50)
+// plainSounds is where nobody speaks anything but G.711.
+func plainSounds() *sounds {
+	all := make([][]byte, phoneLoop)
+	var pcm [frameSamples]int16
 	rng := rand.New(rand.NewPCG(1, 2))
-	for i := range s.phone {
-		writeMark(pcm[:frameSamples], i, phoneRate, func() float64 { return phoneNoise * rng.NormFloat64() })
-		s.phone[i] = make([]byte, frameSamples)
-		for n, v := range pcm[:frameSamples] {
-			s.phone[i][n] = g711.EncodeUlawFrame(v)
+	for i := range all {
+		writeMark(pcm[:], i, phoneRate, func() float64 { return phoneNoise * rng.NormFloat64() })
+		all[i] = make([]byte, frameSamples)
+		for n, v := range pcm {
+			all[i][n] = g711.EncodeUlawFrame(v)
 		}
 	}
-	rng = rand.New(rand.NewPCG(1, 2))
+	return &sounds{phone: all, browser: all}
+}
+
+func newSounds() (*sounds, error) {
+	s := &sounds{phone: plainSounds().phone, browser: make([][]byte, browserLoop)}
+	pcm := make([]int16, browserRate/50)
+	rng := rand.New(rand.NewPCG(1, 2))
 	enc, err := opus.NewEncoder(browserRate, 1, opus.AppVoIP)
 	if err != nil {
 		return nil, fmt.Errorf("load: Opus encoder: %w", err)

@@ -56,15 +56,16 @@ func (c *hashCommand) Run(env *environment) error {
 }
 
 type benchCommand struct {
-	Media    mediaCommand    `cmd:"" default:"withargs" help:"Hold bridged calls and print what they cost (default)."`
-	Calls    callsCommand    `cmd:"" help:"Set calls up and end them, as many per second as go well."`
-	Rival    rivalCommand    `cmd:"" help:"Hold the same calls over this gateway, rtpengine and the least code that would do, and compare."`
-	Speech   speechCommand   `cmd:"" help:"Let phones and browsers speak over this gateway and over rtpengine, with loss, and compare what is understood."`
-	Capacity capacityCommand `cmd:"" help:"Hold ever more calls on one core, over this gateway and over rtpengine, until packets are lost."`
-	Delay    delayCommand    `cmd:"" help:"Let tones begin, over this gateway and over rtpengine, and print how late they are heard."`
-	Idle     idleCommand     `cmd:"" help:"Make sessions in which nothing happens, and print what they cost."`
-	Floor    floorCommand    `cmd:"" hidden:"" help:"Carry calls with the least code that does, for bench rival."`
-	Bare     bareCommand     `cmd:"" hidden:"" help:"Answer calls with the SIP library alone, for bench calls."`
+	Media       mediaCommand       `cmd:"" default:"withargs" help:"Hold bridged calls and print what they cost (default)."`
+	Calls       callsCommand       `cmd:"" help:"Set calls up and end them, as many per second as go well."`
+	Rival       rivalCommand       `cmd:"" help:"Hold the same calls over this gateway, rtpengine and the least code that would do, and compare."`
+	Speech      speechCommand      `cmd:"" help:"Let phones and browsers speak over this gateway and over rtpengine, with loss, and compare what is understood."`
+	Capacity    capacityCommand    `cmd:"" help:"Hold ever more calls on one core, over this gateway and over rtpengine, until packets are lost."`
+	Delay       delayCommand       `cmd:"" help:"Let tones begin, over this gateway and over rtpengine, and print how late they are heard."`
+	Passthrough passthroughCommand `cmd:"" help:"Hold calls that need no codec over this gateway and over Janus, and compare."`
+	Idle        idleCommand        `cmd:"" help:"Make sessions in which nothing happens, and print what they cost."`
+	Floor       floorCommand       `cmd:"" hidden:"" help:"Carry calls with the least code that does, for bench rival."`
+	Bare        bareCommand        `cmd:"" hidden:"" help:"Answer calls with the SIP library alone, for bench calls."`
 }
 
 type callsCommand struct {
@@ -121,6 +122,17 @@ type delayCommand struct {
 // Run measures how late sound is heard.
 func (c *delayCommand) Run(env *environment) error {
 	return load.RunDelay(env.ctx, load.DelayConfig{Calls: c.Calls, Duration: c.Duration}, env.stdout)
+}
+
+type passthroughCommand struct {
+	Calls    int           `default:"20" help:"How many calls each holds."`
+	Duration time.Duration `default:"6s" help:"How long each holds them."`
+	Rounds   int           `default:"3" help:"How often each is measured."`
+}
+
+// Run compares what calls without codecs cost.
+func (c *passthroughCommand) Run(env *environment) error {
+	return load.RunPassthrough(env.ctx, load.PassthroughConfig{Calls: c.Calls, Duration: c.Duration, Rounds: c.Rounds}, env.stdout)
 }
 
 type idleCommand struct{}
