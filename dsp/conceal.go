@@ -140,6 +140,9 @@ func (c *Concealer) Reset() {
 	c.filled, c.good, c.merge, c.lost = 0, 0, 0, false
 }
 
+// Past is what was played last, up to 60 ms, valid until the next call.
+func (c *Concealer) Past() []int16 { return c.hist[len(c.hist)-c.filled:] }
+
 // note keeps what is played.
 func (c *Concealer) note(pcm []int16) {
 	n := len(c.hist)

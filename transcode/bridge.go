@@ -57,7 +57,7 @@ type BridgeStats struct {
 	Malformed     uint64 // that held no G.711 of a sensible length
 	Fillers       uint64 // packets of silence sent to the phone
 	LateToPhone   uint64 // frames dropped because their time had passed
-	Skipped       uint64 // frames left out because too much had been sent in a burst before
+	Skipped       uint64 // forwarded packets left out because too much had been sent in a burst before
 	Overflow      uint64 // samples dropped because too many waited for the mix
 	Suppressed    uint64 // frames not heard while a key was sent
 	KeysLost      uint64 // steps of keys that the phone could not take

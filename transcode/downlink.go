@@ -35,6 +35,7 @@ type downlink struct {
 	picked     *input    // whom the phone hears directly; nil: nobody
 	mixing     bool      // it hears mix instead
 	leaving    time.Time // since when a mix has had no more than one voice for it; zero: it has
+	buffer     buffer    // what it hears directly waits there, if need be
 	mix        *mix      // of its inputs and its own voice; nil: they are fewer than two
 	own        *feed     // its own voice
 	limiter    dsp.Limiter
@@ -118,6 +119,7 @@ func (d *downlink) agree(m media.PortMedia) (anew bool, err error) {
 		d.flush()
 		d.heard, d.limiter = dsp.NewConcealer(m.Speech.Rate()), dsp.NewLimiter(m.Speech.Rate())
 		d.player.doubler, d.mixing = dsp.Doubler{}, false
+		d.buffer = buffer{}
 	}
 	d.media = m
 	return anew, nil
@@ -197,6 +199,7 @@ func (d *downlink) pick(in *input) {
 		}
 	}
 	d.picked = in
+	d.buffer.on = false
 	d.line.detach()
 }
 
@@ -247,13 +250,14 @@ func (d *downlink) hear(in *input, f frame, now time.Time) {
 	}
 	switch {
 	case d.player.active():
-		// A sound takes its place; it is mapped anew afterwards.
+		d.hasten() // a sound takes its place; it is mapped anew afterwards
 	case in.codec == d.media.Speech:
 		// It gets the packets.
 	case d.keys.Active():
+		d.hasten()
 		d.suppressed++
 	default:
-		d.line.write(f, now)
+		d.direct(f, now)
 	}
 }
 
@@ -311,6 +315,8 @@ func (d *downlink) tick(now time.Time) {
 		}
 	case d.mixing:
 		d.mixed20(now)
+	case d.buffer.on:
+		d.buffered(now)
 	default:
 		patience := overdue
 		if d.picked != nil && d.picked.codec == d.media.Speech {
@@ -372,4 +378,7 @@ func (d *downlink) stats(s *BridgeStats) {
 	defer d.mu.Unlock()
 	s.Fillers, s.Suppressed, s.KeysLost = d.line.fillers, d.suppressed, d.keysLost
 	s.LateToPhone, s.Skipped = d.line.late, d.line.skipped
+	if p := d.buffer.playout; p != nil {
+		s.LateToPhone += p.Late
+	}
 }

@@ -122,12 +122,15 @@ func (d *downlink) look(now time.Time) {
 }
 
 // delay is what the play-out adds now: how far the stream has run ahead of real time, for silence took the place of what
-// came late, and how long voices wait in the mix. d.mu is held.
+// came late, and how long voices wait in the mix, or in the buffer. d.mu is held.
 func (d *downlink) delay(now time.Time) time.Duration {
-	// A stream that nothing held up is overdue when its next packet is sent, and less by that packet afterwards.
-	delay := max(0, d.line.lead(now)+overdue-frameTime)
-	if d.mixing {
+	// A stream that nothing held up is ahead by its last packet.
+	delay := max(0, d.line.lead(now)-frameTime)
+	switch {
+	case d.mixing:
 		delay += d.mix.delay()
+	case d.buffer.on:
+		delay += d.line.span(int64(d.buffer.playout.Delay()))
 	}
 	return delay
 }

@@ -17,18 +17,18 @@ const (
 	// jump is a gap in a source's positions that no pause explains, for pauses are filled while they last. Hostile
 	// timestamps end here, before any arithmetic with time.
 	jump = time.Second
-	// maxLead is how far the stream may run ahead of real time. Each stall of a path puts silence into the stream, and
-	// what waited comes in a burst behind it: without a bound the phone's delay would grow with every stall.
-	maxLead = 200 * time.Millisecond
-	// easyLead is a lead that is given up as soon as it is not heard: frames this quiet are left out, pauses shortened.
-	easyLead = 60 * time.Millisecond
-	quiet    = 100 // peak, about -50 dBFS
 	// patch is the longest gap that is filled with packets at once; over a longer one the timestamp jumps.
 	patch = 4 * frameTime
 	// stall is how far behind the clock may be and still be made up for packet by packet.
 	stall = 500 * time.Millisecond
-	// lateRun is how many frames in a row may come too late until the source is mapped anew: its path became slower.
+	// lateRun is how many packets in a row may come too late until the source is mapped anew: its path became slower.
 	lateRun = 3
+	// maxLead is how far a stream of packets that are sent as they are may run ahead of real time. Each stall of a path puts
+	// silence into it, and what waited comes in a burst behind that.
+	maxLead = 200 * time.Millisecond
+	// mostLead is how far a source may be ahead of real time, by the frames that come earliest, or behind it. Beyond, its
+	// clock or its path has changed: it is heard through a buffer until the stream is in time again.
+	mostLead = 40 * time.Millisecond
 	// drift lets the expected time of a source slide later, 1000 ppm of 20 ms frames: more than any sound card is off.
 	drift = 20 * time.Microsecond
 )
@@ -66,17 +66,18 @@ type timeline struct {
 	mapped  bool             // offset is valid
 	offset  int64            // from the source's positions to ours
 	epoch   uint32
-	lateRun int
+	next    int64 // the source's position that follows what was sent
+	lateRun int   // packets
 
-	late    uint64 // frames dropped because silence had been sent in their place
-	skipped uint64 // frames left out because too much had been sent already
+	late    uint64 // frames that nobody has heard because something else had been sent in their place
+	skipped uint64 // packets left out because too much had been sent already
 	fillers uint64 // packets of silence
 }
 
 // begin lets the stream start at now: the first packet of silence is due at once.
 func (t *timeline) begin(now time.Time) {
-	t.origin = now.Add(-overdue - t.span(t.at()))
-	t.zero = t.origin
+	t.zero = now.Add(-t.span(t.at()))
+	t.origin = t.zero.Add(-overdue)
 }
 
 // at is where the next sample goes.
@@ -114,48 +115,37 @@ func (t *timeline) expect(when time.Time) { t.origin = when.Add(-t.span(t.at()))
 // lead is how far the stream is ahead of real time.
 func (t *timeline) lead(now time.Time) time.Duration {
 	lead := t.span(t.at()) - now.Sub(t.zero)
-	if lead < -overdue { // a slow source: real time is what it gives
-		t.zero = t.zero.Add(-overdue - lead)
-		return -overdue
+	if lead < -patch { // the clock stood still: nothing makes up for that
+		t.zero = t.zero.Add(-patch - lead)
+		return -patch
 	}
 	return lead
 }
 
-// write sends a source's frame.
-func (t *timeline) write(f frame, now time.Time) {
-	lead := t.lead(now)
-	if lead > maxLead || lead > easyLead && isQuiet(f.pcm) {
-		t.skipped++
-		t.detach()
-		t.expect(now.Add(t.span(int64(len(f.pcm))))) // or silence would take its place
-		return
-	}
-	if !t.mapped || f.epoch != t.epoch {
+// write sends a source's frame. It does not where the frame cannot go out as it came: something was sent in its place, or
+// the source has left real time. Then it is a buffer's.
+func (t *timeline) write(f frame, now time.Time) (ok bool) {
+	if t.strange(f, now) {
+		t.bridge(t.present(now))
 		t.attach(f, now)
 	}
-	if pos := f.pos + t.offset; pos > t.at()+t.samples(jump) || pos > t.at() && t.due(pos).Sub(now) > ahead {
-		t.attach(f, now)
+	pos := f.pos + t.offset
+	if pos < t.at() {
+		return false
 	}
-	pos, pcm := f.pos+t.offset, f.pcm
-	switch gap := pos - t.at(); {
-	case gap > 0 && lead > easyLead:
-		t.attach(f, now)
-		pos = t.at()
-	case gap > 0:
-		t.bridge(pos)
-	case gap < 0 && -gap >= int64(len(pcm)):
-		t.drop(f)
-		return
-	case gap < 0: // its beginning was filled already
-		pcm = pcm[-gap:]
-	}
-	t.lateRun = 0
 	// Expect the source as early as it ever came, but slide later when it never comes so early again.
-	t.origin = t.origin.Add(min(now.Sub(t.due(pos)), drift))
-	t.append(pcm)
+	origin := t.origin.Add(min(now.Sub(t.due(pos)), drift))
+	if lead := t.zero.Sub(origin); lead > mostLead || lead < -mostLead {
+		return false
+	}
+	t.bridge(pos)
+	t.origin, t.next = origin, f.pos+int64(len(f.pcm))
+	t.append(f.pcm)
+	return true
 }
 
-// pass finds the place of a source's packet that is sent as it is, of n samples. Over a gap the time jumps.
+// pass finds the place of a source's packet that is sent as it is, of n samples. Over a gap the time jumps. How fast the
+// source's clock runs is the phone's affair; how much too many stalls have put into the stream is not.
 func (t *timeline) pass(f frame, n int64, now time.Time) (pos int64, marker, ok bool) {
 	t.complete()
 	if t.lead(now) > maxLead {
@@ -164,31 +154,47 @@ func (t *timeline) pass(f frame, n int64, now time.Time) (pos int64, marker, ok 
 		t.expect(now.Add(t.span(n)))
 		return 0, false, false
 	}
-	if !t.mapped || f.epoch != t.epoch {
-		t.attach(f, now)
-	}
-	if at := f.pos + t.offset; at > t.pos+t.samples(jump) || at > t.pos && t.due(at).Sub(now) > ahead {
+	if t.strange(f, now) {
+		if present := t.present(now); present > t.pos {
+			t.skip(present)
+		}
 		t.attach(f, now)
 	}
 	pos = f.pos + t.offset
 	if pos < t.pos {
-		t.drop(f)
+		t.late++
+		if t.lateRun++; t.lateRun >= lateRun {
+			t.detach()
+		}
 		return 0, false, false
 	}
 	t.lateRun = 0
 	t.origin = t.origin.Add(min(now.Sub(t.due(pos)), drift))
+	t.zero = t.zero.Add(max(-drift, min(t.origin.Sub(t.zero), drift)))
 	marker = !t.marked
 	t.marked, t.pos = true, pos+n
 	return pos, marker, true
 }
 
-func isQuiet(pcm []int16) bool {
-	for _, s := range pcm {
-		if s > quiet || s < -quiet {
-			return false
-		}
+// strange says that a frame begins anew: with it a source begins, or its clock has jumped.
+func (t *timeline) strange(f frame, now time.Time) bool {
+	if !t.mapped || f.epoch != t.epoch {
+		return true
 	}
-	return true
+	pos := f.pos + t.offset
+	if distance := t.samples(jump); pos > t.at()+distance || pos < t.at()-distance { // before any arithmetic with time
+		return true
+	}
+	late := now.Sub(t.due(pos))
+	return pos > t.at() && late < -ahead || pos < t.at() && late > stall
+}
+
+// present is where the stream should be now, if it is behind.
+func (t *timeline) present(now time.Time) int64 {
+	if behind := -t.lead(now); behind > frameTime {
+		return t.at() + t.samples(behind)
+	}
+	return t.at()
 }
 
 // attach maps a source so that f comes next, in time.
@@ -200,17 +206,6 @@ func (t *timeline) attach(f frame, now time.Time) {
 
 // detach forgets the source: the next frame that is written comes next.
 func (t *timeline) detach() { t.mapped = false }
-
-// drop counts a frame that came after the silence in its place.
-func (t *timeline) drop(f frame) {
-	t.late++
-	if f.concealed {
-		return // says nothing about the path
-	}
-	if t.lateRun++; t.lateRun >= lateRun {
-		t.detach()
-	}
-}
 
 // bridge goes on to pos over a gap in the source's time.
 func (t *timeline) bridge(pos int64) {
