@@ -175,3 +175,37 @@ func TestCodecChangesInACall(t *testing.T) {
 		require.InDelta(t, -20, audio.Goertzel(heard[len(heard)-48000:], 48000, 500), 1.5, m.Speech.String())
 	}
 }
+
+// TestOpusCopies: libopus makes copies of frames when it is told that packets are lost, and then each packet says that it has
+// one; otherwise none does.
+func TestOpusCopies(t *testing.T) {
+	for _, channels := range []int{1, 2} {
+		for _, ms := range []int{10, 20, 40, 60} {
+			for _, fec := range []bool{false, true} {
+				enc, err := opus.NewEncoder(wide, channels, opus.AppVoIP)
+				require.NoError(t, err)
+				require.NoError(t, enc.SetBitrate(24000*channels))
+				require.NoError(t, enc.SetInBandFEC(fec))
+				require.NoError(t, enc.SetPacketLossPerc(30))
+				pcm := audio.Tone(300, -15, wide*channels, time.Second) // higher in stereo, and the same in no two samples
+				size := wide / 1000 * ms * channels
+				payload, copies := make([]byte, 1500), 0
+				for at := 0; at+size <= len(pcm); at += size {
+					n, err := enc.Encode(pcm[at:at+size], payload)
+					require.NoError(t, err)
+					if opusHasCopy(payload[:n]) {
+						copies++
+					}
+				}
+				if !fec {
+					require.Zero(t, copies, "%d ms, %d channels", ms, channels)
+				} else {
+					require.Greater(t, copies, len(pcm)/size/10, "%d ms, %d channels", ms, channels)
+				}
+			}
+		}
+	}
+	for _, none := range [][]byte{nil, {0x08}, {0x0b, 0xff}, {0xf8, 0xff}} {
+		require.False(t, opusHasCopy(none))
+	}
+}

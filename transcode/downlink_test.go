@@ -262,9 +262,10 @@ func TestLossTowardsThePhoneIsConcealed(t *testing.T) {
 	}
 }
 
-// The copy of a lost frame that the next packet carries is played in its place: a syllable that was lost whole is heard.
+// The copy of a lost frame that the next packet carries is played in its place: a syllable that was lost whole is heard,
+// however many were lost with it.
 func TestLostFrameIsTakenFromTheNextPacket(t *testing.T) {
-	level := func(fec bool) float64 {
+	level := func(fec bool, lost int) float64 {
 		c := newClock()
 		b, ear := testBridge(t, testEngine(c, Config{}), c, pcmu, nil)
 		web := newBrowser(t, "web", 1)
@@ -283,7 +284,7 @@ func TestLostFrameIsTakenFromTheNextPacket(t *testing.T) {
 			if i == 40 {
 				pcm = tone
 			}
-			if p := web.make(pcm); i != 40 {
+			if p := web.make(pcm); i > 40 || i <= 40-lost {
 				web.track.WriteRTP(p)
 			}
 			step(c, []*Bridge{b})
@@ -291,7 +292,28 @@ func TestLostFrameIsTakenFromTheNextPacket(t *testing.T) {
 		pcm := ear.pcm(media.PCMU)
 		return audio.Level(pcm[len(pcm)-22*160:])
 	}
-	require.Greater(t, level(true), level(false)+10)
+	for _, lost := range []int{1, 2, 4, 9} {
+		require.Greater(t, level(true, lost), level(false, lost)+10, "%d lost", lost)
+	}
+}
+
+// Where a packet carries no copy, nothing is made up behind a long loss: a voice of long ago would come out of the silence.
+func TestLongLossWithoutACopyIsSilent(t *testing.T) {
+	c := newClock()
+	e := testEngine(c, Config{})
+	b, _ := testBridge(t, e, c, pcmu, nil)
+	web := newBrowser(t, "web", 1)
+	b.Subscribe(web.src)
+	say := web.speaker(500, -10)
+	for range 20 {
+		step(c, []*Bridge{b}, say)
+	}
+	for range 10 {
+		web.make(make([]int16, 960))
+		step(c, []*Bridge{b})
+	}
+	step(c, []*Bridge{b}, say)
+	require.Zero(t, e.feeds[web.track].decoder.concealed.Load())
 }
 
 func TestHoldSendsNothingAndGoesOnInTime(t *testing.T) {

@@ -100,7 +100,8 @@ func (f *feed) publish(fr frame, rate int, now time.Time) {
 const (
 	// seqJump is the step of sequence numbers beyond which the far end began anew (RFC 3550 A.1, MAX_DROPOUT).
 	seqJump = 3000
-	// maxConceal is how many lost packets are made up for; longer losses become silence.
+	// maxConceal is how many lost packets the codec makes up for. Of a longer loss it gives the last one alone, and that only
+	// from a copy; whoever hears it makes up for the beginning.
 	maxConceal = 3
 	// quietAfter is how long a voice is decoded on that its publisher calls quiet: longer than it takes to find it inactive.
 	quietAfter = 500 * time.Millisecond
@@ -269,8 +270,14 @@ func (d *decoder) restart() {
 // conceal makes up for a few lost packets: from what the codec remembers, and the last one from the copy that the next
 // packet may carry (RFC 6716 §2.1.7).
 func (d *decoder) conceal(next []byte, lost int, now time.Time) {
-	if lost == 0 || lost > maxConceal || d.last == 0 {
+	if lost == 0 || d.last == 0 {
 		return
+	}
+	if lost > maxConceal { // what the codec remembers is too old
+		if !opusHasCopy(next) {
+			return
+		}
+		lost = 1
 	}
 	n := d.last
 	pos := d.position() - int64(lost*n)

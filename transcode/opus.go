@@ -29,3 +29,23 @@ func opusSamples(packet []byte) int {
 	}
 	return 0
 }
+
+// opusHasCopy says whether a packet of Opus carries the frame before it once more (LBRR, RFC 6716 §4.2.3 and §4.2.4). Packets of
+// several frames of different lengths are not looked into: browsers send none.
+func opusHasCopy(packet []byte) bool {
+	if len(packet) < 2 || packet[0]&2 != 0 {
+		return false
+	}
+	config := packet[0] >> 3
+	if config >= 16 { // CELT has none
+		return false
+	}
+	frames := 1 // of SILK: behind a bit for the voice in each is that for the copy
+	if config < 12 {
+		frames = max(1, int(config&3))
+	}
+	if packet[1]>>(7-frames)&1 != 0 {
+		return true
+	}
+	return packet[0]&4 != 0 && packet[1]>>(6-2*frames)&1 != 0 // the same for the side of stereo
+}
