@@ -83,7 +83,12 @@ func TestEveryPathAnswersInOurWords(t *testing.T) {
 	}
 	status, _, body := get(t, client, app.URL()+"/metrics")
 	require.Equal(t, http.StatusOK, status)
-	require.Contains(t, body, "tandem_dialogs_live 0")
+	for _, value := range []string{
+		"tandem_dialogs_live", `tandem_voice_dropped_total{why="order"}`, `tandem_voice_dropped_total{why="late"}`,
+		"tandem_voice_overflow_seconds_total",
+	} {
+		require.Contains(t, body, "\n"+value+" 0\n")
+	}
 }
 
 // TestDeviceSocket takes a device with and without the slash after v3.

@@ -9,6 +9,7 @@ import (
 
 	"tandem/media"
 	"tandem/sip"
+	"tandem/transcode"
 )
 
 // metrics serves what Prometheus collects.
@@ -32,6 +33,18 @@ func (a *App) metrics() http.Handler {
 			ConstLabels: prometheus.Labels{"why": why},
 		}, func() float64 { return float64(value(a.ports.Dropped())) }))
 	}
+	for why, value := range map[string]func(transcode.Dropped) uint64{
+		"order": func(d transcode.Dropped) uint64 { return d.Disordered },
+		"late":  func(d transcode.Dropped) uint64 { return d.Late },
+	} {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: "tandem", Name: "voice_dropped_total", Help: "Packets of voices that came in disorder or twice, and frames that came too late for a phone to hear.",
+			ConstLabels: prometheus.Labels{"why": why},
+		}, func() float64 { return float64(value(a.engine.Dropped())) }))
+	}
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: "tandem", Name: "voice_overflow_seconds_total", Help: "Sound that phones did not hear because too much waited for them.",
+	}, func() float64 { return a.engine.Dropped().Overflow.Seconds() }))
 	registry.MustRegister(newTrunkMetrics(a.phone), newCircuitMetrics(a.book), newQualityMetrics(a.calls.Qualities))
 	gauge("sip_bans", "SIP senders that are banned now.", func() float64 { return float64(len(a.phone.Bans())) })
 	for why, value := range map[string]func(sip.GuardStats) uint64{

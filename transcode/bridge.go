@@ -58,7 +58,7 @@ type BridgeStats struct {
 	Fillers       uint64 // packets of silence sent to the phone
 	LateToPhone   uint64 // frames dropped because their time had passed
 	Skipped       uint64 // forwarded packets left out because too much had been sent in a burst before
-	Overflow      uint64 // samples dropped because too many waited for the mix
+	Overflow      uint64 // samples dropped because too many waited
 	Suppressed    uint64 // frames not heard while a key was sent
 	KeysLost      uint64 // steps of keys that the phone could not take
 }
@@ -95,7 +95,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	b.fuse.log, b.fuse.tell = b.log, cfg.OnFailure
 	b.up.fuse = &b.fuse
 	b.up.source, b.up.track, b.up.feed, b.up.onKey = b.source, track, &feed{}, cfg.OnKey
-	b.up.pressure = &e.pressure
+	b.up.pressure, b.up.dropped, b.down.dropped = &e.pressure, &e.dropped, &e.dropped
 	b.up.init(e.cfg, cfg.Media)
 	b.down.phone, b.down.sendKey, b.down.own, b.down.now = to, cfg.SendKey, b.up.feed, e.now
 	if err := b.down.open(cfg.Media, e.cfg); err != nil {

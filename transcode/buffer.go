@@ -17,6 +17,7 @@ type buffer struct {
 	rate    int          // of playout
 	on      bool
 	epoch   uint32
+	counted missing // what playout has dropped
 	pcm     [frameMost]int16
 }
 
@@ -43,7 +44,7 @@ func (d *downlink) direct(f frame, now time.Time) {
 func (d *downlink) wait(f frame) {
 	b := &d.buffer
 	if b.rate != d.rate() {
-		b.playout, b.rate = dsp.NewPlayout(d.rate()), d.rate()
+		b.playout, b.rate, b.counted = dsp.NewPlayout(d.rate()), d.rate(), missing{}
 	}
 	b.on, b.epoch = true, f.epoch
 	b.playout.Begin(max(f.pos, d.line.next), d.heard.Past())
@@ -84,6 +85,7 @@ func (d *downlink) buffered(now time.Time) {
 			d.pause.empty = true
 		}
 		d.made.up += b.playout.Concealed - before
+		d.miss(b.counted.since(b.playout))
 		d.line.clocked(pcm, now)
 	}
 	if calm && !slow && frames > 0 && b.playout.Delay() <= int(d.line.samples(settledIn)) {

@@ -47,6 +47,8 @@ type downlink struct {
 	ended      bool // the player's sound was sent to its end
 	pause      pause
 	made       made
+	missed     missing
+	dropped    *dropped // the engine's
 	delays     delays
 	packets    packets
 	sendKey    func(digit byte, duration time.Duration) // by SIP INFO; nil: not possible
@@ -338,6 +340,7 @@ func (d *downlink) mixed20(now time.Time) {
 		d.shared = m.encoded(d.media.Speech, d.cfg)
 	}
 	d.made.up += m.made
+	d.miss(m.dropped(d.own))
 	d.line.clocked(pcm, now)
 	d.shared = nil
 }
@@ -377,8 +380,6 @@ func (d *downlink) stats(s *BridgeStats) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.Fillers, s.Suppressed, s.KeysLost = d.line.fillers, d.suppressed, d.keysLost
-	s.LateToPhone, s.Skipped = d.line.late, d.line.skipped
-	if p := d.buffer.playout; p != nil {
-		s.LateToPhone += p.Late
-	}
+	s.LateToPhone, s.Skipped = d.line.late+d.missed.late, d.line.skipped
+	s.Overflow = d.missed.overflow
 }

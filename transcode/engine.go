@@ -104,6 +104,7 @@ type Engine struct {
 	next   atomic.Uint32 // shard of the next bridge
 
 	pressure atomic.Int32 // of the load; see policy.go
+	dropped  dropped
 
 	mu     sync.Mutex
 	feeds  map[*media.Track]*feed
@@ -209,7 +210,7 @@ func (e *Engine) acquire(track *media.Track) (*feed, error) {
 	if f == nil {
 		f = &feed{id: e.newID()}
 		var err error
-		if f.decoder, err = newDecoder(f, track, e.now); err != nil {
+		if f.decoder, err = newDecoder(f, track, &e.dropped, e.now); err != nil {
 			return nil, err
 		}
 		e.feeds[track] = f

@@ -129,11 +129,12 @@ type decoder struct {
 
 	spoken time.Time // when a packet was not quiet
 
-	decoded, malformed, concealed, reordered atomic.Uint64
+	decoded, malformed, concealed atomic.Uint64
+	dropped                       *dropped // the engine's
 }
 
-func newDecoder(f *feed, track *media.Track, now func() time.Time) (*decoder, error) {
-	d := &decoder{feed: f, track: track, now: now}
+func newDecoder(f *feed, track *media.Track, count *dropped, now func() time.Time) (*decoder, error) {
+	d := &decoder{feed: f, track: track, dropped: count, now: now}
 	d.codec, _ = speechOf(track)
 	return d, d.open(narrow)
 }
@@ -244,7 +245,7 @@ func (d *decoder) follow(p *rtp.Packet) (lost int, ok bool) {
 		d.begun, d.ssrc = true, p.SSRC
 		d.restart()
 	case step <= 0:
-		d.reordered.Add(1)
+		d.dropped.disordered.Add(1)
 		return 0, false
 	case advance < 0:
 		d.restart()

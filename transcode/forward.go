@@ -49,6 +49,9 @@ func (in *input) WriteRTP(p *rtp.Packet) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	lost, ok := in.forwarded.follow(p)
+	if !ok && len(p.Payload) > 0 {
+		d.dropped.disordered.Add(1)
+	}
 	speech, samples := d.media.Speech, len(p.Payload)
 	if speech == media.Opus {
 		samples = opusSamples(p.Payload)
@@ -66,7 +69,9 @@ func (in *input) WriteRTP(p *rtp.Packet) {
 	}
 	n := int64(samples) * rate / clock
 	f := frame{pos: in.forwarded.pos * rate / clock, epoch: in.forwarded.epoch}
+	late := d.line.late
 	pos, marker, ok := d.line.pass(f, n, d.now())
+	d.dropped.late.Add(d.line.late - late)
 	if !ok || !d.media.Send {
 		return
 	}

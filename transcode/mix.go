@@ -56,6 +56,8 @@ type voice struct {
 	pcm     [frameMost]int16     // of the tick
 	sounds  bool                 // there is something in pcm
 	made    uint64               // samples of it that were made up
+	counted missing              // what playout has dropped
+	missing missing              // of that, since the tick before
 }
 
 // newMix makes a mix of the voices of some tracks.
@@ -111,6 +113,7 @@ func (v *voice) take(n int, drain bool, now time.Time) {
 	before := v.playout.Concealed
 	v.sounds = v.playout.Take(v.pcm[:n], sinceEpoch(now))
 	v.made = min(v.playout.Concealed-before, uint64(n))
+	v.missing = v.counted.since(v.playout)
 }
 
 // begin lets the mix go on from where phones have heard the voice directly, or begin where nobody has.
@@ -173,6 +176,7 @@ func (m *mix) tick(at time.Time) {
 	several := m.several(at)
 	clear(m.sum[:n])
 	for _, v := range m.voices {
+		v.missing = missing{}
 		if !v.feed.speaks(at) && !v.used.Load() {
 			continue
 		}

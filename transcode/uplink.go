@@ -59,6 +59,7 @@ type uplink struct {
 	encoder          func(rate int) (*opus.Encoder, error)
 	cfg              Config
 	pressure         *atomic.Int32 // Engine's
+	dropped          *dropped      // Engine's
 	opus             *opus.Encoder // nil: nobody has wanted to hear the phone yet; it is large, and many calls end before
 	rate             int           // of opus
 	complexity, loss int           // as opus has them
@@ -124,6 +125,7 @@ func (u *uplink) ReceiveRTP(p *rtp.Packet, at time.Time) {
 		u.tell(u.keys.Packet(u.steps[:0], p.Timestamp, p.Payload, at), at)
 	case !inOrder:
 		u.late++
+		u.dropped.disordered.Add(1)
 	case u.media.IsComfort(p.PayloadType):
 		u.comfort(p.Payload, at)
 	case len(p.Payload) == 0 || len(p.Payload) > maxPayload || !u.media.IsAudio(p.PayloadType):
@@ -405,7 +407,7 @@ func (u *uplink) forward(p *rtp.Packet, at time.Time) {
 	}
 	if u.own == nil {
 		var err error
-		if u.own, err = newDecoder(u.feed, u.track, func() time.Time { return u.endAt }); err != nil {
+		if u.own, err = newDecoder(u.feed, u.track, u.dropped, func() time.Time { return u.endAt }); err != nil {
 			u.fuse.trip("no decoder for a phone", "error", err)
 			return
 		}
