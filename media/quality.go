@@ -218,3 +218,25 @@ func tenths(score float64) uint8 { return uint8(math.Round(score * 10)) }
 func fraction(share float64) uint8 { return uint8(min(255, share*256)) }
 
 func millis(d time.Duration) uint16 { return uint16(min(65535, d.Milliseconds())) }
+
+// recentLoss is what somebody lost lately, in 1/256 percent.
+type recentLoss uint32
+
+// report takes what was lost since the last report, from 0 to 1. More counts at once, less slowly.
+func (l *recentLoss) report(share float64) {
+	left := *l - (*l+7)/8
+	if left < 256/4 {
+		left = 0
+	}
+	*l = max(recentLoss(min(max(share, 0), 1)*100*256), left)
+}
+
+// percent rounds up.
+func (l recentLoss) percent() int { return int((l + 255) / 256) }
+
+// Loss is what the far end lost lately of what it was sent, by its reports, in percent. Safe from any goroutine.
+func (p *Port) Loss() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reports.recent.percent()
+}

@@ -17,6 +17,7 @@ type reports struct {
 	lastSRAt  time.Time
 	lost      int     // packets that it misses, whoever lost them
 	share     float64 // of what we sent, without what had been lost before: 0 to 1
+	recent    recentLoss
 	jitter    time.Duration
 	roundTrip time.Duration
 
@@ -114,6 +115,7 @@ func (r *reports) blocks(list []rtcp.ReceptionReport, ours sent, at time.Time, c
 		if ours.packets > 0 {
 			r.share = min(1, max(0, float64(r.lost-int(ours.left))/float64(ours.packets)))
 		}
+		r.recent.report(float64(b.FractionLost) / 256)
 		r.jitter = time.Duration(b.Jitter) * time.Second / time.Duration(clock)
 		r.jitters.add(r.jitter.Seconds())
 		if b.LastSenderReport == 0 {

@@ -29,14 +29,15 @@ type Track struct {
 	listeners atomic.Pointer[listeners]
 
 	keyframe func()
-	loss     atomic.Uint32 // in 1/256 percent
+	loss     atomic.Uint32 // the worst recentLoss of the members
 }
 
 // member is one who takes the packets of a track.
 type member struct {
 	sink   Sink
-	narrow bool // 8 kHz are enough
-	laws   Laws // what it takes as it comes; it is a PlainSink then
+	narrow bool       // 8 kHz are enough
+	laws   Laws       // what it takes as it comes; it is a PlainSink then
+	lost   recentLoss // by its reports
 }
 
 // listeners is who takes the packets of a track at one moment. It never changes.
@@ -88,6 +89,7 @@ func (t *Track) listen(m member) {
 	if i < 0 {
 		t.members = append(t.members, m)
 	} else {
+		m.lost = t.members[i].lost
 		t.members[i] = m
 	}
 	t.changed()
@@ -99,6 +101,7 @@ func (t *Track) Remove(s Sink) {
 	defer t.mu.Unlock()
 	t.members = slices.DeleteFunc(t.members, func(o member) bool { return o.sink == s })
 	t.changed()
+	t.worst()
 }
 
 // changed makes the lists anew, and tells OnBand. t.mu is held, so that changes are told in order.
@@ -180,20 +183,30 @@ func (t *Track) Quiet(p *rtp.Packet) bool {
 // quietPacket is in −dBov.
 const quietPacket = 60
 
-// ReportLoss notes what one of those who take the packets has lost of them lately, from 0 to 1. The worst counts, and is
-// forgotten slowly.
-func (t *Track) ReportLoss(share float64) {
-	now := uint32(min(max(share, 0), 1) * 100 * 256)
-	before := t.loss.Load()
-	left := before - (before+7)/8
-	if left < 256/4 {
-		left = 0
+// ReportLoss notes what s, who takes the packets, has lost of them lately, from 0 to 1. The worst of all who listen counts. It
+// is forgotten slowly, as s itself reports less, and when s goes.
+func (t *Track) ReportLoss(s Sink, share float64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := slices.IndexFunc(t.members, func(m member) bool { return m.sink == s })
+	if i < 0 {
+		return // a report that comes behind its end
 	}
-	t.loss.Store(max(now, left))
+	t.members[i].lost.report(share)
+	t.worst()
 }
 
-// Loss is the worst of what was reported lately, in percent.
-func (t *Track) Loss() int { return int((t.loss.Load() + 255) / 256) }
+// worst finds the loss of those who have most. t.mu is held.
+func (t *Track) worst() {
+	most := recentLoss(0)
+	for _, m := range t.members {
+		most = max(most, m.lost)
+	}
+	t.loss.Store(uint32(most))
+}
+
+// Loss is the worst of what those who listen reported lately, in percent.
+func (t *Track) Loss() int { return recentLoss(t.loss.Load()).percent() }
 
 // RequestKeyframe asks the publisher for a keyframe (RFC 4585 PLI). It does nothing for audio.
 func (t *Track) RequestKeyframe() {

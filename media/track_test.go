@@ -41,3 +41,37 @@ func TestBandOfATrack(t *testing.T) {
 		require.Equal(t, step.want, told, step.what)
 	}
 }
+
+// TestLossOfATrack: the worst counts, however many others lose nothing; it is forgotten slowly, and at once when that one goes.
+func TestLossOfATrack(t *testing.T) {
+	track := NewTrack("t", Audio, BrowserOpus(), nil)
+	lossy := &ear{}
+	track.Add(lossy)
+	var others []*ear
+	for range 9 {
+		others = append(others, &ear{})
+		track.Add(others[len(others)-1])
+	}
+	for range 10 {
+		track.ReportLoss(lossy, 0.12)
+		for _, o := range others {
+			track.ReportLoss(o, 0)
+			require.Equal(t, 12, track.Loss())
+		}
+	}
+	track.AddNarrow(lossy)
+	require.Equal(t, 12, track.Loss(), "it is the same one")
+	for range 4 {
+		track.ReportLoss(lossy, 0)
+	}
+	require.Equal(t, 8, track.Loss(), "7/8 of it are left by each report")
+	track.ReportLoss(others[3], 0.03)
+	track.Remove(lossy)
+	require.Equal(t, 3, track.Loss())
+	track.ReportLoss(lossy, 0.5)
+	require.Equal(t, 3, track.Loss(), "who has gone tells nothing")
+	for range 60 {
+		track.ReportLoss(others[3], 0)
+	}
+	require.Zero(t, track.Loss())
+}

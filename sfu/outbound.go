@@ -201,7 +201,7 @@ func (o *outbound) reportLoss(reports []rtcp.ReceptionReport) {
 	o.mu.Unlock()
 	for _, r := range reports {
 		if f != nil && r.SSRC == ssrc {
-			f.track.ReportLoss(float64(r.FractionLost) / 256)
+			f.track.ReportLoss(f, float64(r.FractionLost)/256)
 		}
 	}
 }

@@ -95,7 +95,8 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	b.fuse.log, b.fuse.tell = b.log, cfg.OnFailure
 	b.up.fuse = &b.fuse
 	b.up.source, b.up.track, b.up.feed, b.up.onKey = b.source, track, &feed{}, cfg.OnKey
-	b.up.pressure, b.up.dropped, b.down.dropped = &e.pressure, &e.dropped, &e.dropped
+	b.up.pressure, b.up.dropped = &e.pressure, &e.dropped
+	b.down.pressure, b.down.dropped = &e.pressure, &e.dropped
 	b.up.init(e.cfg, cfg.Media)
 	b.down.phone, b.down.sendKey, b.down.own, b.down.now = to, cfg.SendKey, b.up.feed, e.now
 	if err := b.down.open(cfg.Media, e.cfg); err != nil {
@@ -316,9 +317,21 @@ func (b *Bridge) tick(now time.Time) {
 	if ticks%lookEvery == 0 {
 		b.down.look(now)
 	}
+	if ticks%tuneEvery == 0 {
+		b.tune()
+	}
 	if ticks%scoreEvery == 0 {
 		b.report()
 	}
+}
+
+// tune lets the encoder of what the phone hears follow what the phone loses.
+func (b *Bridge) tune() {
+	lost := 0
+	if port, _ := b.path(); port != nil {
+		lost = port.Loss()
+	}
+	b.down.tune(lost)
 }
 
 // Stats returns the counters.

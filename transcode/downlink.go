@@ -2,6 +2,7 @@ package transcode
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tandem/dsp"
@@ -22,14 +23,16 @@ const leaveMix = time.Second
 // hear and queueKey run on the publishers' goroutines, tick on the clock's; its own lock, under which only that of a mix is
 // taken, orders them.
 type downlink struct {
-	phone phone
-	cfg   Config
-	now   func() time.Time
+	phone    phone
+	cfg      Config
+	now      func() time.Time
+	pressure *atomic.Int32 // Engine's
 
 	mu         sync.Mutex
 	closed     bool
 	media      media.PortMedia
 	coder      coder
+	lost       int // percent of what the phone was sent lately, by its reports
 	line       timeline
 	inputs     []*input  // with audio
 	picked     *input    // whom the phone hears directly; nil: nobody
@@ -337,7 +340,7 @@ func (d *downlink) mixed20(now time.Time) {
 	d.pick(nil) // whom it heard directly is in the mix now
 	pcm, shared := m.without(d.own, &d.limiter, d.mixed[:])
 	if shared && d.media.Send && d.line.n == 0 && d.packets.n == 0 && packetSamples(d.media) == len(pcm) && !d.heard.Merging() {
-		d.shared = m.encoded(d.media.Speech, d.cfg)
+		d.shared = m.encoded(d.media.Speech, d.cfg, d.lost, int(d.pressure.Load()))
 	}
 	d.made.up += m.made
 	d.miss(m.dropped(d.own))

@@ -105,6 +105,8 @@ type Engine struct {
 
 	pressure atomic.Int32 // of the load; see policy.go
 	dropped  dropped
+	wakes    wakes
+	used     func() time.Duration // CPU by this process
 
 	mu     sync.Mutex
 	feeds  map[*media.Track]*feed
@@ -125,6 +127,7 @@ func NewEngine(cfg Config, log *slog.Logger) *Engine {
 		cfg:    cfg,
 		log:    log,
 		now:    time.Now,
+		used:   cpuTime,
 		shards: make([]shard, runtime.GOMAXPROCS(0)),
 		feeds:  make(map[*media.Track]*feed),
 		mixes:  make(map[string]*mix),
@@ -140,7 +143,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	var g errgroup.Group
 	for i := range e.shards {
 		g.Go(func() error {
-			e.shards[i].run(ctx)
+			e.shards[i].run(ctx, &e.wakes)
 			return nil
 		})
 	}
@@ -161,7 +164,7 @@ func (s *shard) add(b *Bridge) {
 }
 
 // run ticks at absolute deadlines, so that no delay adds up. Without a bridge it sleeps.
-func (s *shard) run(ctx context.Context) {
+func (s *shard) run(ctx context.Context, wakes *wakes) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	next := time.Now()
@@ -181,6 +184,7 @@ func (s *shard) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		now := time.Now()
+		wakes.woke(now.Sub(next))
 		if now.Sub(next) > catchUp*frameTime {
 			next = now
 		}

@@ -32,8 +32,8 @@ type mix struct {
 	limiter dsp.Limiter
 	out     [frameMost]int16 // the whole sum, limited; valid if limited
 	limited bool
-	made    uint64   // samples of the tick that were made up, of the voice with the most
-	coders  [4]coder // of those who hear the whole sum
+	made    uint64    // samples of the tick that were made up, of the voice with the most
+	coders  [4]shared // of those who hear the whole sum
 	coded   [4][]byte
 	buffers [4][longestPayload]byte
 }
@@ -224,13 +224,16 @@ func (m *mix) without(own *feed, limiter *dsp.Limiter, dst []int16) (pcm []int16
 	return m.out[:n], true
 }
 
-// encoded returns the whole sum in a codec, one packet of 20 ms; nil: it can't be shared. m.mu is held.
-func (m *mix) encoded(s media.Speech, cfg Config) []byte {
+// encoded returns the whole sum in a codec, one packet of 20 ms, for a phone that loses so many percent; nil: it can't be shared.
+// m.mu is held.
+func (m *mix) encoded(s media.Speech, cfg Config, lost, pressure int) []byte {
 	i := slices.Index(media.Speeches(), s)
+	m.coders[i].lost = max(m.coders[i].lost, lost)
 	if m.coded[i] == nil {
 		if err := m.coders[i].use(s, cfg); err != nil {
 			return nil // the phone's own coder will say so
 		}
+		m.coders[i].tune(cfg, pressure)
 		m.coded[i] = m.buffers[i][:m.coders[i].encode(m.buffers[i][:], m.out[:m.rate/50])]
 	}
 	return m.coded[i]

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/stretchr/testify/require"
 
@@ -169,4 +170,22 @@ func (p *telephone) speak(t *testing.T, packets, nth int) {
 			require.Eventually(t, func() bool { return p.port.Stats().Received == sent }, 10*time.Second, time.Millisecond)
 		}
 	}
+}
+
+// report says by RTCP which share of what the phone was sent is lost, in 1/256, and waits until that was read.
+func (p *telephone) report(t *testing.T, fraction uint8) {
+	t.Helper()
+	buf := make([]byte, 1500)
+	require.NoError(t, p.conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+	n, err := p.conn.Read(buf)
+	require.NoError(t, err)
+	var sent rtp.Packet
+	require.NoError(t, sent.Unmarshal(buf[:n]))
+	raw, err := rtcp.Marshal([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: 99, Reports: []rtcp.ReceptionReport{
+		{SSRC: sent.SSRC, FractionLost: fraction},
+	}}})
+	require.NoError(t, err)
+	_, err = p.conn.WriteToUDPAddrPort(raw, netip.AddrPortFrom(p.port.Local().Addr(), p.port.Local().Port()+1))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return p.port.Loss() > 0 }, 10*time.Second, time.Millisecond)
 }

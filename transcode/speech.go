@@ -41,7 +41,8 @@ type coder struct {
 	speech media.Speech
 	g722   *g722.Encoder
 	opus   *opus.Encoder
-	stale  bool // others' packets went out since the last one
+	stale  bool   // others' packets went out since the last one
+	tuning tuning // of opus
 }
 
 // use changes the codec. What was said in another one before is forgotten.
@@ -58,6 +59,7 @@ func (c *coder) use(s media.Speech, cfg Config) error {
 		if next.opus, err = cfg.encoder(s.Rate()); err != nil {
 			return fmt.Errorf("phone's codec: %w", err)
 		}
+		next.tuning = cfg.tuned(s.Rate())
 	case media.PCMU, media.PCMA:
 	}
 	*c = next

@@ -54,21 +54,21 @@ type uplink struct {
 	noise    noise
 	epoch    uint32
 
-	partPos          int64
-	n                int
-	encoder          func(rate int) (*opus.Encoder, error)
-	cfg              Config
-	pressure         *atomic.Int32 // Engine's
-	dropped          *dropped      // Engine's
-	opus             *opus.Encoder // nil: nobody has wanted to hear the phone yet; it is large, and many calls end before
-	rate             int           // of opus
-	complexity, loss int           // as opus has them
-	tuned            int           // packets since it was made
-	idle             bool          // nobody took the last frame: the encoder's memory is old
-	packet           rtp.Packet
-	plain            rtp.Packet // to those who take G.711 as it comes
-	passing          bool       // there are such
-	passed           uint32     // where the last one ended, in RTP time
+	partPos  int64
+	n        int
+	encoder  func(rate int) (*opus.Encoder, error)
+	cfg      Config
+	pressure *atomic.Int32 // Engine's
+	dropped  *dropped      // Engine's
+	opus     *opus.Encoder // nil: nobody has wanted to hear the phone yet; it is large, and many calls end before
+	rate     int           // of opus
+	tuning   tuning        // of opus
+	tuned    int           // packets since it was made
+	idle     bool          // nobody took the last frame: the encoder's memory is old
+	packet   rtp.Packet
+	plain    rtp.Packet // to those who take G.711 as it comes
+	passing  bool       // there are such
+	passed   uint32     // where the last one ended, in RTP time
 
 	*uplinkRoom // nil until the first packet: many calls end before
 
@@ -300,7 +300,7 @@ func (u *uplink) wake(rate int) bool {
 			return false
 		}
 		u.opus, u.rate = enc, rate
-		u.tuned, u.complexity, u.loss = 0, u.cfg.complexity(rate), u.cfg.ExpectedLoss
+		u.tuned, u.tuning = 0, u.cfg.tuned(rate)
 	} else {
 		_ = u.opus.Reset() // fails for no reason that a running encoder could have
 	}
