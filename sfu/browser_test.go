@@ -18,6 +18,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/pion/ice/v4"
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 	"github.com/stretchr/testify/require"
@@ -106,7 +107,7 @@ type browser struct {
 	offers      chan offer // every one that came
 	notes       chan wireMessage
 	closed      chan websocket.StatusCode
-	mute        bool // offers are not answered
+	mute        atomic.Bool // offers are not answered
 	// preferences are the params of setMediaPreferences.
 	preferences map[string]any
 	lacks       []string // codecs of sound
@@ -129,6 +130,8 @@ type heard struct {
 	stamp []uint32
 	types []uint8 // of payload
 	track *webrtc.TrackRemote
+
+	reports []rtcp.Packet
 }
 
 func (h *heard) count(mark string) int {
@@ -146,7 +149,7 @@ func onlyTCP(_ *browser, s *webrtc.SettingEngine) {
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeTCP4})
 }
 
-func silent(b *browser, _ *webrtc.SettingEngine) { b.mute = true }
+func silent(b *browser, _ *webrtc.SettingEngine) { b.mute.Store(true) }
 
 // follows is a client that offers when it is wanted.
 func follows(b *browser, _ *webrtc.SettingEngine) { b.preferences["offersWhenWanted"] = true }
@@ -245,7 +248,7 @@ func (b *browser) read(conn *websocket.Conn, closed chan<- websocket.StatusCode,
 				panic("not an offer: " + string(data))
 			}
 			b.offers <- o
-			if !b.mute {
+			if !b.mute.Load() {
 				b.answer(conn, o)
 			}
 		case m.Method == "":
@@ -332,8 +335,14 @@ func (b *browser) listen(track *webrtc.TrackRemote, receiver *webrtc.RTPReceiver
 	go func() {
 		buf := make([]byte, 1500)
 		for {
-			if _, _, err := receiver.Read(buf); err != nil {
+			n, _, err := receiver.Read(buf)
+			if err != nil {
 				return
+			}
+			if packets, err := rtcp.Unmarshal(buf[:n]); err == nil {
+				h.mu.Lock()
+				h.reports = append(h.reports, packets...)
+				h.mu.Unlock()
 			}
 		}
 	}()

@@ -83,6 +83,7 @@ func newAPI(settings webrtc.SettingEngine, publishing bool) (*webrtc.API, error)
 		}
 	}
 	var chain interceptor.Registry
+	chain.Add(naming{})
 	for _, f := range []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}} {
 		codecs.RegisterFeedback(f, webrtc.RTPCodecTypeVideo)
 	}

@@ -260,7 +260,7 @@ func TestResumeWithAnOutstandingOffer(t *testing.T) {
 	first := bob.nextOffer()
 	require.NoError(t, bob.conn.CloseNow())
 	<-bob.closed
-	bob.mute = false
+	bob.mute.Store(false)
 	bob.dial("bob", "b1")
 	again := bob.nextOffer()
 	require.Equal(t, 2, again.SDPRevision)

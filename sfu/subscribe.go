@@ -2,6 +2,7 @@ package sfu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -256,13 +257,13 @@ func (s *subscriber) occupy(w *wanted, t *media.Track) error {
 		sl = &slot{kind: t.Kind, transceiver: tr}
 		s.slots = append(s.slots, sl)
 	} else {
-		sl = s.slots[i]
-		sender, err := s.d.server.engine.subscribing.NewRTPSender(out, s.peer.pc.SCTP().Transport())
-		if err == nil {
-			err = sl.transceiver.SetSender(sender, out)
-		}
+		// Pion takes a line that is inactive; a sender made any other way would be one without reports and repetitions.
+		sender, err := s.peer.pc.AddTrack(out)
 		if err != nil {
 			return fmt.Errorf("reuse track: %w", err)
+		}
+		if sl = s.carrying(sender); sl == nil {
+			return errors.New("reuse track: no line is inactive")
 		}
 	}
 	sl.state, sl.out, sl.source = active, out, w.source
@@ -270,6 +271,16 @@ func (s *subscriber) occupy(w *wanted, t *media.Track) error {
 	s.d.attend(func() { out.feedback(sender) })
 	s.hush(out, w.source)
 	out.attach(t)
+	return nil
+}
+
+// carrying finds the slot whose line a sender was given.
+func (s *subscriber) carrying(sender *webrtc.RTPSender) *slot {
+	for _, sl := range s.slots {
+		if sl.transceiver.Sender() == sender {
+			return sl
+		}
+	}
 	return nil
 }
 
