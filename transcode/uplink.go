@@ -210,6 +210,9 @@ func (u *uplink) audio(payload []byte, at time.Time) {
 	ratio := int64(u.media.Speech.Rate() / u.media.Speech.Clock()) // 2 for G.722
 	u.received++
 	gap := pos - u.end
+	if gap < 0 && u.noise.on { // our clock made more of it than the phone's: no word is cut for that
+		u.pos, pos, gap = u.end, u.end, 0
+	}
 	u.missed.count(span, gap, u.lost)
 	if gap < 0 { // it overlaps what was heard
 		if -gap >= span {
@@ -428,6 +431,9 @@ func (u *uplink) update(m media.PortMedia, now time.Time) {
 	}
 	if m.Speech != u.media.Speech {
 		u.change(m.Speech)
+	}
+	if m.Send != u.media.Send || m.Receive != u.media.Receive { // whoever holds, the phone is not there
+		u.noise.stop()
 	}
 	u.media = m
 }
