@@ -2,6 +2,7 @@ package media
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -154,4 +155,41 @@ func TestQualityAfter(t *testing.T) {
 	require.Equal(t, past, Quality{}.After(past))
 	now.RoundTrip = 0
 	require.Equal(t, past.RoundTrip, now.After(past).RoundTrip, "this phone has not told yet")
+}
+
+// TestPortSendsMetrics where the far end wants them: in the same packet as the report and the name.
+func TestPortSendsMetrics(t *testing.T) {
+	p := openPort(t)
+	far := newEndpoint(t, p.Local())
+	farRTCP := newEndpoint(t, netip.AddrPortFrom(loopback, p.Local().Port()+1))
+	m := agreed(far.addr())
+	m.RemoteRTCP, m.Metrics = farRTCP.addr(), true
+	p.Update(m)
+	got := make(inbox, 100)
+	p.Start(got)
+	for _, seq := range []uint16{1, 2, 4, 5} {
+		far.send(8, 77, seq)
+		got.next(t)
+	}
+	p.SetScores(Scores{Rating: 80, Listening: 4.1, Conversed: 4})
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+		list, err := rtcp.Unmarshal(farRTCP.read())
+		require.NoError(t, err)
+		if len(list) != 3 {
+			continue // before the first packet
+		}
+		require.IsType(t, &rtcp.ReceiverReport{}, list[0])
+		require.IsType(t, &rtcp.SourceDescription{}, list[1])
+		report, ok := list[2].(*rtcp.ExtendedReport)
+		require.True(t, ok)
+		require.Equal(t, p.out.ssrc, report.SenderSSRC)
+		block, ok := report.Reports[0].(*rtcp.VoIPMetricsReportBlock)
+		require.True(t, ok)
+		if block.RFactor == 80 && block.LossRate == 51 { // all have come
+			require.EqualValues(t, 77, block.SSRC)
+			require.EqualValues(t, []uint8{41, 40}, []uint8{block.MOSLQ, block.MOSCQ})
+			return
+		}
+	}
+	t.Fatal("no metrics came")
 }
