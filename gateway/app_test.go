@@ -85,7 +85,7 @@ func TestEveryPathAnswersInOurWords(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 	for _, value := range []string{
 		"tandem_dialogs_live", `tandem_voice_dropped_total{why="order"}`, `tandem_voice_dropped_total{why="late"}`,
-		"tandem_voice_overflow_seconds_total",
+		"tandem_voice_overflow_seconds_total", "tandem_browser_packets_decoded_total",
 	} {
 		require.Contains(t, body, "\n"+value+" 0\n")
 	}

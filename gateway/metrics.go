@@ -45,6 +45,9 @@ func (a *App) metrics() http.Handler {
 	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Namespace: "tandem", Name: "voice_overflow_seconds_total", Help: "Sound that phones did not hear because too much waited for them.",
 	}, func() float64 { return a.engine.Dropped().Overflow.Seconds() }))
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: "tandem", Name: "browser_packets_decoded_total", Help: "Packets of browsers that were decoded for phones, each once.",
+	}, func() float64 { return float64(a.engine.Decoded()) }))
 	registry.MustRegister(newTrunkMetrics(a.phone), newCircuitMetrics(a.book), newQualityMetrics(a.calls.Qualities))
 	gauge("sip_bans", "SIP senders that are banned now.", func() float64 { return float64(len(a.phone.Bans())) })
 	for why, value := range map[string]func(sip.GuardStats) uint64{

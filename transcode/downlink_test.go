@@ -189,6 +189,7 @@ func TestOneDecoderForAllPhones(t *testing.T) {
 		step(c, bridges, say)
 	}
 	require.Equal(t, 60, sinks.n)
+	require.EqualValues(t, 60, e.Decoded())
 	for _, ear := range ears {
 		requireSamples(t, ears[0].pcm(media.PCMU), ear.pcm(media.PCMU))
 	}
@@ -201,6 +202,11 @@ func TestOneDecoderForAllPhones(t *testing.T) {
 		}
 	}
 	require.NotContains(t, e.feeds, web.track)
+	for _, b := range bridges {
+		b.Close(nil)
+	}
+	require.Empty(t, e.feeds)
+	require.EqualValues(t, 60, e.Decoded(), "of all times")
 }
 
 type countSinks struct{ n int }

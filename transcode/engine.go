@@ -112,6 +112,7 @@ type Engine struct {
 	feeds  map[*media.Track]*feed
 	mixes  map[string]*mix
 	lastID uint64
+	gone   uint64 // packets that decoders decoded which are no more
 }
 
 // shard is the part of the bridges that one goroutine clocks.
@@ -260,6 +261,20 @@ func (e *Engine) releaseLocked(track *media.Track) {
 	delete(e.feeds, track)
 	f.closed = true
 	track.Remove(f.decoder)
+	e.gone += f.decoder.decoded.Load()
+}
+
+// Decoded counts the packets of browsers that were decoded for phones, each once for all who hear it.
+func (e *Engine) Decoded() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := e.gone
+	for _, f := range e.feeds {
+		if f.decoder != nil {
+			all += f.decoder.decoded.Load()
+		}
+	}
+	return all
 }
 
 // listen gives in the frames of its feed.
