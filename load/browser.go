@@ -115,20 +115,26 @@ type sdpOffer struct {
 
 // browser is one device: it publishes one microphone and takes what it is offered, as the published client does.
 type browser struct {
-	api   *webrtc.API
-	log   *slog.Logger
-	start time.Time
-	flow  *flow // what it hears; filled by the goroutine of the first track
-	codec webrtc.RTPCodecParameters
-	step  uint32 // RTP timestamp units of 20 ms of it
-	heard atomic.Int64
+	api     *webrtc.API
+	log     *slog.Logger
+	start   time.Time
+	flow    *flow // what it hears; filled by the goroutine of the first track
+	follows bool  // it offers when the gateway wants that, and sends the band that the answer says
+	every   bool  // all tracks count as heard, and flow is left empty
+	codec   webrtc.RTPCodecParameters
+	step    uint32 // RTP timestamp units of 20 ms of it
+	heard   atomic.Int64
 
 	rpc      *rpc
 	publish  *webrtc.PeerConnection
 	track    *webrtc.TrackLocalStaticRTP
+	line     *webrtc.RTPTransceiver // of track
 	offers   chan sdpOffer
-	claimed  atomic.Bool // a track fills flow
-	leaving  atomic.Bool // close was called
+	wanted   chan struct{}          // has a value while the gateway wants an offer
+	stream   string                 // of track
+	asked    atomic.Pointer[string] // the parameters of Opus in the gateway's last answer
+	claimed  atomic.Bool            // a track fills flow
+	leaving  atomic.Bool            // close was called
 	sending  chan struct{}
 	sendOnce sync.Once
 	cancel   context.CancelFunc
@@ -146,6 +152,7 @@ func newBrowser(api *webrtc.API, log *slog.Logger, start time.Time, f *flow) *br
 	return &browser{
 		api: api, log: log, start: start, flow: f, codec: opusCodec(), step: opusStep,
 		offers:  make(chan sdpOffer, maxOffers),
+		wanted:  make(chan struct{}, 1),
 		sending: make(chan struct{}),
 		packet: rtp.Packet{Header: rtp.Header{
 			Version: 2, PayloadType: opusPayloadType, SSRC: rand.Uint32(), SequenceNumber: uint16(rand.Uint32()), Timestamp: rand.Uint32(),
@@ -169,7 +176,7 @@ func (b *browser) connect(ctx context.Context, base, token string) error {
 		}
 	})
 	b.signals.Go(func() { b.answerOffers(life) })
-	if err := b.rpc.call(ctx, "setMediaPreferences", map[string]string{"protocol": "WEBRTC"}, nil); err != nil {
+	if err := b.rpc.call(ctx, "setMediaPreferences", map[string]any{"protocol": "WEBRTC", "offersWhenWanted": b.follows}, nil); err != nil {
 		return err
 	}
 	if b.publish, err = b.peer(); err != nil {
@@ -184,18 +191,18 @@ func (b *browser) connect(ctx context.Context, base, token string) error {
 	if err := b.offer(ctx, nil); err != nil {
 		return err
 	}
-	stream := fmt.Sprintf("bench-%08x", rand.Uint32())
-	if b.track, err = webrtc.NewTrackLocalStaticRTP(b.codec.RTPCodecCapability, stream+"-audio", stream); err != nil {
+	b.stream = fmt.Sprintf("bench-%08x", rand.Uint32())
+	if b.track, err = webrtc.NewTrackLocalStaticRTP(b.codec.RTPCodecCapability, b.stream+"-audio", b.stream); err != nil {
 		return fmt.Errorf("load: track: %w", err)
 	}
-	line, err := b.publish.AddTransceiverFromTrack(b.track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	b.line, err = b.publish.AddTransceiverFromTrack(b.track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
 	if err == nil {
-		err = line.SetCodecPreferences([]webrtc.RTPCodecParameters{b.codec})
+		err = b.line.SetCodecPreferences([]webrtc.RTPCodecParameters{b.codec})
 	}
 	if err != nil {
 		return fmt.Errorf("load: transceiver: %w", err)
 	}
-	return b.offer(ctx, map[string]any{stream: struct{}{}})
+	return b.offer(ctx, map[string]any{b.stream: struct{}{}})
 }
 
 // peer makes a peer connection with the two channels that every one has.
@@ -249,6 +256,8 @@ func (b *browser) offer(ctx context.Context, streams map[string]any) error {
 	if err := b.publish.SetLocalDescription(offer); err != nil {
 		return fmt.Errorf("load: offer: %w", err)
 	}
+	asked := opusParameters(answer.SDP)
+	b.asked.Store(&asked)
 	err = b.publish.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer.SDP})
 	if err != nil {
 		return fmt.Errorf("load: answer of the gateway: %w", err)
@@ -257,7 +266,15 @@ func (b *browser) offer(ctx context.Context, streams map[string]any) error {
 }
 
 func (b *browser) onNotify(method string, params json.RawMessage) {
-	if method != "sdpOffer" {
+	switch method {
+	case "offerWanted":
+		select {
+		case b.wanted <- struct{}{}:
+		default: // the offer that is to come will do
+		}
+		return
+	case "sdpOffer":
+	default:
 		return
 	}
 	var o sdpOffer
@@ -272,13 +289,17 @@ func (b *browser) onNotify(method string, params json.RawMessage) {
 	}
 }
 
-// answerOffers is the subscribing side.
+// answerOffers is the subscribing side, and offers again on the other when that is wanted: long after connect.
 func (b *browser) answerOffers(ctx context.Context) {
 	revision := 0
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-b.wanted:
+			if err := b.offer(ctx, map[string]any{b.stream: struct{}{}}); err != nil && ctx.Err() == nil {
+				b.log.Warn("load: offer that the gateway wants", "err", err)
+			}
 		case o := <-b.offers:
 			if o.Revision <= revision {
 				continue
@@ -323,7 +344,7 @@ func (b *browser) answer(ctx context.Context, o sdpOffer) error {
 
 // listen keeps what the first track brings, on the track's own goroutine, until the peer connection is closed.
 func (b *browser) listen(t *webrtc.TrackRemote) {
-	if b.claimed.Swap(true) {
+	if b.claimed.Swap(true) && !b.every {
 		return
 	}
 	b.mu.Lock()
@@ -346,6 +367,9 @@ func (b *browser) listen(t *webrtc.TrackRemote) {
 			continue
 		}
 		b.heard.Add(1)
+		if b.every {
+			continue
+		}
 		b.flow.arrived(at, packet.SSRC, packet.Timestamp, packet.SequenceNumber, packet.Payload)
 	}
 }

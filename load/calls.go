@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,18 +19,37 @@ const (
 	teardownTime = 30 * time.Second
 )
 
+// room is a session of ours.
+type room struct {
+	once sync.Once
+	id   string
+	err  error
+}
+
+// enter makes the session with the first who comes.
+func (r *room) enter(ctx context.Context, api *rest, passthrough bool) error {
+	r.once.Do(func() { r.id, r.err = api.createSession(ctx, passthrough) })
+	return r.err
+}
+
 // makePairs makes the phones and browsers, not yet connected. The far end knows the phones' numbers from now on.
 func (b *bench) makePairs() error {
 	ramp := time.Duration(float64(b.cfg.Calls) / b.cfg.RampPerSecond * float64(time.Second))
 	packets := int((ramp + b.cfg.Duration + flowLimit) / packetTime)
 	for k := range b.cfg.Calls {
-		c := &pair{toBrowser: b.newBrowserFlow(packets), toPhone: newFlow(frameSamples, phoneScore, packets, frameSamples)}
+		if k%b.cfg.PerSession == 0 {
+			b.rooms = append(b.rooms, &room{})
+		}
+		c := &pair{number: k, room: b.rooms[len(b.rooms)-1], toBrowser: b.newBrowserFlow(packets), toPhone: newFlow(frameSamples, phoneScore, packets, frameSamples)}
 		var err error
 		if c.phone, err = newPhone(fmt.Sprintf("+1555%07d", k), b.start, c.toPhone); err != nil {
 			b.closePhones()
 			return err
 		}
 		c.phone.use(b.cfg.Codec)
+		if b.cfg.Follows {
+			c.toPhone.score = browserScore // 12 kbit/s spoil more sounds
+		}
 		b.pairs = append(b.pairs, c)
 		b.readers.Go(c.phone.read)
 		if b.prepare != nil {
@@ -52,6 +72,7 @@ func (b *bench) makePairs() error {
 		if b.cfg.Passthrough {
 			c.browser.codec, c.browser.step = plainCodec(), frameSamples
 		}
+		c.browser.every, c.browser.follows = b.party, b.cfg.Follows
 		c.far = c.browser
 		b.far.expect(c.phone)
 	}
@@ -98,8 +119,7 @@ func (b *bench) ramp(ctx context.Context) error {
 func (b *bench) setUp(ctx context.Context, c *pair) error {
 	ctx, cancel := context.WithTimeout(ctx, setupLimit)
 	defer cancel()
-	var err error
-	if c.session, err = b.rest.createSession(ctx, b.cfg.Passthrough); err != nil {
+	if err := c.room.enter(ctx, b.rest, b.cfg.Passthrough); err != nil {
 		return err
 	}
 	caller, _, err := b.rest.createParticipant(ctx, "phone")
@@ -113,7 +133,7 @@ func (b *bench) setUp(ctx context.Context, c *pair) error {
 	}
 	c.participants = append(c.participants, agent)
 	for _, id := range c.participants {
-		if err := b.rest.join(ctx, c.session, id); err != nil {
+		if err := b.rest.join(ctx, c.room.id, id); err != nil {
 			return err
 		}
 	}
@@ -131,6 +151,9 @@ func (b *bench) setUp(ctx context.Context, c *pair) error {
 	b.setups = append(b.setups, time.Since(dialled))
 	b.mu.Unlock()
 	if err := wait(ctx, c.browser.sending, "the browser's media"); err != nil {
+		return err
+	}
+	if err := setLevel(&c.browser.packet, c.browser.line, c.level); err != nil {
 		return err
 	}
 	c.live.Store(true)
@@ -187,13 +210,16 @@ func (b *bench) tearDown(ctx context.Context) {
 			for _, id := range c.participants {
 				errs = append(errs, b.rest.deleteParticipant(ctx, id))
 			}
-			if c.session != "" {
-				errs = append(errs, b.rest.deleteSession(ctx, c.session))
-			}
 			return errors.Join(errs...)
 		})
 	}
-	if err := group.Wait(); err != nil {
+	err := group.Wait()
+	for _, r := range b.rooms {
+		if r.id != "" {
+			err = errors.Join(err, b.rest.deleteSession(ctx, r.id))
+		}
+	}
+	if err != nil {
 		b.cfg.Log.Warn("load: end of the calls", "err", err)
 	}
 	b.closePhones()

@@ -52,39 +52,60 @@ func RunCapacity(ctx context.Context, cfg CapacityConfig, out io.Writer) error {
 		if of == rival {
 			name, calls, step = "rtpengine", rivalFirst, rivalStep
 			if !hasRTPEngine() {
+				line("\trtpengine\t%s", notInstalled)
 				continue
 			}
 		}
-		for failed := 0; failed < 2 && calls <= mostCalls; {
+		var broken error
+		held[of] = searchHeld(calls, step, mostCalls, func(calls int) bool {
 			run := Config{
 				Gateway: append(slices.Clone(cfg.Gateway), "serve"), Calls: calls, Duration: cfg.Duration, Pinned: true,
 				RampPerSecond: capacityRamp, Idle: time.Second,
 			}
 			r, err := hold(ctx, of, run, cfg.Gateway, sounds, nil)
 			if ctx.Err() != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				broken = fmt.Errorf("%s: %w", name, err)
+				return false
 			}
 			if err != nil {
 				line("%d\t%s\tnot held: they did not all come up", calls, name)
-				failed++
-				continue
+				return false
 			}
 			line("%d\t%s\t%.0f %%\t%.3f %%, %.3f %%\t%.1f ms, %.1f ms\t%.0f %%\t%.1f ms", calls, name, r.CPUPct, r.ToBrowser.LossPct, r.ToPhone.LossPct,
 				r.ToBrowser.DelayP99Ms, r.ToPhone.DelayP99Ms, r.OwnCPUPct, r.PacerLateMaxMs)
-			if max(r.ToBrowser.LossPct, r.ToPhone.LossPct) >= bearable {
-				failed++
-				continue
-			}
-			held[of] = calls
-			calls, failed = calls+step, 0
+			return max(r.ToBrowser.LossPct, r.ToPhone.LossPct) < bearable
+		})
+		if broken != nil {
+			return broken
 		}
 	}
-	line("held on one core\tTandem %d, rtpengine %d", held[ours], held[rival])
-	if held[rival] > 0 {
-		line("ratio\t%.1f\tto reach: at least 3, hoped for 4", float64(held[ours])/float64(held[rival]))
-	}
+	printCapacity(line, held)
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("load: print: %w", err)
 	}
 	return nil
+}
+
+// searchHeld is the most calls that hold, from a number on in steps, until two tries of one number have failed; 0: not even the first.
+func searchHeld(first, step, most int, hold func(calls int) bool) (held int) {
+	for calls, failed := first, 0; failed < 2 && calls <= most; {
+		if !hold(calls) {
+			failed++
+			continue
+		}
+		held, calls, failed = calls, calls+step, 0
+	}
+	return held
+}
+
+// leastCapacity is what is to be reached of what rtpengine holds.
+const leastCapacity = 3
+
+// printCapacity compares what was held.
+func printCapacity(line func(string, ...any), held [2]int) {
+	line("held on one core\tTandem %d, rtpengine %d", held[ours], held[rival])
+	if held[rival] > 0 {
+		ratio := float64(held[ours]) / float64(held[rival])
+		line("ratio\t%.1f\tto reach: at least %d, hoped for 4%s", ratio, leastCapacity, verdict(ratio >= leastCapacity))
+	}
 }

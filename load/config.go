@@ -34,6 +34,8 @@ type Config struct {
 	JSON          bool          // print the Result instead of a table
 	Pinned        bool          // the gateway to the last core, this process to the others
 	Codec         string        // of the phones: PCMU or G722; empty: PCMU
+	PerSession    int           // pairs of a phone and a browser in one session; 0: 1
+	Follows       bool          // the browsers offer when they are asked to, and send the band that the answer says
 	Passthrough   bool          // the browsers speak PCMU too, in sessions without codecs
 	Opus          Opus          // of the gateway's encoders
 	Log           *slog.Logger  // nil: nothing is logged
@@ -77,6 +79,9 @@ func (c *Config) defaults() error {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.PerSession == 0 {
+		c.PerSession = 1
 	}
 	if c.Codec == "" {
 		c.Codec = pcmu

@@ -69,8 +69,21 @@ func RunIdle(ctx context.Context, gateway []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%d idle sessions of 2 participants: %.2f %% of a core (to reach: under 1), %.1f kB each (to reach: 20)\n", idleSessions,
-		100*(after.cpu-made.cpu).Seconds()/idleFor.Seconds(), float64(after.rss-before.rss)/1024/idleSessions)
+	return printIdle(out, before, made, after)
+}
+
+// What idle sessions may cost, all together in percent of a core and each in kB.
+const (
+	idleMostCPU    = 1
+	idleMostMemory = 20
+)
+
+// printIdle says what they cost: in memory since before they were made, in CPU since they all were.
+func printIdle(out io.Writer, before, made, after usage) error {
+	share := 100 * (after.cpu - made.cpu).Seconds() / idleFor.Seconds()
+	memory := float64(after.rss-before.rss) / 1024 / idleSessions
+	_, err := fmt.Fprintf(out, "%d idle sessions of 2 participants: %.2f %% of a core (to reach: under %d%s), %.1f kB each (to reach: %d%s)\n", idleSessions,
+		share, idleMostCPU, verdict(share < idleMostCPU), memory, idleMostMemory, verdict(memory <= idleMostMemory))
 	return err
 }
 

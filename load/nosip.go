@@ -87,6 +87,9 @@ func (b *bench) setUpPeer(ctx context.Context, c *pair) error {
 	if err := b.connect(ctx, c, far); err != nil {
 		return err
 	}
+	if err := setLevel(&far.packet, far.line, c.level); err != nil {
+		return err
+	}
 	b.mu.Lock()
 	b.setups = append(b.setups, time.Since(begun))
 	b.mu.Unlock()

@@ -20,6 +20,7 @@ type farTalker interface {
 
 // pair is one call: a phone and a browser that hear each other.
 type pair struct {
+	number    int
 	phone     *phone
 	far       farTalker   // the browser, or what stands for one
 	browser   *browser    // nil if far is none
@@ -30,7 +31,8 @@ type pair struct {
 	toPhone   *flow
 	live      atomic.Bool // both sides are up: the pacer speaks for them
 
-	session      string
+	room         *room // the session, of one pair or several
+	level        uint8 // how loud the browser says that it is (RFC 6464); 0: it doesn't say
 	participants []string
 }
 
@@ -82,6 +84,9 @@ func (p *pacer) slot(n int) {
 			drop := p.dropped(c.lose[1])
 			i := c.toPhone.next(time.Since(p.start), drop)
 			says := c.sounds(p.sounds).browser
+			if c.browser != nil && c.browser.heldNarrow() {
+				says = c.sounds(p.sounds).narrow
+			}
 			c.far.speak(says[i%len(says)], drop)
 		}
 	}

@@ -25,6 +25,10 @@ type Result struct {
 	HoldRSSMB          float64 `json:"holdRssMB"`          // resident at the end of the hold
 	RSSPerCallKB       float64 `json:"rssPerCallKB"`       // (held − idle) / calls
 
+	PhonesHeard   int64   `json:"phonesHeard"`   // packets, by all phones, during the hold
+	BrowsersHeard int64   `json:"browsersHeard"` // of all streams
+	Decoders      float64 `json:"decoders"`      // of browsers' streams, how many were decoded
+
 	ToBrowser FlowResult `json:"toBrowser"` // phone → browser
 	ToPhone   FlowResult `json:"toPhone"`   // browser → phone
 

@@ -39,9 +39,11 @@ type contender struct {
 	kind    kind
 	opus    Opus
 	calls   int
-	again   bool   // measured in each round
-	plain   bool   // without codecs
-	missing string // why it can't be measured; empty: it can
+	again   bool         // measured in each round
+	follows bool         // its browsers send the band that they are told
+	plain   bool         // without codecs
+	with    func(*bench) // what is special about its runs; nil: nothing
+	missing string       // why it can't be measured; empty: it can
 	runs    []Result
 }
 
@@ -51,7 +53,9 @@ const (
 	ours kind = iota
 	rival
 	least
-	viaNosip // Janus, calls between phones and browsers that both speak PCMU
+	viaNosip  // Janus, calls between phones and browsers that both speak PCMU
+	viaBridge // Janus, phones and browsers in one room
+	leastRoom // the floor of that
 )
 
 // RunRivals holds the same calls over each contender in turn and prints what each costs, and the ratios.
@@ -110,9 +114,9 @@ func contenders(cfg RivalConfig) []*contender {
 func (c *contender) measure(ctx context.Context, cfg RivalConfig, sounds *sounds) (Result, error) {
 	run := Config{
 		Gateway: append(slices.Clone(cfg.Gateway), "serve"), Calls: c.calls, Duration: cfg.Duration, Pinned: true, Opus: c.opus, Idle: time.Second,
-		Passthrough: c.plain,
+		Passthrough: c.plain, Follows: c.follows,
 	}
-	return hold(ctx, c.kind, run, cfg.Gateway, sounds, nil)
+	return hold(ctx, c.kind, run, cfg.Gateway, sounds, c.with)
 }
 
 // hold runs one gateway under a load. prepare is the bench's, and gets it.
@@ -134,6 +138,10 @@ func hold(ctx context.Context, of kind, cfg Config, program []string, sounds *so
 		err = b.startRTPEngine(ctx, dir)
 	case least:
 		err = b.startFloor(ctx, dir, program)
+	case viaBridge:
+		err = b.startBridge(ctx, dir)
+	case leastRoom:
+		err = b.startPartyFloor(ctx, dir, program)
 	case viaNosip:
 		err = b.startNosip(ctx, dir)
 	case ours:
@@ -143,6 +151,39 @@ func hold(ctx context.Context, of kind, cfg Config, program []string, sounds *so
 		return Result{}, err
 	}
 	return b.runPlain(ctx, sounds)
+}
+
+// held is how many calls it held, and the memory that it took for them.
+func (c *contender) held() load {
+	return load{calls: c.calls, rss: c.median(func(r Result) float64 { return r.HoldRSSMB })}
+}
+
+// load is a number of calls and the resident memory in MB that they took with all else.
+type load struct {
+	calls int
+	rss   float64
+}
+
+// marginal is what each call beyond those of a takes, in kB.
+func marginal(a, b load) float64 {
+	if a.calls == b.calls {
+		return 0
+	}
+	return 1024 * (b.rss - a.rss) / float64(b.calls-a.calls)
+}
+
+// What is to be reached: of memory in kB, of packets' delay at half load in ms.
+const (
+	memoryMost  = 700
+	halfP50Most = 1
+	halfP99Most = 5
+)
+
+// printHalf prints the delay at half load, of the worse way.
+func printHalf(line func(string, ...any), r Result) {
+	p50, p99 := max(r.ToBrowser.DelayP50Ms, r.ToPhone.DelayP50Ms), max(r.ToBrowser.DelayP99Ms, r.ToPhone.DelayP99Ms)
+	line("packet delay at half load, the worse way\tp50 %.2f ms\tto reach: under %d ms%s", p50, halfP50Most, verdict(p50 < halfP50Most))
+	line("\tp99 %.2f ms\tto reach: under %d ms%s", p99, halfP99Most, verdict(p99 < halfP99Most))
 }
 
 // median of one figure over the runs.
@@ -183,6 +224,12 @@ func printRivals(out io.Writer, cfg RivalConfig, all []*contender) error {
 	ratio("CPU at complexity 10 against rtpengine's default", all[3], all[1], "at most 0.4")
 	ratio("CPU at equal settings", all[5], all[4], "no bound")
 	ratio("CPU against the floor", all[0], all[2], "at most 1.25")
+	if held, half := all[0], all[6]; len(held.runs) > 0 && len(half.runs) > 0 {
+		memory := marginal(held.held(), half.held())
+		line("memory of one more call, from %d to %d\t%.0f kB\tto reach: under %d%s", held.calls, half.calls, memory, memoryMost, verdict(memory < memoryMost))
+		printHalf(line, half.runs[0])
+		printLiveKit(line, held.cpu(), memory)
+	}
 	if f := all[2].cpu(); f > 1.2*floorReference {
 		line("void: the floor took %.2f ms, more than 20 %% above %.2f ms; run again on a quieter machine", f, floorReference)
 	}

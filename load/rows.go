@@ -37,10 +37,7 @@ func printHeld(line func(string, ...any), all []*contender) {
 			line("%s\t%s", c.name, cmp.Or(c.missing, notInstalled))
 			continue
 		}
-		low, high := c.runs[0].CPUMsPerCallSecond, c.runs[0].CPUMsPerCallSecond
-		for _, r := range c.runs {
-			low, high = min(low, r.CPUMsPerCallSecond), max(high, r.CPUMsPerCallSecond)
-		}
+		low, high := spread(c.runs)
 		line("%s\t%d\t%.2f ms\t%.2f, %.2f\t%.0f kB\t\t%.2f ms\t%.2f ms\t%.2f %%\t\t%.2f ms\t%.2f ms\t%.2f %%\t%.0f %%\t%.1f ms", c.name, c.calls, c.cpu(), low, high, c.memory(),
 			c.median(func(r Result) float64 { return r.ToBrowser.DelayP50Ms }), c.median(func(r Result) float64 { return r.ToBrowser.DelayP99Ms }),
 			c.median(func(r Result) float64 { return r.ToBrowser.LossPct }),
@@ -48,6 +45,15 @@ func printHeld(line func(string, ...any), all []*contender) {
 			c.median(func(r Result) float64 { return r.ToPhone.LossPct }), c.median(func(r Result) float64 { return r.OwnCPUPct }),
 			c.median(func(r Result) float64 { return r.PacerLateMaxMs }))
 	}
+}
+
+// spread is the least and the most CPU of the runs.
+func spread(runs []Result) (low, high float64) {
+	low, high = runs[0].CPUMsPerCallSecond, runs[0].CPUMsPerCallSecond
+	for _, r := range runs {
+		low, high = min(low, r.CPUMsPerCallSecond), max(high, r.CPUMsPerCallSecond)
+	}
+	return low, high
 }
 
 // printRatio prints a ratio of two figures beside the most that it may be; neither is there if it is zero.

@@ -30,6 +30,7 @@ type bench struct {
 	ws      string
 	api     *webrtc.API
 	pairs   []*pair
+	rooms   []*room
 	mu      sync.Mutex // guards all down to peers
 	setups  []time.Duration
 	ends    []*srtpEnd // of the calls over plain
@@ -40,6 +41,8 @@ type bench struct {
 	plain   plainGateway                                 // a gateway that is not ours, with SRTP ends; nil: it has none
 	connect func(context.Context, *pair, *peerEnd) error // sets up a call of one that has browsers; nil: it has none
 	rival   *janus                                       // whose API is open until the run is over; nil: none
+	party   bool                                         // everybody is in one session, and few speak: the browsers tell how loud they are
+	check   func(*bench) error                           // of what was heard; nil: none
 	prepare func(int, *pair) error                       // nil, or what is special about one call
 
 	from, to time.Duration // the hold
@@ -97,6 +100,9 @@ func (b *bench) run(ctx context.Context, sounds *sounds, dir string) (r Result, 
 
 // browsers makes those of the run, but for what they lose.
 func (b *bench) browsers() (*webrtc.API, error) {
+	if b.party {
+		return newPeerAPI(nil, true, opusCodec())
+	}
 	if b.cfg.Passthrough {
 		return newPeerAPI(nil, false, opusCodec(), plainCodec())
 	}
@@ -152,6 +158,11 @@ func (b *bench) measure(ctx context.Context, sounds *sounds) (Result, error) {
 	}
 	r.PacerLateMaxMs = ms(p.late)
 	b.from, b.to = from, to
+	if b.check != nil {
+		if err := b.check(b); err != nil {
+			return r, err
+		}
+	}
 	if b.prepare != nil { // what they said has no marks
 		return r, nil
 	}
@@ -188,10 +199,18 @@ func (b *bench) hold(ctx context.Context, p *pacer, r *Result, idle usage) (from
 	if err := b.waitHeard(ctx); err != nil {
 		return 0, 0, err
 	}
+	if err := b.waitNarrow(ctx); err != nil {
+		return 0, 0, err
+	}
 	if err := sleep(ctx, settleTime); err != nil {
 		return 0, 0, err
 	}
 	b.say("%d calls are up; holding them for %v", b.cfg.Calls, b.cfg.Duration)
+	heardBefore := b.heard()
+	decodedBefore, err := b.decoded(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
 	before, err := processUsage(b.child.pid())
 	if err != nil {
 		return 0, 0, err
@@ -207,7 +226,14 @@ func (b *bench) hold(ctx context.Context, p *pacer, r *Result, idle usage) (from
 	if err != nil {
 		return 0, 0, err
 	}
+	heard := b.heard()
+	decoded, err := b.decoded(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
 	seconds := (to - from).Seconds()
+	r.PhonesHeard, r.BrowsersHeard = heard[0]-heardBefore[0], heard[1]-heardBefore[1]
+	r.Decoders = (decoded - decodedBefore) * packetTime.Seconds() / seconds
 	r.CPUMsPerCallSecond = (after.cpu - before.cpu).Seconds() * 1000 / seconds / float64(b.cfg.Calls)
 	r.CPUPct = 100 * (after.cpu - before.cpu).Seconds() / seconds
 	r.OwnCPUPct = 100 * (ownCPU() - own).Seconds() / seconds

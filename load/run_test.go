@@ -270,17 +270,23 @@ func TestPrint(t *testing.T) {
 	assert.Equal(t, r, back)
 }
 
+// builtProgram is this program, built.
+func builtProgram(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "tandem")
+	said, err := exec.Command("go", "build", "-tags", "nolibopusfile", "-o", binary, "tandem/cmd/tandem").CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	return binary
+}
+
 // TestRun holds real calls over the real gateway, as a process.
 func TestRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the program and holds calls")
 	}
-	binary := filepath.Join(t.TempDir(), "tandem")
-	said, err := exec.Command("go", "build", "-tags", "nolibopusfile", "-o", binary, "tandem/cmd/tandem").CombinedOutput()
-	require.NoError(t, err, "%s", said)
 	var out bytes.Buffer
 	r, err := Run(t.Context(), Config{
-		Gateway: []string{binary, "serve"}, Calls: 3, Duration: 3 * time.Second, DropPercent: 10, Idle: time.Second, JSON: true,
+		Gateway: []string{builtProgram(t), "serve"}, Calls: 3, Duration: 3 * time.Second, DropPercent: 10, Idle: time.Second, JSON: true,
 	}, &out)
 	require.NoError(t, err)
 	for _, f := range []FlowResult{r.ToBrowser, r.ToPhone} {

@@ -23,6 +23,7 @@ const (
 // sounds is what phones and browsers say: packet i says sounds[i % len]. Made once, shared and read only.
 type sounds struct {
 	phone   [][]byte // G.711 µ-law
+	narrow  [][]byte // of the same, Opus as a browser sends it that was told that 8 kHz are enough; nil: none was
 	browser [][]byte // Opus, full band, without in-band FEC: it would bring back what was dropped on purpose
 }
 
@@ -42,29 +43,44 @@ func plainSounds() *sounds {
 }
 
 func newSounds() (*sounds, error) {
-	s := &sounds{phone: plainSounds().phone, browser: make([][]byte, browserLoop)}
-	pcm := make([]int16, browserRate/50)
-	rng := rand.New(rand.NewPCG(1, 2))
+	s := &sounds{phone: plainSounds().phone}
+	enc, err := browserEncoder(browserBitrate, opus.Fullband)
+	if err != nil {
+		return nil, err
+	}
+	s.browser, err = encodeMarks(enc)
+	return s, err
+}
+
+// browserEncoder encodes as a browser does.
+func browserEncoder(bitrate int, band opus.Bandwidth) (*opus.Encoder, error) {
 	enc, err := opus.NewEncoder(browserRate, 1, opus.AppVoIP)
 	if err != nil {
 		return nil, fmt.Errorf("load: Opus encoder: %w", err)
 	}
-	if err := enc.SetBitrate(browserBitrate); err != nil {
+	if err := enc.SetBitrate(bitrate); err != nil {
 		return nil, fmt.Errorf("load: Opus bit rate: %w", err)
 	}
-	if err := enc.SetMaxBandwidth(opus.Fullband); err != nil {
+	if err := enc.SetMaxBandwidth(band); err != nil {
 		return nil, fmt.Errorf("load: Opus bandwidth: %w", err)
 	}
-	packet := make([]byte, maxPayload)
-	for i := range s.browser {
+	return enc, nil
+}
+
+// encodeMarks is all that a browser says.
+func encodeMarks(enc *opus.Encoder) ([][]byte, error) {
+	all := make([][]byte, browserLoop)
+	rng := rand.New(rand.NewPCG(1, 2))
+	pcm, packet := make([]int16, browserRate/50), make([]byte, maxPayload)
+	for i := range all {
 		writeMark(pcm, i, browserRate, func() float64 { return browserNoise * rng.NormFloat64() })
 		n, err := enc.Encode(pcm, packet)
 		if err != nil {
 			return nil, fmt.Errorf("load: encode Opus: %w", err)
 		}
-		s.browser[i] = append([]byte(nil), packet[:n]...)
+		all[i] = append([]byte(nil), packet[:n]...)
 	}
-	return s, nil
+	return all, nil
 }
 
 // decodePhone reads a G.711 µ-law payload.

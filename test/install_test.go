@@ -88,8 +88,13 @@ func TestInstall(t *testing.T) {
 			[]string{"gcc"},
 			map[string]string{"pkg-config": "", "ls": "exit 2\n", "apt-get": aptGet, "id": root},
 			0,
-			[]string{"missing: rtpengine-daemon (the rival: calls are held over it too)", "missing: asterisk-core-sounds-en-g722 (a voice for the calls)"},
-			[]string{"apt-get update -qq", install + "rtpengine-daemon asterisk-core-sounds-en-g722"},
+			[]string{
+				"missing: rtpengine-daemon (the rival: calls are held over it too)",
+				"missing: janus (a rival: calls that need no codec, and a session of 20, are held over it too)",
+				"missing: util-linux (keeps that one by itself)", "missing: iproute2 (the same)",
+				"missing: asterisk-core-sounds-en-g722 (a voice for the calls)",
+			},
+			[]string{"apt-get update -qq", install + "rtpengine-daemon janus util-linux iproute2 asterisk-core-sounds-en-g722"},
 		},
 		{
 			"all that the tests need", "test",
@@ -150,4 +155,29 @@ func TestInstallHere(t *testing.T) {
 	out, err := exec.Command("../scripts/install", "build").CombinedOutput()
 	require.NoError(t, err)
 	require.Empty(t, string(out))
+}
+
+// TestBenchScript ends with the first benchmark that fails, although others read what it prints.
+func TestBenchScript(t *testing.T) {
+	path := t.TempDir()
+	for _, name := range []string{"dirname", "awk", "grep"} {
+		command, err := exec.LookPath(name)
+		require.NoError(t, err)
+		require.NoError(t, os.Symlink(command, filepath.Join(path, name)))
+	}
+	for name, does := range map[string]string{
+		"nothing":                 "echo it does not compile; exit 1\n",
+		"figures":                 "echo 'BenchmarkPairRatio 1 90000 bridge-ns/pair 80000 libopus-ns/pair 1.1 ratio'; echo it panicked; exit 2\n",
+		"nothing, and no failure": "echo it panicked\n",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(path, "go"), []byte("#!/bin/sh\n"+does), 0o700))
+		script := exec.Command("../scripts/bench")
+		script.Env = []string{"PATH=" + path}
+		out, err := script.CombinedOutput()
+		require.Error(t, err, name)
+		require.Contains(t, string(out), "the benchmark failed", name)
+		if name != "nothing, and no failure" {
+			require.Contains(t, string(out), "it ", name)
+		}
+	}
 }

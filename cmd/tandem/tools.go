@@ -63,6 +63,9 @@ type benchCommand struct {
 	Capacity    capacityCommand    `cmd:"" help:"Hold ever more calls on one core, over this gateway and over rtpengine, until packets are lost."`
 	Delay       delayCommand       `cmd:"" help:"Let tones begin, over this gateway and over rtpengine, and print how late they are heard."`
 	Passthrough passthroughCommand `cmd:"" help:"Hold calls that need no codec over this gateway and over Janus, and compare."`
+	Party       partyCommand       `cmd:"" help:"Hold a session of 20 in which 3 speak over this gateway, over the least code that would do and over Janus, and compare."`
+	PartyFloor  partyFloorCommand  `cmd:"" hidden:"" help:"Carry such a session with the least code that does, for bench party."`
+	Band        bandCommand        `cmd:"" help:"Hold calls whose browsers send the full band, and such that the gateway holds to narrowband, and compare."`
 	Idle        idleCommand        `cmd:"" help:"Make sessions in which nothing happens, and print what they cost."`
 	Floor       floorCommand       `cmd:"" hidden:"" help:"Carry calls with the least code that does, for bench rival."`
 	Bare        bareCommand        `cmd:"" hidden:"" help:"Answer calls with the SIP library alone, for bench calls."`
@@ -133,6 +136,37 @@ type passthroughCommand struct {
 // Run compares what calls without codecs cost.
 func (c *passthroughCommand) Run(env *environment) error {
 	return load.RunPassthrough(env.ctx, load.PassthroughConfig{Calls: c.Calls, Duration: c.Duration, Rounds: c.Rounds}, env.stdout)
+}
+
+type partyCommand struct {
+	Duration time.Duration `default:"8s" help:"How long each holds the session."`
+	Rounds   int           `default:"2" help:"How often each is measured."`
+}
+
+// Run compares what a session costs in which few speak.
+func (c *partyCommand) Run(env *environment) error {
+	return load.RunParty(env.ctx, load.PartyConfig{Duration: c.Duration, Rounds: c.Rounds}, env.stdout)
+}
+
+type partyFloorCommand struct {
+	HTTP      string `name:"http" required:"" help:"Address of /readyz and /offer."`
+	FirstPort int    `required:"" help:"Of the phones."`
+}
+
+// Run carries a session until it is told to stop.
+func (c *partyFloorCommand) Run(env *environment) error {
+	return load.ServePartyFloor(env.ctx, load.PartyFloorConfig{HTTP: c.HTTP, FirstPort: c.FirstPort})
+}
+
+type bandCommand struct {
+	Calls    int           `default:"20" help:"How many calls are held."`
+	Duration time.Duration `default:"6s" help:"How long they are held."`
+	Rounds   int           `default:"2" help:"How often each is measured."`
+}
+
+// Run measures what is saved where browsers are told that 8 kHz are enough.
+func (c *bandCommand) Run(env *environment) error {
+	return load.RunBand(env.ctx, load.BandConfig{Calls: c.Calls, Duration: c.Duration, Rounds: c.Rounds}, env.stdout)
 }
 
 type idleCommand struct{}

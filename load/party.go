@@ -1,0 +1,278 @@
+package load
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/hraban/opus"
+	"github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
+	"github.com/pion/webrtc/v4"
+	"github.com/zaf/g711"
+
+	"tandem/test/audio"
+)
+
+// PartyConfig is a session of phones and browsers, most of whom are silent. The zero value is usable.
+type PartyConfig struct {
+	Gateway  []string      // how this program is called; empty: as it was
+	Duration time.Duration // of each hold; 0: 8 s
+	Rounds   int           // how often each is measured, in turn; 0: 2
+}
+
+// Who is there: as many phones as browsers. The first ones speak.
+const (
+	partyPairs    = 10
+	partyPhones   = 1 // who speak
+	partyBrowsers = 2
+
+	mostOfFloor  = 1.25
+	mostOfBridge = 0.3
+
+	talkLevel  = 0.1   // of full scale
+	talkNoise  = 0.1   // of that, as in a room
+	quietNoise = 2e-4  // what a silent one sends all the same: −74 dBFS
+	talkLoop   = 50    // packets after which the sound is repeated
+	loudLevel  = 20    // −dBov, as the browser says (RFC 6464)
+	quietLevel = 90    //
+	voiceFlag  = 0x80  // it is a voice, says the browser
+	heardLevel = -40.0 // dBFS from which on a tone is heard
+)
+
+// talkTones are what the speakers say, phones first: none is an overtone of another.
+func talkTones() []float64 { return []float64{450, 700, 1100} }
+
+// talk is a voice of a tone, as phones and browsers send it; with a level of 0 it is none.
+func talk(hz, level float64) (*sounds, error) {
+	s := &sounds{}
+	noise := level * talkNoise
+	if level == 0 {
+		noise = quietNoise
+	}
+	enc, err := opus.NewEncoder(browserRate, 1, opus.AppVoIP)
+	if err != nil {
+		return nil, fmt.Errorf("load: Opus encoder: %w", err)
+	}
+	if err := enc.SetBitrate(browserBitrate); err != nil {
+		return nil, fmt.Errorf("load: Opus bit rate: %w", err)
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	write := func(pcm []int16, i, rate int) {
+		for n := range pcm {
+			v := level*math.Sin(2*math.Pi*hz*float64(i*len(pcm)+n)/float64(rate)) + noise*rng.NormFloat64()
+			pcm[n] = int16(math.MaxInt16 * v)
+		}
+	}
+	narrow, wide, packet := make([]int16, frameSamples), make([]int16, opusStep), make([]byte, maxPayload)
+	for i := range talkLoop {
+		write(narrow, i, phoneRate)
+		payload := make([]byte, frameSamples)
+		for n, v := range narrow {
+			payload[n] = g711.EncodeUlawFrame(v)
+		}
+		s.phone = append(s.phone, payload)
+		write(wide, i, browserRate)
+		n, err := enc.Encode(wide, packet)
+		if err != nil {
+			return nil, fmt.Errorf("load: encode Opus: %w", err)
+		}
+		s.browser = append(s.browser, slices.Clone(packet[:n]))
+	}
+	return s, nil
+}
+
+// gather makes a run one of a party: everybody is in one session, and few speak.
+func gather() (func(*bench), error) {
+	var says []*sounds
+	for _, hz := range talkTones() {
+		one, err := talk(hz, talkLevel)
+		if err != nil {
+			return nil, err
+		}
+		says = append(says, one)
+	}
+	silent, err := talk(0, 0)
+	if err != nil {
+		return nil, err
+	}
+	return func(b *bench) {
+		b.cfg.PerSession, b.party = partyPairs, true
+		b.prepare = func(k int, c *pair) error {
+			c.says, c.level = &sounds{phone: silent.phone, browser: silent.browser}, quietLevel
+			if k < partyPhones {
+				c.says.phone = says[k].phone
+			}
+			if k < partyBrowsers {
+				c.says.browser, c.level = says[partyPhones+k].browser, voiceFlag|loudLevel
+			}
+			return nil
+		}
+		b.check = checkParty
+	}, nil
+}
+
+// checkParty fails if a phone doesn't hear what it should at the end of the hold: all who speak, and not itself.
+func checkParty(b *bench) error {
+	for k, c := range b.pairs {
+		heard := c.toPhone.last(time.Second, b.to)
+		for i, hz := range talkTones() {
+			level := audio.Goertzel(heard, phoneRate, hz)
+			if own := i == k && k < partyPhones; (level > heardLevel) == own {
+				return fmt.Errorf("load: phone %d hears the tone of %g Hz at %.0f dBFS; it speaks itself: %v", k, hz, level, own)
+			}
+		}
+	}
+	return nil
+}
+
+// last is what a phone was sent in the last moment before to.
+func (f *flow) last(length, to time.Duration) []int16 {
+	var out []int16
+	var frame [frameSamples]int16
+	for _, a := range f.arrivals {
+		if a.at > to-length && a.at <= to && decodePhone(f.store[a.from:a.from+a.len], &frame) {
+			out = append(out, frame[:]...)
+		}
+	}
+	return out
+}
+
+// setLevel lets a browser say how loud each of its packets is, if that was agreed.
+func setLevel(p *rtp.Packet, line *webrtc.RTPTransceiver, level uint8) error {
+	if level == 0 {
+		return nil
+	}
+	for _, e := range line.Sender().GetParameters().HeaderExtensions {
+		if e.URI != sdp.AudioLevelURI {
+			continue
+		}
+		if err := p.SetExtension(uint8(e.ID), []byte{level}); err != nil {
+			return fmt.Errorf("load: audio level: %w", err)
+		}
+	}
+	return nil
+}
+
+// heard counts the packets that came to phones and to browsers.
+func (b *bench) heard() (n [2]int64) {
+	for _, c := range b.pairs {
+		n[0] += c.phone.heard.Load()
+		if c.far != nil {
+			n[1] += c.far.packets()
+		}
+	}
+	return n
+}
+
+// decoded is how many packets of browsers our gateway has decoded.
+func (b *bench) decoded(ctx context.Context) (float64, error) {
+	if b.rest == nil {
+		return 0, nil
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.rest.base+"/metrics", http.NoBody)
+	if err != nil {
+		return 0, fmt.Errorf("load: metrics: %w", err)
+	}
+	res, err := b.rest.client.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("load: metrics: %w", err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	return readMetric(io.LimitReader(res.Body, maxBody), "tandem_browser_packets_decoded_total")
+}
+
+// readMetric finds a value without labels in what Prometheus reads.
+func readMetric(from io.Reader, name string) (float64, error) {
+	lines := bufio.NewScanner(from)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				return 0, fmt.Errorf("load: metric %s: %w", name, err)
+			}
+			return n, nil
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return 0, fmt.Errorf("load: metrics: %w", err)
+	}
+	return 0, fmt.Errorf("load: no metric %s: %w", name, os.ErrNotExist)
+}
+
+// RunParty holds a session of 10 phones and 10 browsers, of whom 3 speak, over our gateway, over the least code that does it and
+// over Janus, and prints what each takes.
+func RunParty(ctx context.Context, cfg PartyConfig, out io.Writer) error {
+	if cfg.Duration == 0 {
+		cfg.Duration = 8 * time.Second
+	}
+	if cfg.Rounds == 0 {
+		cfg.Rounds = 2
+	}
+	var err error
+	if cfg.Gateway, err = programOr(cfg.Gateway); err != nil {
+		return err
+	}
+	if moved, err := moveIn(ctx, out); moved {
+		return err
+	}
+	with, err := gather()
+	if err != nil {
+		return err
+	}
+	if err := pinSelf(ctx, os.Getpid()); err != nil {
+		return err
+	}
+	all := []*contender{
+		{name: "Tandem", kind: ours, calls: partyPairs, again: true, with: with},
+		{name: "the floor", kind: leastRoom, calls: partyPairs, again: true, with: with},
+		{name: "Janus, audiobridge", kind: viaBridge, calls: partyPairs, again: true, with: with},
+	}
+	if !isolated() {
+		all[2].missing = missingJanus(ctx)
+	}
+	run := RivalConfig{Gateway: cfg.Gateway, Duration: cfg.Duration, Rounds: cfg.Rounds}
+	if err := measureRounds(ctx, run, nil, all); err != nil {
+		return err
+	}
+	return printParty(out, cfg, all)
+}
+
+func printParty(out io.Writer, cfg PartyConfig, all []*contender) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := lines(w)
+	line("%d phones, of whom %d speaks, and %d browsers, of whom %d speak; held for %v, medians of %d runs", partyPairs, partyPhones, partyPairs, partyBrowsers,
+		cfg.Duration, cfg.Rounds)
+	line("\tCPU of a second\tlowest, highest\tmemory\tpackets of a second to each phone, each browser\tbrowsers decoded\town CPU\tsent late")
+	perSecond := func(packets int64, r Result) float64 { return float64(packets) / r.Seconds / partyPairs }
+	for _, c := range all {
+		if len(c.runs) == 0 {
+			line("%s\t%s", c.name, c.missing)
+			continue
+		}
+		decoders := "-"
+		if c.kind == ours {
+			decoders = fmt.Sprintf("%.2f of %d who speak (to reach: no more)", c.median(func(r Result) float64 { return r.Decoders }), partyBrowsers)
+		}
+		low, high := spread(c.runs)
+		line("%s\t%.1f ms\t%.1f, %.1f\t%.0f kB\t%.1f, %.1f\t%s\t%.0f %%\t%.1f ms", c.name, partyPairs*c.cpu(), partyPairs*low, partyPairs*high, partyPairs*c.memory(),
+			c.median(func(r Result) float64 { return perSecond(r.PhonesHeard, r) }), c.median(func(r Result) float64 { return perSecond(r.BrowsersHeard, r) }),
+			decoders, c.median(func(r Result) float64 { return r.OwnCPUPct }), c.median(func(r Result) float64 { return r.PacerLateMaxMs }))
+	}
+	printRatio(line, "CPU against the floor", all[0].cpu(), all[1].cpu(), mostOfFloor)
+	printRatio(line, "CPU against Janus audiobridge", all[0].cpu(), all[2].cpu(), mostOfBridge)
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("load: print: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,360 @@
+package load
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hraban/opus"
+	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+	"github.com/zaf/g711"
+)
+
+// PartyFloorConfig is how the floor of a party is run.
+type PartyFloorConfig struct {
+	HTTP      string // address of /readyz and /offer
+	FirstPort int    // of the phones
+}
+
+// partyFloor is the least code that does the work of such a session. It knows who speaks, and what the others send it drops
+// as it comes. What a speaker says is decoded once; it goes to the browsers as Opus, that of a browser as it came and that of a phone
+// encoded once for all; for the phones the voices are added once each 20 ms and encoded once, and once more for each phone that
+// speaks, without its own. It has no buffer, no RTCP, no concealment, no signalling but one offer and answer for each browser, and
+// one connection for each.
+type partyFloor struct {
+	api    *webrtc.API
+	phones [partyPairs]*floorPhone
+	tracks []*webrtc.TrackLocalStaticRTP // of those who speak, phones first
+
+	mu    sync.Mutex // guards all below
+	peers []*webrtc.PeerConnection
+	said  [][frameSamples]int16 // the last frame of each voice
+}
+
+// floorPhone is a socket.
+type floorPhone struct {
+	conn   *net.UDPConn
+	mu     sync.Mutex
+	remote netip.AddrPort
+	header rtp.Header // the mixer's
+	packet [12 + frameSamples]byte
+}
+
+// ServePartyFloor is that until ctx ends.
+func ServePartyFloor(ctx context.Context, cfg PartyFloorConfig) error {
+	f := &partyFloor{said: make([][frameSamples]int16, len(talkTones()))}
+	var err error
+	if f.api, err = bareAPI(); err != nil {
+		return err
+	}
+	for i := range talkTones() {
+		t, err := webrtc.NewTrackLocalStaticRTP(opusCodec().RTPCodecCapability, "audio", "voice"+strconv.Itoa(i))
+		if err != nil {
+			return fmt.Errorf("load: floor: %w", err)
+		}
+		f.tracks = append(f.tracks, t)
+	}
+	done := make(chan error, partyPairs+2)
+	for k := range f.phones {
+		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: cfg.FirstPort + k})
+		if err != nil {
+			return fmt.Errorf("load: floor: %w", err)
+		}
+		context.AfterFunc(ctx, func() { _ = conn.Close() })
+		f.phones[k] = &floorPhone{conn: conn, header: rtp.Header{Version: 2, SSRC: rand.Uint32()}}
+		go func() { done <- f.readPhone(k) }()
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/offer", f.offer)
+	server := &http.Server{Addr: cfg.HTTP, ReadHeaderTimeout: time.Second, Handler: mux}
+	go func() { done <- server.ListenAndServe() }()
+	go func() { done <- f.mix(ctx) }()
+	defer f.close(server)
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-done:
+		return fmt.Errorf("load: floor: %w", err)
+	}
+}
+
+func (f *partyFloor) close(server *http.Server) {
+	_ = server.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, pc := range f.peers {
+		_ = pc.Close()
+	}
+}
+
+// bareAPI makes peer connections without interceptors.
+func bareAPI() (*webrtc.API, error) {
+	var settings webrtc.SettingEngine
+	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	settings.SetInterfaceFilter(func(name string) bool { return name == "lo" })
+	settings.SetIncludeLoopbackCandidate(true)
+	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	var codecs webrtc.MediaEngine
+	if err := codecs.RegisterCodec(opusCodec(), webrtc.RTPCodecTypeAudio); err != nil {
+		return nil, fmt.Errorf("load: codecs: %w", err)
+	}
+	return webrtc.NewAPI(webrtc.WithSettingEngine(settings), webrtc.WithMediaEngine(&codecs),
+		webrtc.WithInterceptorRegistry(&interceptor.Registry{})), nil
+}
+
+// offer takes a browser in.
+func (f *partyFloor) offer(w http.ResponseWriter, r *http.Request) {
+	answer, err := f.accept(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(answer) // one that is gone waits for nothing
+}
+
+func (f *partyFloor) accept(r *http.Request) (*webrtc.SessionDescription, error) {
+	var offer webrtc.SessionDescription
+	if err := json.NewDecoder(io.LimitReader(r.Body, maxBody)).Decode(&offer); err != nil {
+		return nil, fmt.Errorf("load: floor: %w", err)
+	}
+	number, err := strconv.Atoi(r.URL.Query().Get("browser"))
+	if err != nil {
+		return nil, fmt.Errorf("load: floor: %w", err)
+	}
+	pc, err := f.api.NewPeerConnection(webrtc.Configuration{})
+	if err != nil {
+		return nil, fmt.Errorf("load: floor: %w", err)
+	}
+	f.mu.Lock()
+	f.peers = append(f.peers, pc)
+	f.mu.Unlock()
+	voice := -1 // which one it is
+	if number < partyBrowsers {
+		voice = partyPhones + number
+	}
+	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { _ = f.readBrowser(t, voice) }) // it ends with its connection
+	if err := pc.SetRemoteDescription(offer); err != nil {
+		return nil, fmt.Errorf("load: floor: %w", err)
+	}
+	for i, t := range f.tracks {
+		if i == voice {
+			continue
+		}
+		if _, err := pc.AddTrack(t); err != nil {
+			return nil, fmt.Errorf("load: floor: %w", err)
+		}
+	}
+	answer, err := pc.CreateAnswer(nil)
+	if err != nil {
+		return nil, fmt.Errorf("load: floor: %w", err)
+	}
+	gathered := webrtc.GatheringCompletePromise(pc)
+	if err := pc.SetLocalDescription(answer); err != nil {
+		return nil, fmt.Errorf("load: floor: %w", err)
+	}
+	<-gathered
+	return pc.LocalDescription(), nil
+}
+
+// readPhone takes what a phone sends.
+func (f *partyFloor) readPhone(k int) error {
+	p := f.phones[k]
+	var buf, coded [1500]byte
+	var pcm [frameSamples]int16
+	var packet rtp.Packet
+	var enc *opus.Encoder
+	if k < partyPhones {
+		var err error
+		if enc, err = opus.NewEncoder(phoneRate, 1, opus.AppVoIP); err != nil {
+			return err
+		}
+		if err := errors.Join(enc.SetComplexity(1), enc.SetBitrate(floorBitrate)); err != nil { // as a gateway does by default
+			return err
+		}
+	}
+	for {
+		n, addr, err := p.conn.ReadFromUDPAddrPort(buf[:])
+		if err != nil {
+			return err
+		}
+		if p.remote != addr { // this goroutine alone writes it
+			p.mu.Lock()
+			p.remote = addr
+			p.mu.Unlock()
+		}
+		if enc == nil || packet.Unmarshal(buf[:n]) != nil || len(packet.Payload) != frameSamples {
+			continue
+		}
+		for i, b := range packet.Payload {
+			pcm[i] = g711.DecodeUlawFrame(b)
+		}
+		f.say(k, &pcm)
+		size, err := enc.Encode(pcm[:], coded[:])
+		if err != nil {
+			return err
+		}
+		packet.Timestamp *= opusStep / frameSamples
+		packet.Payload = coded[:size]
+		_ = f.tracks[k].WriteRTP(&packet) // a connection that is gone has its own end
+	}
+}
+
+// readBrowser takes what a browser sends; voice is -1 of one that says nothing.
+func (f *partyFloor) readBrowser(t *webrtc.TrackRemote, voice int) error {
+	var buf [1500]byte
+	var pcm [frameSamples]int16
+	var packet rtp.Packet
+	dec, err := opus.NewDecoder(phoneRate, 1)
+	if err != nil {
+		return err
+	}
+	for {
+		n, _, err := t.Read(buf[:])
+		if err != nil {
+			return err
+		}
+		if voice < 0 || packet.Unmarshal(buf[:n]) != nil {
+			continue
+		}
+		packet.Extension, packet.Extensions = false, nil
+		_ = f.tracks[voice].WriteRTP(&packet) // a connection that is gone has its own end
+		if samples, err := dec.Decode(packet.Payload, pcm[:]); err == nil && samples == frameSamples {
+			f.say(voice, &pcm)
+		}
+	}
+}
+
+func (f *partyFloor) say(voice int, pcm *[frameSamples]int16) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.said[voice] = *pcm
+}
+
+// mix sends the phones what they hear, each 20 ms.
+func (f *partyFloor) mix(ctx context.Context) error {
+	tick := time.NewTicker(packetTime)
+	defer tick.Stop()
+	var all, one [frameSamples]byte
+	var sum [frameSamples]int32
+	said := make([][frameSamples]int16, len(f.said))
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		f.mu.Lock()
+		copy(said, f.said)
+		f.mu.Unlock()
+		clear(sum[:])
+		for i := range said {
+			for n, v := range said[i] {
+				sum[n] += int32(v)
+			}
+		}
+		for n, v := range sum {
+			all[n] = g711.EncodeUlawFrame(saturated(v))
+		}
+		for k, p := range f.phones {
+			payload := &all
+			if k < partyPhones {
+				payload = &one
+				for n, own := range &said[k] {
+					one[n] = g711.EncodeUlawFrame(saturated(sum[n] - int32(own)))
+				}
+			}
+			p.send(payload[:])
+		}
+	}
+}
+
+func saturated(v int32) int16 { return int16(max(math.MinInt16, min(math.MaxInt16, v))) }
+
+// send is the mixer's.
+func (p *floorPhone) send(payload []byte) {
+	p.mu.Lock()
+	remote := p.remote
+	p.mu.Unlock()
+	if !remote.IsValid() {
+		return
+	}
+	if n, err := p.header.MarshalTo(p.packet[:]); err == nil {
+		n += copy(p.packet[n:], payload)
+		_, _ = p.conn.WriteToUDPAddrPort(p.packet[:n], remote)
+	}
+	p.header.SequenceNumber++
+	p.header.Timestamp += frameSamples
+}
+
+// startPartyFloor starts it as b.child: program is how this program is called.
+func (b *bench) startPartyFloor(ctx context.Context, dir string, program []string) error {
+	port, err := freePort(ctx)
+	if err != nil {
+		return err
+	}
+	if b.api, err = b.browsers(); err != nil {
+		return err
+	}
+	addr := "127.0.0.1:" + strconv.Itoa(port)
+	first := floorFirstPort + partyPairs*rand.IntN(100)
+	argv := append(pinned(b.cfg.Pinned), program...)
+	argv = append(argv, "bench", "party-floor", "--http="+addr, "--first-port="+strconv.Itoa(first))
+	if b.child, err = startChild(ctx, argv, "http://"+addr, filepath.Join(dir, "floor.log")); err != nil {
+		return err
+	}
+	b.connect = joinPartyFloor("http://"+addr, first)
+	return nil
+}
+
+// joinPartyFloor lets pairs in.
+func joinPartyFloor(base string, first int) func(context.Context, *pair, *peerEnd) error {
+	return func(ctx context.Context, c *pair, far *peerEnd) error {
+		toPhone := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(first+c.number))
+		c.phone.remote.Store(&toPhone)
+		for range len(talkTones()) - 1 {
+			_, err := far.pc.AddTransceiverFromKind(webrtc.RTPCodecTypeAudio, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly})
+			if err != nil {
+				return fmt.Errorf("load: transceiver: %w", err)
+			}
+		}
+		offer, err := far.offer(ctx)
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(offer)
+		if err != nil {
+			return fmt.Errorf("load: offer: %w", err)
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/offer?browser="+strconv.Itoa(c.number), bytes.NewReader(text))
+		if err != nil {
+			return fmt.Errorf("load: offer: %w", err)
+		}
+		req.Close = true
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return fmt.Errorf("load: offer: %w", err)
+		}
+		defer func() { _ = res.Body.Close() }()
+		var answer webrtc.SessionDescription
+		if err := json.NewDecoder(io.LimitReader(res.Body, maxBody)).Decode(&answer); err != nil {
+			return fmt.Errorf("load: answer of the floor: %w", err)
+		}
+		return far.accept(ctx, answer.SDP)
+	}
+}
