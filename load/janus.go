@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,15 +12,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/pion/webrtc/v4"
 )
 
 const (
-	janusProgram = "janus"
-	janusMessage = 1 << 16 // bytes of one; Janus itself takes 8192
-	janusLimit   = 5 * time.Second
-	nosip        = "janus.plugin.nosip"
-	audiobridge  = "janus.plugin.audiobridge"
+	janusProgram  = "janus"
+	janusProtocol = "janus-protocol" // of its WebSocket
+	janusLimit    = 5 * time.Second
+	nosip         = "janus.plugin.nosip"
+	audiobridge   = "janus.plugin.audiobridge"
 )
 
 // hasJanus says whether it is installed.
@@ -30,9 +30,10 @@ func hasJanus() bool {
 	return err == nil
 }
 
-// janus is its API over a Unix socket, one session.
+// janus is its API over a WebSocket, one session.
 type janus struct {
-	conn    *net.UnixConn
+	conn    *websocket.Conn
+	cancel  context.CancelFunc // ends read
 	session uint64
 	done    chan struct{} // closed by read
 
@@ -64,20 +65,24 @@ type janusJSEP struct {
 	Trickle bool   `json:"trickle"`
 }
 
-// startJanus starts Janus as b.child: as Debian packages it, but that it is asked over a Unix socket alone, and bound to the loopback.
+// startJanus starts Janus as b.child: as Debian packages it, but that it has one way to be asked and the plugins that are
+// needed, all on the loopback.
 func (b *bench) startJanus(ctx context.Context, dir string) (*janus, error) {
-	path := filepath.Join(dir, "janus.sock")
+	port, err := freePort(ctx)
+	if err != nil {
+		return nil, err
+	}
 	first := rivalFirstPort + rand.IntN(10)*rivalPorts/10
 	ports := fmt.Sprintf("%d-%d", first, first+rivalPorts)
 	for name, text := range map[string]string{
 		"janus.jcfg": `general: { session_timeout = 0 }
 nat: { ice_enforce_list = "` + janusAddress + `" }
-transports: { disable = "libjanus_http.so,libjanus_websockets.so,libjanus_mqtt.so,libjanus_nanomsg.so,libjanus_rabbitmq.so" }
+transports: { disable = "libjanus_http.so,libjanus_pfunix.so,libjanus_mqtt.so,libjanus_nanomsg.so,libjanus_rabbitmq.so" }
 plugins: { disable = "libjanus_duktape.so,libjanus_echotest.so,libjanus_lua.so,libjanus_recordplay.so,libjanus_sip.so,libjanus_streaming.so,libjanus_textroom.so,libjanus_videocall.so,libjanus_videoroom.so,libjanus_voicemail.so" }
 `,
-		"janus.transport.pfunix.jcfg":   `general: { enabled = true, json = "compact", path = "` + path + `" }` + "\n",
-		"janus.plugin.nosip.jcfg":       `general: { local_ip = "127.0.0.1", rtp_port_range = "` + ports + `" }` + "\n",
-		"janus.plugin.audiobridge.jcfg": `general: { local_ip = "127.0.0.1", rtp_port_range = "` + ports + `" }` + "\n",
+		"janus.transport.websockets.jcfg": `general: { ws = true, ws_ip = "127.0.0.1", ws_port = ` + strconv.Itoa(port) + ` }` + "\n",
+		"janus.plugin.nosip.jcfg":         `general: { local_ip = "127.0.0.1", rtp_port_range = "` + ports + `" }` + "\n",
+		"janus.plugin.audiobridge.jcfg":   `general: { local_ip = "127.0.0.1", rtp_port_range = "` + ports + `" }` + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			return nil, fmt.Errorf("load: configuration of Janus: %w", err)
@@ -85,7 +90,6 @@ plugins: { disable = "libjanus_duktape.so,libjanus_echotest.so,libjanus_lua.so,l
 	}
 	var j *janus
 	argv := append(pinned(b.cfg.Pinned), janusProgram, "--disable-colors", "--configs-folder="+dir)
-	var err error
 	b.child, err = startProcess(ctx, argv, filepath.Join(dir, "rival.log"), func(ctx context.Context, c *child) error {
 		ctx, cancel := context.WithTimeout(ctx, readyLimit)
 		defer cancel()
@@ -93,7 +97,7 @@ plugins: { disable = "libjanus_duktape.so,libjanus_echotest.so,libjanus_lua.so,l
 		defer tick.Stop()
 		for {
 			var err error
-			if j, err = dialJanus(ctx, path); err == nil {
+			if j, err = dialJanus(ctx, "ws://127.0.0.1:"+strconv.Itoa(port)); err == nil {
 				return nil
 			}
 			select {
@@ -109,13 +113,18 @@ plugins: { disable = "libjanus_duktape.so,libjanus_echotest.so,libjanus_lua.so,l
 }
 
 // dialJanus opens a session.
-func dialJanus(ctx context.Context, path string) (*janus, error) {
-	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
+func dialJanus(ctx context.Context, url string) (*janus, error) {
+	conn, res, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{janusProtocol}})
 	if err != nil {
 		return nil, fmt.Errorf("load: Janus: %w", err)
 	}
-	j := &janus{conn: conn, done: make(chan struct{}), waiting: make(map[string]chan janusReply)}
-	go j.read()
+	if res.Body != nil {
+		_ = res.Body.Close()
+	}
+	conn.SetReadLimit(maxMessage)
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	j := &janus{conn: conn, cancel: cancel, done: make(chan struct{}), waiting: make(map[string]chan janusReply)}
+	go j.read(life)
 	made, err := j.do(ctx, map[string]any{"janus": "create"})
 	if err != nil {
 		j.close()
@@ -126,21 +135,21 @@ func dialJanus(ctx context.Context, path string) (*janus, error) {
 }
 
 func (j *janus) close() {
-	_ = j.conn.Close()
+	j.cancel()
 	<-j.done
+	_ = j.conn.CloseNow()
 }
 
-// read hands out the answers until the socket is closed.
-func (j *janus) read() {
+// read hands out the answers until the connection ends.
+func (j *janus) read(ctx context.Context) {
 	defer close(j.done)
-	buf := make([]byte, janusMessage)
 	for {
-		n, err := j.conn.Read(buf)
-		if err != nil || n == 0 {
+		_, text, err := j.conn.Read(ctx)
+		if err != nil {
 			return
 		}
 		var r janusReply
-		if json.Unmarshal(buf[:n], &r) != nil || r.Janus == "ack" {
+		if json.Unmarshal(text, &r) != nil || r.Janus == "ack" {
 			continue // an event follows
 		}
 		j.mu.Lock()
@@ -171,7 +180,7 @@ func (j *janus) do(ctx context.Context, request map[string]any) (janusReply, err
 	if err != nil {
 		return janusReply{}, fmt.Errorf("load: Janus: %w", err)
 	}
-	if _, err := j.conn.Write(text); err != nil {
+	if err := j.conn.Write(ctx, websocket.MessageText, text); err != nil {
 		return janusReply{}, fmt.Errorf("load: Janus: %w", err)
 	}
 	select {

@@ -3,56 +3,52 @@ package load
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
-	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// fakeJanus answers each request with what reply says of it.
+// fakeJanus answers each request with what reply says of it, and ends the connection where that is nothing at all.
 func fakeJanus(t *testing.T, reply func(request map[string]any) []string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "janus.sock")
-	listener, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
-	require.NoError(t, err)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		conn, err := listener.AcceptUnix()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{janusProtocol}})
 		if err != nil {
 			return
 		}
-		defer func() { _ = conn.Close() }()
-		buf := make([]byte, janusMessage)
+		defer func() { _ = conn.CloseNow() }()
+		if conn.Subprotocol() != janusProtocol {
+			return
+		}
 		for {
-			n, err := conn.Read(buf)
-			if err != nil || n == 0 {
-				return
-			}
 			var request map[string]any
-			if json.Unmarshal(buf[:n], &request) != nil {
+			if wsjson.Read(r.Context(), conn, &request) != nil {
 				return
 			}
-			for _, text := range reply(request) {
-				if _, err := conn.Write([]byte(text)); err != nil {
+			texts := reply(request)
+			if texts == nil {
+				return
+			}
+			for _, text := range texts {
+				if conn.Write(r.Context(), websocket.MessageText, []byte(text)) != nil {
 					return
 				}
 			}
 		}
-	}()
-	t.Cleanup(func() {
-		_ = listener.Close()
-		<-done
-	})
-	return path
+	}))
+	t.Cleanup(server.Close)
+	return "ws" + strings.TrimPrefix(server.URL, "http")
 }
 
 func TestJanusIsAsked(t *testing.T) {
@@ -79,7 +75,7 @@ func TestJanusIsAsked(t *testing.T) {
 		case "refused":
 			return []string{ack, event(`{"error_code":447,"error":"no offer"}`, "")}
 		}
-		return nil // it hangs
+		return []string{} // it hangs
 	})
 	j, err := dialJanus(t.Context(), path)
 	require.NoError(t, err)
@@ -100,22 +96,22 @@ func TestJanusIsAsked(t *testing.T) {
 	end()
 	_, err = j.ask(ended, 1, map[string]any{"request": "hangs"}, nil, nil)
 	require.ErrorIs(t, err, context.Canceled)
-	_, err = dialJanus(t.Context(), "/nowhere")
+	_, err = dialJanus(t.Context(), "ws://127.0.0.1:1")
 	require.Error(t, err)
 }
 
 func TestJanusThatEnds(t *testing.T) {
-	path := fakeJanus(t, func(map[string]any) []string { return []string{"{}"} })
-	listener := path + "2"
-	require.NoError(t, os.Symlink(path, listener))
-	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: listener, Net: "unixpacket"})
+	url := fakeJanus(t, func(request map[string]any) []string {
+		if request["janus"] == "create" {
+			return []string{fmt.Sprintf(`{"janus":"success","transaction":%q}`, request["transaction"])}
+		}
+		return nil
+	})
+	j, err := dialJanus(t.Context(), url)
 	require.NoError(t, err)
-	j := &janus{conn: conn, done: make(chan struct{}), waiting: make(map[string]chan janusReply)}
-	go j.read()
-	require.NoError(t, conn.CloseRead()) // as if it had ended
+	defer j.close()
 	_, err = j.do(t.Context(), map[string]any{"janus": "info"})
 	require.ErrorIs(t, err, errEnded)
-	j.close()
 }
 
 // inside runs the test once more in a network namespace, for what Janus is part of, and is true in there.
