@@ -21,9 +21,13 @@ func BenchmarkComplexity(b *testing.B) {
 		if width.rate == phoneRate {
 			said = audio.Resample(said, voiceRate, phoneRate)
 		}
-		for complexity := range 11 {
-			b.Run(fmt.Sprintf("%d Hz, complexity %d", width.rate, complexity), func(b *testing.B) {
-				enc, err := opus.NewEncoder(width.rate, 1, opus.AppVoIP)
+		for k := range 22 {
+			mode, app, complexity := "speech", opus.AppVoIP, k%11
+			if k > 10 {
+				mode, app = "low delay", opus.AppRestrictedLowdelay
+			}
+			b.Run(fmt.Sprintf("%d Hz, mode for %s, complexity %d", width.rate, mode, complexity), func(b *testing.B) {
+				enc, err := opus.NewEncoder(width.rate, 1, app)
 				require.NoError(b, err)
 				require.NoError(b, enc.SetComplexity(complexity))
 				require.NoError(b, enc.SetBitrate(width.bitrate))

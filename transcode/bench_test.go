@@ -131,7 +131,7 @@ func libopusPair(b *testing.B) func() {
 	p := newBenchPair(b)
 	dec, err := opus.NewDecoder(8000, 1)
 	require.NoError(b, err)
-	enc, err := Config{}.encoder(narrow)
+	enc, err := Config{}.encoder(narrow, opus.AppRestrictedLowdelay)
 	require.NoError(b, err)
 	pcm, data := make([]int16, maxFrame), make([]byte, 1500)
 	i := 0

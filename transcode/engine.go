@@ -63,8 +63,8 @@ func (c Config) Check() error {
 }
 
 // encoder makes an encoder of sound at a rate.
-func (c Config) encoder(rate int) (*opus.Encoder, error) {
-	enc, err := opus.NewEncoder(rate, 1, opus.AppVoIP)
+func (c Config) encoder(rate int, app opus.Application) (*opus.Encoder, error) {
+	enc, err := opus.NewEncoder(rate, 1, app)
 	if err != nil {
 		return nil, fmt.Errorf("opus encoder: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hraban/opus"
 	"github.com/pion/rtp"
 	"github.com/stretchr/testify/require"
 
@@ -29,7 +30,7 @@ var _ endpoint = (*Bridge)(nil)
 
 func TestConfig(t *testing.T) {
 	for _, c := range []Config{{}, {NoFEC: true}, {DTX: true}, {OpusComplexity: 10, Bitrate: 16000, ExpectedLoss: 20}} {
-		enc, err := c.encoder(narrow)
+		enc, err := c.encoder(narrow, opus.AppVoIP)
 		require.NoError(t, err)
 		fec, err := enc.InBandFEC()
 		require.NoError(t, err)
@@ -47,7 +48,7 @@ func TestConfig(t *testing.T) {
 	require.Equal(t, []int{1, 5}, []int{Config{}.complexity(8000), Config{}.complexity(wide)})
 	require.Equal(t, 7, Config{OpusComplexity: 7}.complexity(8000))
 	for _, c := range []Config{{OpusComplexity: 11}, {Bitrate: -5}, {ExpectedLoss: 101}} {
-		_, err := c.encoder(narrow)
+		_, err := c.encoder(narrow, opus.AppVoIP)
 		require.Error(t, err)
 		_, err = testEngine(newClock(), c).newBridge(BridgeConfig{Media: pcmu}, &discard{})
 		require.Error(t, err)

@@ -28,7 +28,7 @@ func TestEncoderIsMadeForAListener(t *testing.T) {
 func TestBridgeWithoutEncoderFails(t *testing.T) {
 	c := newClock()
 	b, _ := testBridge(t, testEngine(c, Config{}), c, pcmu, nil)
-	b.up.encoder = func(int) (*opus.Encoder, error) { return nil, opus.ErrAllocFail }
+	b.up.encoder = func(int) (*voiceEncoder, error) { return nil, opus.ErrAllocFail }
 	told := 0
 	b.fuse.tell = func() { told++ }
 	var web discard

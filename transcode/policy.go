@@ -72,24 +72,25 @@ type tuning struct{ complexity, loss int }
 // tuned is that of a new encoder.
 func (c Config) tuned(rate int) tuning { return tuning{c.complexity(rate), c.ExpectedLoss} }
 
-// follow sets an encoder to what is lost of its packets, in percent, and to the pressure. At the cheapest it makes no FEC,
-// which costs as much as half a frame.
-func (t *tuning) follow(enc *opus.Encoder, cfg Config, rate, lost, pressure int) {
-	if complexity := complexityAt(cfg.complexity(rate), pressure); complexity != t.complexity {
-		_ = enc.SetComplexity(complexity) // fails for no number from 0 to 10
-		t.complexity = complexity
-	}
-	if cfg.NoFEC {
-		return
-	}
-	loss := min(max(cfg.ExpectedLoss, lost), mostLoss)
+// wants is what an encoder is to be set to for what is lost of its packets, in percent, and for the pressure. At the cheapest
+// it makes no FEC, which costs as much as half a frame.
+func (c Config) wants(rate, lost, pressure int) tuning {
+	t := tuning{complexityAt(c.complexity(rate), pressure), min(max(c.ExpectedLoss, lost), mostLoss)}
 	if pressure >= cheapest {
-		loss = 0
+		t.loss = 0
 	}
-	if loss != t.loss {
-		_ = enc.SetPacketLossPerc(loss)
-		t.loss = loss
+	return t
+}
+
+// set brings an encoder from what it was set to to what is wanted.
+func (t *tuning) set(enc *opus.Encoder, to tuning, noFEC bool) {
+	if to.complexity != t.complexity {
+		_ = enc.SetComplexity(to.complexity) // fails for no number from 0 to 10
 	}
+	if to.loss != t.loss && !noFEC {
+		_ = enc.SetPacketLossPerc(to.loss)
+	}
+	*t = to
 }
 
 // wakes counts how often the engine's clock woke up in this second, and how often late.
@@ -149,7 +150,9 @@ func (e *Engine) watchCPU(done <-chan struct{}) {
 // tune lets the encoder follow, once a second, what listeners lose and what the machine can give.
 func (u *uplink) tune() {
 	if u.tuned++; u.tuned%tuneEvery == 1 {
-		u.tuning.follow(u.opus, u.cfg, u.rate, u.track.Loss(), int(u.pressure.Load()))
+		if err := u.opus.tune(u.cfg.wants(u.rate, u.track.Loss(), int(u.pressure.Load()))); err != nil {
+			u.fuse.trip("no encoder for a phone", "error", err)
+		}
 	}
 }
 
@@ -164,7 +167,7 @@ func (d *downlink) tune(lost int) {
 // tune is for a phone that speaks Opus.
 func (c *coder) tune(cfg Config, lost, pressure int) {
 	if c.opus != nil {
-		c.tuning.follow(c.opus, cfg, c.speech.Rate(), lost, pressure)
+		c.tuning.set(c.opus, cfg.wants(c.speech.Rate(), lost, pressure), cfg.NoFEC)
 	}
 }
 

@@ -63,9 +63,9 @@ func TestEncoderIsTuned(t *testing.T) {
 			b.up.ReceiveRTP(voice.make(make([]int16, frameSamples)), c.now())
 			c.add(frameTime)
 		}
-		complexity, err := b.up.opus.Complexity()
+		complexity, err := b.up.opus.used.Complexity()
 		require.NoError(t, err)
-		loss, err = b.up.opus.PacketLossPerc()
+		loss, err = b.up.opus.used.PacketLossPerc()
 		require.NoError(t, err)
 		return complexity, loss
 	}

@@ -56,7 +56,7 @@ func (c *coder) use(s media.Speech, cfg Config) error {
 		next.g722 = g722.NewEncoder(g722.Rate64000, 0)
 	case media.Opus:
 		var err error
-		if next.opus, err = cfg.encoder(s.Rate()); err != nil {
+		if next.opus, err = cfg.encoder(s.Rate(), opus.AppVoIP); err != nil {
 			return fmt.Errorf("phone's codec: %w", err)
 		}
 		next.tuning = cfg.tuned(s.Rate())

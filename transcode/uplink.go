@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/gotranspile/g722"
-	"github.com/hraban/opus"
 	"github.com/pion/rtp"
 
 	"tandem/dsp"
@@ -56,13 +55,12 @@ type uplink struct {
 
 	partPos  int64
 	n        int
-	encoder  func(rate int) (*opus.Encoder, error)
+	encoder  func(rate int) (*voiceEncoder, error)
 	cfg      Config
 	pressure *atomic.Int32 // Engine's
 	dropped  *dropped      // Engine's
-	opus     *opus.Encoder // nil: nobody has wanted to hear the phone yet; it is large, and many calls end before
+	opus     *voiceEncoder // nil: nobody has wanted to hear the phone yet; it is large, and many calls end before
 	rate     int           // of opus
-	tuning   tuning        // of opus
 	tuned    int           // packets since it was made
 	idle     bool          // nobody took the last frame: the encoder's memory is old
 	packet   rtp.Packet
@@ -85,7 +83,7 @@ type uplinkRoom struct {
 }
 
 func (u *uplink) init(cfg Config, m media.PortMedia) {
-	u.encoder, u.cfg = cfg.encoder, cfg
+	u.encoder, u.cfg = func(rate int) (*voiceEncoder, error) { return newVoiceEncoder(cfg, rate) }, cfg
 	u.steps, u.news = make([]media.Key, 0, 8), make([]media.Key, 0, 8)
 	u.keys.Rate = uint32(max(m.EventRate, 0))
 	u.packet.Header = rtp.Header{
@@ -303,9 +301,9 @@ func (u *uplink) wake(rate int) bool {
 			return false
 		}
 		u.opus, u.rate = enc, rate
-		u.tuned, u.tuning = 0, u.cfg.tuned(rate)
+		u.tuned = 0
 	} else {
-		_ = u.opus.Reset() // fails for no reason that a running encoder could have
+		_ = u.opus.used.Reset() // fails for no reason that a running encoder could have
 	}
 	u.idle, u.n = false, 0
 	u.packet.Marker = true
@@ -363,7 +361,7 @@ func (u *uplink) frames(pos int64, pcm []int16) {
 // encode sends 20 ms to the track.
 func (u *uplink) encode(pcm []int16, pos int64) {
 	u.tune()
-	n, err := u.opus.Encode(pcm, u.encoded[:])
+	n, err := u.opus.used.Encode(pcm, u.encoded[:])
 	if err != nil {
 		u.malformed++
 		return
