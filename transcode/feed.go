@@ -118,6 +118,7 @@ type decoder struct {
 	codec media.Speech  // of the track
 	opus  *opus.Decoder // nil: it is G.711
 	rate  int           // of what is decoded
+	order order
 	begun bool
 	ssrc  uint32
 	seq   uint16
@@ -174,7 +175,10 @@ func understood(t *media.Track) bool {
 }
 
 // WriteRTP decodes a packet for all listeners. It implements media.Sink.
-func (d *decoder) WriteRTP(p *rtp.Packet) {
+func (d *decoder) WriteRTP(p *rtp.Packet) { d.order.take(p, d.now(), d) }
+
+// inOrder implements orderly.
+func (d *decoder) inOrder(p *rtp.Packet, now time.Time) {
 	lost, ok := d.follow(p)
 	if !ok || len(p.Payload) == 0 {
 		return
@@ -189,7 +193,6 @@ func (d *decoder) WriteRTP(p *rtp.Packet) {
 			return
 		}
 	}
-	now := d.now()
 	if !d.feed.wanted() || d.passes(p, now) {
 		d.last = 0 // nobody hears it; what was missed is not made up for
 		return

@@ -37,6 +37,8 @@ type Result struct {
 	Gap   time.Duration // the longest hole
 	SNR   float64       // the median, of the last 8 s
 	Delay time.Duration // that the gateway adds, in the end
+	// Disordered is how many packets were left out because they came behind a later one.
+	Disordered uint64
 }
 
 // Impaired lets a tone be heard over a path for a time, in virtual time. What is heard in the first second does not count.
@@ -109,7 +111,7 @@ func Impaired(t *testing.T, w Way, path Path, length time.Duration) Result {
 	}
 	pass(c, bridges, arrivals, length)
 
-	var r Result
+	r := Result{Disordered: e.Dropped().Disordered}
 	var pcm []int16
 	switch w.To {
 	case Browser:

@@ -31,6 +31,7 @@ type uplink struct {
 	mu       sync.Mutex
 	closed   bool
 	media    media.PortMedia
+	order    order
 	begun    bool
 	ssrc     uint32
 	seq      uint16
@@ -116,6 +117,16 @@ func (u *uplink) ReceiveRTP(p *rtp.Packet, at time.Time) {
 	if u.uplinkRoom == nil {
 		u.uplinkRoom = new(uplinkRoom)
 	}
+	if u.media.IsEvent(p.PayloadType) {
+		u.order.beside(p, at, u)
+		u.inOrder(p, at)
+		return
+	}
+	u.order.take(p, at, u)
+}
+
+// inOrder implements orderly. u.mu is held.
+func (u *uplink) inOrder(p *rtp.Packet, at time.Time) {
 	event := u.media.IsEvent(p.PayloadType)
 	inOrder := u.follow(p, at, event)
 	switch {
