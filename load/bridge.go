@@ -17,11 +17,9 @@ func (b *bench) startBridge(ctx context.Context, dir string) error {
 		return err
 	}
 	b.rival = j
-	if b.api, err = b.browsers(); err == nil {
-		var handle uint64
-		if handle, err = j.attach(ctx, audiobridge); err == nil {
-			_, err = j.ask(ctx, handle, map[string]any{"request": "create", "room": bridgeRoom, "allow_rtp_participants": true}, nil, nil)
-		}
+	handle, err := j.attach(ctx, audiobridge)
+	if err == nil {
+		_, err = j.ask(ctx, handle, map[string]any{"request": "create", "room": bridgeRoom, "allow_rtp_participants": true}, nil, nil)
 	}
 	if err != nil {
 		j.close()

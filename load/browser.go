@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -34,52 +36,65 @@ func opusCodec() webrtc.RTPCodecParameters {
 	}
 }
 
-// newBrowserAPI makes peer connections on loopback, each with a socket of its own. What lose is given loses, the browser
-// doesn't get and reports as lost.
-func newBrowserAPI(lose *Network) (*webrtc.API, error) {
+// peerKind is how the peer connections of one kind of browser are made.
+type peerKind struct {
+	lose  *Network // the browser doesn't get, and reports as lost, what this loses; nil: nothing
+	level bool     // the loudness of each packet is offered (RFC 6464), as browsers do
+	voice []webrtc.RTPCodecParameters
+}
+
+// opusPeers speak Opus, and know FEC if something is lost.
+func opusPeers(lose *Network) peerKind {
 	codec := opusCodec()
 	if lose != nil {
 		codec.SDPFmtpLine += ";useinbandfec=1" // as browsers say
 	}
-	return newPeerAPI(lose, false, codec)
+	return peerKind{lose: lose, voice: []webrtc.RTPCodecParameters{codec}}
 }
 
-// newPeerAPI is newBrowserAPI for any codecs. level: the loudness of each packet is offered (RFC 6464), as browsers do.
-func newPeerAPI(lose *Network, level bool, voice ...webrtc.RTPCodecParameters) (*webrtc.API, error) {
+// open makes what one peer connection comes from, on loopback and over a socket of its own, which the caller closes after it.
+// noted is told of each packet as it comes.
+func (p peerKind) open(noted func([]byte, time.Time)) (*webrtc.API, io.Closer, error) {
 	var settings webrtc.SettingEngine
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	own := "lo"
+	host := loopback()
 	if isolated() {
-		own = benchInterface
+		host = netip.MustParseAddr(janusAddress)
 	}
-	settings.SetInterfaceFilter(func(name string) bool { return name == own })
 	settings.SetIncludeLoopbackCandidate(true)
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	// The published client makes its answer setup:passive.
 	if err := settings.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
-		return nil, fmt.Errorf("load: DTLS role: %w", err)
+		return nil, nil, fmt.Errorf("load: DTLS role: %w", err)
 	}
 	var codecs webrtc.MediaEngine
-	for _, c := range voice {
+	for _, c := range p.voice {
 		if err := codecs.RegisterCodec(c, webrtc.RTPCodecTypeAudio); err != nil {
-			return nil, fmt.Errorf("load: codecs: %w", err)
+			return nil, nil, fmt.Errorf("load: codecs: %w", err)
 		}
 	}
-	if level {
+	if p.level {
 		err := codecs.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, webrtc.RTPCodecTypeAudio)
 		if err != nil {
-			return nil, fmt.Errorf("load: audio level: %w", err)
+			return nil, nil, fmt.Errorf("load: audio level: %w", err)
 		}
 	}
 	var chain interceptor.Registry
-	if lose != nil {
-		chain.Add(&lossy{network: lose}) // before what counts for the reports
+	if p.lose != nil {
+		chain.Add(&lossy{network: p.lose}) // before what counts for the reports
 	}
 	if err := webrtc.ConfigureRTCPReports(&chain); err != nil {
-		return nil, fmt.Errorf("load: RTCP reports: %w", err)
+		return nil, nil, fmt.Errorf("load: RTCP reports: %w", err)
 	}
+	socket, err := newEar(host)
+	if err != nil {
+		return nil, nil, err
+	}
+	socket.noted = noted
+	mux := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: socket})
+	settings.SetICEUDPMux(mux)
 	return webrtc.NewAPI(webrtc.WithSettingEngine(settings), webrtc.WithMediaEngine(&codecs),
-		webrtc.WithInterceptorRegistry(&chain)), nil
+		webrtc.WithInterceptorRegistry(&chain)), mux, nil
 }
 
 // lossy is an interceptor that loses what comes in. It is one browser's.
@@ -115,7 +130,7 @@ type sdpOffer struct {
 
 // browser is one device: it publishes one microphone and takes what it is offered, as the published client does.
 type browser struct {
-	api     *webrtc.API
+	kind    peerKind
 	log     *slog.Logger
 	start   time.Time
 	flow    *flow // what it hears; filled by the goroutine of the first track
@@ -123,6 +138,7 @@ type browser struct {
 	every   bool  // all tracks count as heard, and flow is left empty
 	codec   webrtc.RTPCodecParameters
 	step    uint32 // RTP timestamp units of 20 ms of it
+	came    arrivalTimes
 	heard   atomic.Int64
 
 	rpc      *rpc
@@ -145,12 +161,49 @@ type browser struct {
 
 	mu        sync.Mutex // guards all below
 	subscribe *webrtc.PeerConnection
+	sockets   []io.Closer // of the peer connections, closed after them
 	closed    bool
 }
 
-func newBrowser(api *webrtc.API, log *slog.Logger, start time.Time, f *flow) *browser {
+// arrivalTimes keeps when the kernel took the last packets of RTP in: a track does not tell.
+type arrivalTimes struct {
+	mu   sync.Mutex
+	last [1 << 10]arrivalTime // by the low bits of their sequence numbers
+}
+
+type arrivalTime struct {
+	ssrc     uint32
+	sequence uint16
+	at       time.Time
+}
+
+// note takes a packet as it comes: SRTP leaves the header readable (RFC 3711 §3.1).
+func (a *arrivalTimes) note(packet []byte, at time.Time) {
+	var header rtp.Header
+	if len(packet) < 12 || packet[0]>>6 != 2 || packet[1]&0x7f >= 64 && packet[1]&0x7f < 96 { // RTCP (RFC 5761 §4)
+		return
+	}
+	if _, err := header.Unmarshal(packet); err != nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last[int(header.SequenceNumber)%len(a.last)] = arrivalTime{header.SSRC, header.SequenceNumber, at}
+}
+
+// of is when a packet came; now if that is not known.
+func (a *arrivalTimes) of(ssrc uint32, sequence uint16) time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t := a.last[int(sequence)%len(a.last)]; t.ssrc == ssrc && t.sequence == sequence && !t.at.IsZero() {
+		return t.at
+	}
+	return time.Now()
+}
+
+func newBrowser(p peerKind, log *slog.Logger, start time.Time, f *flow) *browser {
 	return &browser{
-		api: api, log: log, start: start, flow: f, codec: opusCodec(), step: opusStep,
+		kind: p, log: log, start: start, flow: f, codec: opusCodec(), step: opusStep,
 		offers:  make(chan sdpOffer, maxOffers),
 		wanted:  make(chan struct{}, 1),
 		sending: make(chan struct{}),
@@ -207,7 +260,14 @@ func (b *browser) connect(ctx context.Context, base, token string) error {
 
 // peer makes a peer connection with the two channels that every one has.
 func (b *browser) peer() (*webrtc.PeerConnection, error) {
-	pc, err := b.api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
+	api, socket, err := b.kind.open(b.came.note)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	b.sockets = append(b.sockets, socket)
+	b.mu.Unlock()
+	pc, err := api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
 	if err != nil {
 		return nil, fmt.Errorf("load: peer connection: %w", err)
 	}
@@ -362,10 +422,10 @@ func (b *browser) listen(t *webrtc.TrackRemote) {
 		if err != nil {
 			return
 		}
-		at := time.Since(b.start)
 		if packet.Unmarshal(buf[:n]) != nil || len(packet.Payload) == 0 {
 			continue
 		}
+		at := b.came.of(packet.SSRC, packet.SequenceNumber).Sub(b.start)
 		b.heard.Add(1)
 		if b.every {
 			continue
@@ -410,4 +470,7 @@ func (b *browser) close(ctx context.Context) {
 		}
 	}
 	b.tracks.Wait()
+	for _, socket := range b.sockets {
+		_ = socket.Close()
+	}
 }

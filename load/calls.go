@@ -35,7 +35,7 @@ func (r *room) enter(ctx context.Context, api *rest, passthrough bool) error {
 // makePairs makes the phones and browsers, not yet connected. The far end knows the phones' numbers from now on.
 func (b *bench) makePairs() error {
 	ramp := time.Duration(float64(b.cfg.Calls) / b.cfg.RampPerSecond * float64(time.Second))
-	packets := int((ramp + b.cfg.Duration + flowLimit) / packetTime)
+	packets := int((ramp + firstTime + b.cfg.Duration + flowLimit) / packetTime)
 	for k := range b.cfg.Calls {
 		if k%b.cfg.PerSession == 0 {
 			b.rooms = append(b.rooms, &room{})
@@ -61,14 +61,11 @@ func (b *bench) makePairs() error {
 		if b.plain != nil || b.connect != nil {
 			continue
 		}
-		api := b.api
+		p := b.browsers()
 		if c.loseAfter != nil {
-			if api, err = newBrowserAPI(c.loseAfter); err != nil {
-				b.closePhones()
-				return err
-			}
+			p = opusPeers(c.loseAfter)
 		}
-		c.browser = newBrowser(api, b.cfg.Log, b.start, c.toBrowser)
+		c.browser = newBrowser(p, b.cfg.Log, b.start, c.toBrowser)
 		if b.cfg.Passthrough {
 			c.browser.codec, c.browser.step = plainCodec(), frameSamples
 		}
@@ -87,14 +84,14 @@ func (b *bench) newBrowserFlow(packets int) *flow {
 	return newFlow(opusStep, browserScore, packets, 70)
 }
 
-// ramp sets up the calls, a few at once, no faster than asked.
-func (b *bench) ramp(ctx context.Context) error {
-	b.say("setting up %d calls, %g per second", b.cfg.Calls, b.cfg.RampPerSecond)
+// ramp sets up some of the calls, a few at once, no faster than asked.
+func (b *bench) ramp(ctx context.Context, pairs []*pair) error {
+	b.say("setting up %d calls, %g per second", len(pairs), b.cfg.RampPerSecond)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(setupAtOnce)
 	tick := time.NewTicker(time.Duration(float64(time.Second) / b.cfg.RampPerSecond))
 	defer tick.Stop()
-	for _, c := range b.pairs {
+	for _, c := range pairs {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

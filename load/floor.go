@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -18,7 +19,7 @@ import (
 	"github.com/zaf/g711"
 )
 
-// FloorConfig is how the floor is run. It codes as a gateway does by default.
+// FloorConfig is how the floor is run. It codes as our gateway does by default.
 type FloorConfig struct {
 	HTTP       string // address of /readyz
 	FirstPort  int    // call k has this + 2k for the phone, one more for the other end
@@ -78,16 +79,9 @@ func floorCall(ctx context.Context, port, complexity int, done chan<- error) err
 	if err != nil {
 		return err
 	}
-	enc, err := opus.NewEncoder(phoneRate, 1, opus.AppVoIP)
+	enc, err := floorEncoder(complexity)
 	if err != nil {
-		return fmt.Errorf("load: floor: %w", err)
-	}
-	for _, err := range []error{
-		enc.SetComplexity(complexity), enc.SetBitrate(floorBitrate), enc.SetInBandFEC(true),
-	} {
-		if err != nil {
-			return fmt.Errorf("load: floor: %w", err)
-		}
+		return err
 	}
 	dec, err := opus.NewDecoder(phoneRate, 1)
 	if err != nil {
@@ -97,6 +91,18 @@ func floorCall(ctx context.Context, port, complexity int, done chan<- error) err
 	go func() { done <- floorUp(conns[0], conns[1], enc, out, &phone, &far) }()
 	go func() { done <- floorDown(conns[1], conns[0], dec, in, &far, &phone) }()
 	return nil
+}
+
+// floorEncoder encodes as our gateway does by default while nothing is lost.
+func floorEncoder(complexity int) (*opus.Encoder, error) {
+	enc, err := opus.NewEncoder(phoneRate, 1, opus.AppRestrictedLowdelay)
+	if err != nil {
+		return nil, fmt.Errorf("load: floor: %w", err)
+	}
+	if err := errors.Join(enc.SetComplexity(complexity), enc.SetBitrate(floorBitrate)); err != nil {
+		return nil, fmt.Errorf("load: floor: %w", err)
+	}
+	return enc, nil
 }
 
 // floorUp carries the phone's sound to the far end.

@@ -27,10 +27,6 @@ func (b *bench) startNosip(ctx context.Context, dir string) error {
 		return err
 	}
 	b.rival = j
-	if b.api, err = b.browsers(); err != nil {
-		b.child.stop()
-		return err
-	}
 	b.connect = func(ctx context.Context, c *pair, far *peerEnd) error { return j.relay(ctx, c.phone, far) }
 	return nil
 }
@@ -76,7 +72,7 @@ func (b *bench) setUpPeer(ctx context.Context, c *pair) error {
 	if b.cfg.Passthrough {
 		codec = plainCodec()
 	}
-	far, err := newPeerEnd(b.api, codec, b.start, c.toBrowser)
+	far, err := newPeerEnd(b.browsers(), codec, b.start, c.toBrowser)
 	if err != nil {
 		return err
 	}

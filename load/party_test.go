@@ -128,8 +128,6 @@ func TestPartyFloor(t *testing.T) {
 	cfg, with := partyRun(t, calls)
 	b := &bench{cfg: cfg, start: time.Now(), connect: joinPartyFloor("http://"+addr, first)}
 	with(b)
-	b.api, err = b.browsers()
-	require.NoError(t, err)
 	require.NoError(t, b.makePairs())
 	defer b.closePhones()
 	for _, c := range b.pairs {

@@ -308,9 +308,6 @@ func (b *bench) startPartyFloor(ctx context.Context, dir string, program []strin
 	if err != nil {
 		return err
 	}
-	if b.api, err = b.browsers(); err != nil {
-		return err
-	}
 	addr := "127.0.0.1:" + strconv.Itoa(port)
 	first := floorFirstPort + partyPairs*rand.IntN(100)
 	argv := append(pinned(b.cfg.Pinned), program...)

@@ -2,7 +2,9 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -16,12 +18,14 @@ import (
 // are not ours.
 type peerEnd struct {
 	pc        *webrtc.PeerConnection
+	socket    io.Closer // of pc, closed after it
 	track     *webrtc.TrackLocalStaticRTP
 	line      *webrtc.RTPTransceiver
 	start     time.Time
 	flow      *flow // what it hears; filled by the goroutines of its tracks, in turn
 	step      uint32
 	heard     atomic.Int64
+	came      arrivalTimes
 	connected chan struct{}
 	once      sync.Once
 
@@ -37,13 +41,18 @@ func plainCodec() webrtc.RTPCodecParameters {
 	return webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypePCMU, ClockRate: phoneRate}}
 }
 
-func newPeerEnd(api *webrtc.API, codec webrtc.RTPCodecParameters, start time.Time, f *flow) (*peerEnd, error) {
+func newPeerEnd(kind peerKind, codec webrtc.RTPCodecParameters, start time.Time, f *flow) (*peerEnd, error) {
 	e := &peerEnd{
 		start: start, flow: f, step: codec.ClockRate / 50, connected: make(chan struct{}),
 		packet: rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: uint16(rand.Uint32()), Timestamp: rand.Uint32()}},
 	}
-	var err error
+	api, socket, err := kind.open(e.came.note)
+	if err != nil {
+		return nil, err
+	}
+	e.socket = socket
 	if e.pc, err = api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle}); err != nil {
+		_ = socket.Close()
 		return nil, fmt.Errorf("load: peer connection: %w", err)
 	}
 	e.pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { e.listen(t) })
@@ -60,6 +69,7 @@ func newPeerEnd(api *webrtc.API, codec webrtc.RTPCodecParameters, start time.Tim
 	}
 	if err != nil {
 		_ = e.pc.Close()
+		_ = socket.Close()
 		return nil, fmt.Errorf("load: track: %w", err)
 	}
 	return e, nil
@@ -106,10 +116,10 @@ func (e *peerEnd) listen(t *webrtc.TrackRemote) {
 		if err != nil {
 			return
 		}
-		at := time.Since(e.start)
 		if packet.Unmarshal(buf[:n]) != nil || len(packet.Payload) == 0 {
 			continue
 		}
+		at := e.came.of(packet.SSRC, packet.SequenceNumber).Sub(e.start)
 		e.heard.Add(1)
 		e.mu.Lock()
 		e.flow.arrived(at, packet.SSRC, packet.Timestamp, packet.SequenceNumber, packet.Payload)
@@ -137,5 +147,5 @@ func (e *peerEnd) close() error {
 	e.mu.Unlock()
 	err := e.pc.GracefulClose()
 	e.tracks.Wait()
-	return err
+	return errors.Join(err, e.socket.Close())
 }

@@ -21,7 +21,7 @@ import (
 // phone is the far end of one call: it answers at once and speaks from then on.
 type phone struct {
 	number string
-	conn   *net.UDPConn
+	conn   *ear
 	start  time.Time
 	flow   *flow // what it hears; filled by read
 	heard  atomic.Int64
@@ -44,12 +44,10 @@ func (p *phone) use(codec string) {
 }
 
 func newPhone(number string, start time.Time, f *flow) (*phone, error) {
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	conn, err := newEar(loopback())
 	if err != nil {
-		return nil, fmt.Errorf("load: RTP socket: %w", err)
+		return nil, err
 	}
-	// A long pause of this process must not look like loss in the gateway.
-	_ = conn.SetReadBuffer(1 << 20)
 	return &phone{
 		number: number, conn: conn, start: start, flow: f,
 		answered: make(chan struct{}),
@@ -62,11 +60,11 @@ func (p *phone) read() {
 	var buf [1500]byte
 	var packet rtp.Packet
 	for {
-		n, _, err := p.conn.ReadFromUDPAddrPort(buf[:])
+		n, _, came, err := p.conn.receive(buf[:])
 		if err != nil {
 			return
 		}
-		at := time.Since(p.start)
+		at := came.Sub(p.start)
 		if packet.Unmarshal(buf[:n]) != nil || packet.PayloadType != p.codec {
 			continue
 		}
@@ -82,7 +80,7 @@ func (p *phone) speak(payload []byte, drop bool) {
 		n, err := p.header.MarshalTo(p.packet[:])
 		if err == nil {
 			n += copy(p.packet[n:], payload)
-			_, _ = p.conn.WriteToUDPAddrPort(p.packet[:n], *remote) // a port that is gone shows as loss
+			_ = p.conn.send(p.packet[:n], *remote) // a port that is gone shows as loss
 		}
 	}
 	p.header.SequenceNumber++

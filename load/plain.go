@@ -47,7 +47,7 @@ func newSRTP(secret []byte) (*srtp.Context, error) {
 
 // srtpEnd is the Opus end of a plain call.
 type srtpEnd struct {
-	conn        *net.UDPConn
+	conn        *ear
 	secret      []byte // what it sends with
 	start       time.Time
 	flow        *flow    // what it hears; filled by read
@@ -75,10 +75,9 @@ func newSRTPEnd(c *pair, start time.Time) (*srtpEnd, error) {
 	if e.out, err = newSRTP(e.secret); err != nil {
 		return nil, err
 	}
-	if e.conn, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
-		return nil, fmt.Errorf("load: SRTP socket: %w", err)
+	if e.conn, err = newEar(loopback()); err != nil {
+		return nil, err
 	}
-	_ = e.conn.SetReadBuffer(1 << 20)
 	return e, nil
 }
 
@@ -87,11 +86,11 @@ func (e *srtpEnd) read(in *srtp.Context) {
 	var buf, plain [1500]byte
 	var packet rtp.Packet
 	for {
-		n, _, err := e.conn.ReadFromUDPAddrPort(buf[:])
+		n, _, came, err := e.conn.receive(buf[:])
 		if err != nil {
 			return
 		}
-		at := time.Since(e.start)
+		at := came.Sub(e.start)
 		opened, err := in.DecryptRTP(plain[:0], buf[:n], nil)
 		if err != nil || packet.Unmarshal(opened) != nil || packet.PayloadType != e.payloadType || len(packet.Payload) == 0 {
 			continue // RTCP, or no packet of the call
@@ -115,7 +114,7 @@ func (e *srtpEnd) speak(payload []byte, drop bool) {
 		if n, err := e.header.MarshalTo(e.plain[:]); err == nil {
 			n += copy(e.plain[n:], payload)
 			if sealed, err := e.out.EncryptRTP(e.sealed[:0], e.plain[:n], nil); err == nil {
-				_, _ = e.conn.WriteToUDPAddrPort(sealed, e.remote) // a port that is gone shows as loss
+				_ = e.conn.send(sealed, e.remote) // a port that is gone shows as loss
 			}
 		}
 	}

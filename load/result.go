@@ -23,7 +23,7 @@ type Result struct {
 	CPUMsPerCallSecond float64 `json:"cpuMsPerCallSecond"` // CPU time of one call in one second, over the hold
 	CPUPct             float64 `json:"cpuPct"`             // of one core, all calls
 	HoldRSSMB          float64 `json:"holdRssMB"`          // resident at the end of the hold
-	RSSPerCallKB       float64 `json:"rssPerCallKB"`       // (held − idle) / calls
+	RSSPerCallKB       float64 `json:"rssPerCallKB"`       // resident, of each call after the first: what the first needs once is left out
 
 	PhonesHeard   int64   `json:"phonesHeard"`   // packets, by all phones, during the hold
 	BrowsersHeard int64   `json:"browsersHeard"` // of all streams

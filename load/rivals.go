@@ -19,11 +19,6 @@ type RivalConfig struct {
 	Rounds   int           // how often each is measured at its defaults, in turn; 0: 3
 }
 
-// floorReference is what the floor took where its parts were first measured, in milliseconds of CPU per call-second:
-// 50 times 37 µs of decoding, 49 µs of encoding (between 64 at complexity 3 and 39 at 0), two datagrams in and out of 8.8 µs
-// and their SRTP of 0.35 µs.
-const floorReference = 50 * (0.037 + 0.049 + 2*0.0088 + 2*0.00035)
-
 // notInstalled says what would install it.
 const notInstalled = "not installed (scripts/install bench)"
 
@@ -83,6 +78,10 @@ func RunRivals(ctx context.Context, cfg RivalConfig, out io.Writer) error {
 	if err := pinSelf(ctx, os.Getpid()); err != nil {
 		return err
 	}
+	p, err := measureParts(sounds)
+	if err != nil {
+		return err
+	}
 	all := contenders(cfg)
 	if !hasRTPEngine() {
 		for _, c := range all {
@@ -94,7 +93,7 @@ func RunRivals(ctx context.Context, cfg RivalConfig, out io.Writer) error {
 	if err := measureRounds(ctx, cfg, sounds, all); err != nil {
 		return err
 	}
-	return printRivals(out, cfg, all)
+	return printRivals(out, cfg, all, p)
 }
 
 func contenders(cfg RivalConfig) []*contender {
@@ -207,7 +206,7 @@ func (c *contender) memory() float64 {
 	return c.median(func(r Result) float64 { return r.RSSPerCallKB })
 }
 
-func printRivals(out io.Writer, cfg RivalConfig, all []*contender) error {
+func printRivals(out io.Writer, cfg RivalConfig, all []*contender, p parts) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := lines(w)
 	if !canPin() {
@@ -230,8 +229,11 @@ func printRivals(out io.Writer, cfg RivalConfig, all []*contender) error {
 		printHalf(line, half.runs[0])
 		printLiveKit(line, held.cpu(), memory)
 	}
-	if f := all[2].cpu(); f > 1.2*floorReference {
-		line("void: the floor took %.2f ms, more than 20 %% above %.2f ms; run again on a quieter machine", f, floorReference)
+	reference := partsReference()
+	line("the parts of the floor, each in a warm loop\tdecode %v, encode %v, a datagram %v, SRTP %v: %.2f ms (reference %v, %v, %v, %v: %.2f ms)",
+		p.decode, p.encode, p.datagram, p.srtp, p.total(), reference.decode, reference.encode, reference.datagram, reference.srtp, reference.total())
+	if p.total() > 1.2*reference.total() {
+		line("void: the parts of the floor took more than 20 %% longer than their reference; run again on a quieter machine")
 	}
 	printStarved(line, all)
 	if err := w.Flush(); err != nil {

@@ -208,8 +208,7 @@ func TestSRTPEndTakesNothingElse(t *testing.T) {
 	reading.Go(func() { to.read(in) })
 	from.remote, err = netip.ParseAddrPort(to.conn.LocalAddr().String())
 	require.NoError(t, err)
-	_, err = from.conn.WriteToUDPAddrPort([]byte("no SRTP at all"), from.remote)
-	require.NoError(t, err)
+	require.NoError(t, from.conn.send([]byte("no SRTP at all"), from.remote))
 	from.header.PayloadType = 13
 	from.speak([]byte("comfort noise"), false)
 	from.header.PayloadType = opusPayloadType
@@ -229,21 +228,35 @@ func TestPrintRivals(t *testing.T) {
 	run := func(cpu float64) Result { return Result{CPUMsPerCallSecond: cpu} }
 	all[0].runs = []Result{run(7), run(7.5), run(30)}
 	all[2].runs = []Result{run(6)}
+	quiet := partsReference()
 	var out bytes.Buffer
-	require.NoError(t, printRivals(&out, RivalConfig{}, all))
+	require.NoError(t, printRivals(&out, RivalConfig{}, all, quiet))
 	assert.Contains(t, out.String(), "not installed")
 	assert.NotContains(t, out.String(), "against rtpengine,")
 	assert.Regexp(t, `CPU against the floor +1\.250`, out.String())
 	assert.NotContains(t, out.String(), "void")
 	all[1].runs = []Result{run(30)}
-	all[2].runs = []Result{run(7)}
+	busy := quiet
+	busy.decode *= 2
 	out.Reset()
-	require.NoError(t, printRivals(&out, RivalConfig{}, all))
+	require.NoError(t, printRivals(&out, RivalConfig{}, all, busy))
 	assert.Regexp(t, `against rtpengine, each at its defaults +0\.250`, out.String())
-	assert.Contains(t, out.String(), "void: the floor took 7.00 ms")
+	assert.Contains(t, out.String(), "void: the parts of the floor")
 	assert.NotContains(t, out.String(), "less work")
 	all[1].runs[0].ToPhone.LossPct = 2
 	out.Reset()
-	require.NoError(t, printRivals(&out, RivalConfig{}, all))
+	require.NoError(t, printRivals(&out, RivalConfig{}, all, quiet))
 	assert.Contains(t, out.String(), "void: rtpengine lost 2.0 %")
+}
+
+func TestParts(t *testing.T) {
+	s, err := allSounds()
+	require.NoError(t, err)
+	p, err := measureParts(s)
+	require.NoError(t, err)
+	for _, took := range []time.Duration{p.decode, p.encode, p.datagram, p.srtp} {
+		assert.Positive(t, took)
+	}
+	assert.Greater(t, p.decode, p.srtp)
+	assert.InDelta(t, 50*(0.037+0.026+2*0.0088+2*0.00035), partsReference().total(), 1e-9)
 }

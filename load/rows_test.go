@@ -70,7 +70,7 @@ func TestTargetsOfRival(t *testing.T) {
 		HoldRSSMB: 77, ToBrowser: FlowResult{DelayP50Ms: 0.5, DelayP99Ms: 6}, ToPhone: FlowResult{DelayP50Ms: 0.9, DelayP99Ms: 4},
 	}}
 	var out bytes.Buffer
-	require.NoError(t, printRivals(&out, RivalConfig{}, all))
+	require.NoError(t, printRivals(&out, RivalConfig{}, all, partsReference()))
 	assert.Regexp(t, `memory of one more call, from 20 to 45 +696 kB +to reach: under 700\n`, out.String())
 	assert.Regexp(t, `worse way +p50 0\.90 ms +to reach: under 1 ms\n +p99 6\.00 ms +to reach: under 5 ms \(not reached\)`, out.String())
 	assert.Contains(t, out.String(), liveKitWhere)

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	settleTime = time.Second // between the last call being up and the hold
+	settleTime = time.Second     // between the last call being up and the hold
+	firstTime  = 5 * time.Second // that the first call is alone: by then a gateway has given back what setting it up took
 	drainTime  = maxDelay + 200*time.Millisecond
 )
 
@@ -28,7 +29,6 @@ type bench struct {
 	child   *child
 	rest    *rest
 	ws      string
-	api     *webrtc.API
 	pairs   []*pair
 	rooms   []*room
 	mu      sync.Mutex // guards all down to peers
@@ -74,9 +74,6 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Result, error) {
 // run starts our gateway, measures, and ends it.
 func (b *bench) run(ctx context.Context, sounds *sounds, dir string) (r Result, err error) {
 	cfg := b.cfg
-	if b.api, err = b.browsers(); err != nil {
-		return Result{}, err
-	}
 	if b.far, err = newFarEnd(ctx, cfg.Log); err != nil {
 		return Result{}, err
 	}
@@ -98,15 +95,15 @@ func (b *bench) run(ctx context.Context, sounds *sounds, dir string) (r Result, 
 	return r, nil
 }
 
-// browsers makes those of the run, but for what they lose.
-func (b *bench) browsers() (*webrtc.API, error) {
+// browsers says of what kind those of the run are, but for what they lose.
+func (b *bench) browsers() peerKind {
 	if b.party {
-		return newPeerAPI(nil, true, opusCodec())
+		return peerKind{level: true, voice: []webrtc.RTPCodecParameters{opusCodec()}}
 	}
 	if b.cfg.Passthrough {
-		return newPeerAPI(nil, false, opusCodec(), plainCodec())
+		return peerKind{voice: []webrtc.RTPCodecParameters{opusCodec(), plainCodec()}}
 	}
-	return newBrowserAPI(nil)
+	return opusPeers(nil)
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -134,8 +131,7 @@ func (b *bench) measure(ctx context.Context, sounds *sounds) (Result, error) {
 		defer b.rest.client.CloseIdleConnections()
 	}
 	r := Result{Calls: b.cfg.Calls, Seconds: b.cfg.Duration.Seconds(), DropPercent: b.cfg.DropPercent, StartMs: ms(b.child.ready)}
-	idle, err := b.watchIdle(ctx, &r)
-	if err != nil {
+	if err := b.watchIdle(ctx, &r); err != nil {
 		return r, err
 	}
 	if err := b.makePairs(); err != nil {
@@ -149,7 +145,7 @@ func (b *bench) measure(ctx context.Context, sounds *sounds) (Result, error) {
 	pacing, stop := context.WithCancel(ctx)
 	var pacers sync.WaitGroup
 	pacers.Go(func() { p.run(pacing) })
-	from, to, err := b.hold(ctx, p, &r, idle)
+	from, to, err := b.hold(ctx, p, &r)
 	stop()
 	pacers.Wait()
 	b.tearDown(ctx)
@@ -170,30 +166,40 @@ func (b *bench) measure(ctx context.Context, sounds *sounds) (Result, error) {
 }
 
 // watchIdle measures the gateway before it has anything to do.
-func (b *bench) watchIdle(ctx context.Context, r *Result) (usage, error) {
+func (b *bench) watchIdle(ctx context.Context, r *Result) error {
 	b.say("the gateway is ready after %.0f ms; watching it idle for %v", r.StartMs, b.cfg.Idle)
 	if err := sleep(ctx, settleTime); err != nil {
-		return usage{}, err
+		return err
 	}
 	before, err := processUsage(b.child.pid())
 	if err != nil {
-		return usage{}, err
+		return err
 	}
 	if err := sleep(ctx, b.cfg.Idle); err != nil {
-		return usage{}, err
+		return err
 	}
 	idle, err := processUsage(b.child.pid())
 	if err != nil {
-		return usage{}, err
+		return err
 	}
 	r.IdleRSSMB = mb(idle.rss)
 	r.IdleCPUPct = 100 * (idle.cpu - before.cpu).Seconds() / b.cfg.Idle.Seconds()
-	return idle, nil
+	return nil
 }
 
 // hold sets the calls up and keeps them. It returns the time between which packets count.
-func (b *bench) hold(ctx context.Context, p *pacer, r *Result, idle usage) (from, to time.Duration, err error) {
-	if err := b.ramp(ctx); err != nil {
+func (b *bench) hold(ctx context.Context, p *pacer, r *Result) (from, to time.Duration, err error) {
+	if err := b.ramp(ctx, b.pairs[:1]); err != nil {
+		return 0, 0, err
+	}
+	if err := sleep(ctx, firstTime); err != nil {
+		return 0, 0, err
+	}
+	first, err := processUsage(b.child.pid())
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := b.ramp(ctx, b.pairs[1:]); err != nil {
 		return 0, 0, err
 	}
 	if err := b.waitHeard(ctx); err != nil {
@@ -238,7 +244,9 @@ func (b *bench) hold(ctx context.Context, p *pacer, r *Result, idle usage) (from
 	r.CPUPct = 100 * (after.cpu - before.cpu).Seconds() / seconds
 	r.OwnCPUPct = 100 * (ownCPU() - own).Seconds() / seconds
 	r.HoldRSSMB = mb(after.rss)
-	r.RSSPerCallKB = float64(after.rss-idle.rss) / 1024 / float64(b.cfg.Calls)
+	if more := b.cfg.Calls - 1; more > 0 {
+		r.RSSPerCallKB = float64(after.rss-first.rss) / 1024 / float64(more)
+	}
 	return from, to, sleep(ctx, drainTime)
 }
 

@@ -221,15 +221,13 @@ func TestFarEndRefuses(t *testing.T) {
 func TestPacer(t *testing.T) {
 	s, err := allSounds()
 	require.NoError(t, err)
-	api, err := newBrowserAPI(nil)
-	require.NoError(t, err)
 	begin := time.Now()
 	f := startFarEnd(t)
 	p := &pacer{sounds: s, drop: 0.1, start: begin, rng: randSource()}
 	for k := range 12 {
 		c := &pair{toBrowser: newFlow(opusStep, browserScore, 100, 70), toPhone: newFlow(frameSamples, phoneScore, 100, frameSamples)}
 		c.phone = startPhone(t, f, fmt.Sprint(k), begin)
-		c.browser = newBrowser(api, slog.New(slog.DiscardHandler), begin, c.toBrowser)
+		c.browser = newBrowser(opusPeers(nil), slog.New(slog.DiscardHandler), begin, c.toBrowser)
 		c.browser.track = newTrack(t)
 		c.far = c.browser
 		c.live.Store(k != 3)
