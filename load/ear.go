@@ -24,7 +24,8 @@ type ear struct {
 	fd    int
 	local netip.AddrPort
 	in    chan *datagram
-	done  chan struct{} // closed by Close
+	free  chan *datagram // to be filled again
+	done  chan struct{}  // closed by Close
 	once  sync.Once
 
 	// noted, if it is not nil, is told of each packet before it is read; set before anything comes.
@@ -39,10 +40,8 @@ type datagram struct {
 	data [1500]byte
 }
 
-var datagrams = sync.Pool{New: func() any { return new(datagram) }}
-
-// listening polls all ears of this process. Its goroutine runs while there are any.
-var listening struct {
+// listening polls all ears of this process in one system call. Its goroutine runs while there are any.
+var listening struct { //nolint:gochecknoglobals // a process has one: every ear is in it from its making to its end
 	mu   sync.Mutex
 	ears map[*ear]struct{}
 	runs bool
@@ -56,7 +55,7 @@ func newEar(host netip.Addr) (*ear, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load: socket: %w", err)
 	}
-	e := &ear{fd: fd, in: make(chan *datagram, earWaiting), done: make(chan struct{})}
+	e := &ear{fd: fd, in: make(chan *datagram, earWaiting), free: make(chan *datagram, earWaiting), done: make(chan struct{})}
 	if err := e.open(host); err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("load: socket: %w", err)
@@ -129,10 +128,10 @@ func listen() {
 func (e *ear) drain() {
 	var control [64]byte
 	for len(e.in) < earWaiting {
-		d, _ := datagrams.Get().(*datagram)
+		d := e.empty()
 		n, controls, _, from, err := unix.Recvmsg(e.fd, d.data[:], control[:], unix.MSG_DONTWAIT)
 		if err != nil {
-			datagrams.Put(d)
+			e.spare(d)
 			return // nothing more, or an ICMP error of a packet that was sent
 		}
 		d.n, d.from, d.at = n, addrPort(from), arrivedAt(control[:controls])
@@ -140,6 +139,24 @@ func (e *ear) drain() {
 			e.noted(d.data[:n], d.at)
 		}
 		e.in <- d
+	}
+}
+
+// spare keeps a datagram for later.
+func (e *ear) spare(d *datagram) {
+	select {
+	case e.free <- d:
+	default:
+	}
+}
+
+// empty is a datagram to read into.
+func (e *ear) empty() *datagram {
+	select {
+	case d := <-e.free:
+		return d
+	default:
+		return new(datagram)
 	}
 }
 
@@ -163,7 +180,7 @@ func (e *ear) receive(b []byte) (n int, from netip.AddrPort, at time.Time, err e
 	select {
 	case d := <-e.in:
 		n, from, at = copy(b, d.data[:d.n]), d.from, d.at
-		datagrams.Put(d)
+		e.spare(d)
 		return n, from, at, nil
 	case <-e.done:
 		return 0, netip.AddrPort{}, time.Time{}, net.ErrClosed

@@ -20,6 +20,14 @@ func TestEarTellsWhenAPacketCame(t *testing.T) {
 	from, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(e.local))
 	require.NoError(t, err)
 	defer func() { _ = from.Close() }()
+	buf := make([]byte, 100)
+	// The kernel begins to stamp packets as they come a moment after it was asked to, and as they are read until then.
+	require.Eventually(t, func() bool {
+		_, err := from.Write([]byte("first"))
+		sent := time.Now()
+		_, _, at, broken := e.receive(buf)
+		return err == nil && broken == nil && at.Before(sent.Add(50*time.Microsecond))
+	}, 5*time.Second, earPoll)
 	const packets = 40
 	var before, after [packets]time.Time
 	for i := range packets {
@@ -28,7 +36,6 @@ func TestEarTellsWhenAPacketCame(t *testing.T) {
 		require.NoError(t, err)
 		after[i] = time.Now()
 	}
-	buf := make([]byte, 100)
 	for i := range packets {
 		n, source, at, err := e.receive(buf)
 		require.NoError(t, err)
