@@ -86,11 +86,10 @@ func (p peerKind) open(noted func([]byte, time.Time)) (*webrtc.API, io.Closer, e
 	if err := webrtc.ConfigureRTCPReports(&chain); err != nil {
 		return nil, nil, fmt.Errorf("load: RTCP reports: %w", err)
 	}
-	socket, err := newEar(host)
+	socket, err := newEar(host, noted)
 	if err != nil {
 		return nil, nil, err
 	}
-	socket.noted = noted
 	mux := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: socket})
 	settings.SetICEUDPMux(mux)
 	return webrtc.NewAPI(webrtc.WithSettingEngine(settings), webrtc.WithMediaEngine(&codecs),

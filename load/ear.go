@@ -28,7 +28,7 @@ type ear struct {
 	done  chan struct{}  // closed by Close
 	once  sync.Once
 
-	// noted, if it is not nil, is told of each packet before it is read; set before anything comes.
+	// noted, if it is not nil, is told of each packet before it is read.
 	noted func(packet []byte, at time.Time)
 }
 
@@ -50,12 +50,12 @@ var listening struct { //nolint:gochecknoglobals // a process has one: every ear
 // loopback is where nearly all here listen.
 func loopback() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
 
-func newEar(host netip.Addr) (*ear, error) {
+func newEar(host netip.Addr, noted func(packet []byte, at time.Time)) (*ear, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("load: socket: %w", err)
 	}
-	e := &ear{fd: fd, in: make(chan *datagram, earWaiting), free: make(chan *datagram, earWaiting), done: make(chan struct{})}
+	e := &ear{fd: fd, in: make(chan *datagram, earWaiting), free: make(chan *datagram, earWaiting), done: make(chan struct{}), noted: noted}
 	if err := e.open(host); err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("load: socket: %w", err)

@@ -14,7 +14,7 @@ import (
 // TestEarTellsWhenAPacketCame: the time is the kernel's, from between the sending and the moment after it, however late the
 // packet is read.
 func TestEarTellsWhenAPacketCame(t *testing.T) {
-	e, err := newEar(loopback())
+	e, err := newEar(loopback(), nil)
 	require.NoError(t, err)
 	defer func() { _ = e.Close() }()
 	from, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(e.local))
@@ -54,10 +54,10 @@ func TestEarTellsWhenAPacketCame(t *testing.T) {
 
 // TestEarKeepsWhatIsNotRead: what its reader does not take waits in the socket, and comes in order.
 func TestEarKeepsWhatIsNotRead(t *testing.T) {
-	e, err := newEar(loopback())
+	e, err := newEar(loopback(), nil)
 	require.NoError(t, err)
 	defer func() { _ = e.Close() }()
-	from, err := newEar(loopback())
+	from, err := newEar(loopback(), nil)
 	require.NoError(t, err)
 	defer func() { _ = from.Close() }()
 	const packets = earWaiting + 40

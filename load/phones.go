@@ -44,7 +44,7 @@ func (p *phone) use(codec string) {
 }
 
 func newPhone(number string, start time.Time, f *flow) (*phone, error) {
-	conn, err := newEar(loopback())
+	conn, err := newEar(loopback(), nil)
 	if err != nil {
 		return nil, err
 	}

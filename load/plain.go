@@ -75,7 +75,7 @@ func newSRTPEnd(c *pair, start time.Time) (*srtpEnd, error) {
 	if e.out, err = newSRTP(e.secret); err != nil {
 		return nil, err
 	}
-	if e.conn, err = newEar(loopback()); err != nil {
+	if e.conn, err = newEar(loopback(), nil); err != nil {
 		return nil, err
 	}
 	return e, nil
