@@ -24,8 +24,10 @@ const (
 	maxPayload = 1275 // RFC 6716 §3.4
 
 	deviceEvents = 110 // the payload type of a device's keys, as in Chromium
-	// Rate is the rate at which devices record what they hear, in Hz.
+	// Rate is the rate at which devices record what they hear unless HearAt says another, in Hz.
 	Rate = 8000
+	// WideRate is that of wideband sound, in Hz.
+	WideRate = 16000
 )
 
 // Device is a browser without a browser: it speaks the device protocol as the published SDK does, with Pion, and
@@ -37,6 +39,7 @@ type Device struct {
 	tb   testing.TB
 	work sync.WaitGroup
 	keys chan byte // events to be sent
+	rate int       // of what it records
 
 	mu         sync.Mutex
 	socket     *websocket.Conn
@@ -47,6 +50,7 @@ type Device struct {
 	subscriber *webrtc.PeerConnection
 	published  string                // endpointId of the stream that it publishes
 	streams    map[string]streamInfo // msid → who, as the last offer said
+	sources    map[int][]string      // what each line of the offers said last of what it sends; of the goroutine that answers
 	heard      map[string]*recording // by participant
 	notices    []Notice
 	revision   int
@@ -72,8 +76,8 @@ type streamInfo struct {
 func Connect(tb testing.TB, g *Gateway, participant, token string) *Device {
 	tb.Helper()
 	d := &Device{
-		Participant: participant, ID: uuid.NewString(), tb: tb,
-		keys: make(chan byte, 64), calls: map[int]chan json.RawMessage{}, streams: map[string]streamInfo{}, heard: map[string]*recording{},
+		Participant: participant, ID: uuid.NewString(), tb: tb, rate: Rate,
+		keys: make(chan byte, 64), calls: map[int]chan json.RawMessage{}, streams: map[string]streamInfo{}, sources: map[int][]string{}, heard: map[string]*recording{},
 	}
 	d.dial(g, token)
 	tb.Cleanup(d.Close)
@@ -400,9 +404,8 @@ func (d *Device) answer(params json.RawMessage) {
 		d.subscriber = pc
 		d.mu.Unlock()
 	}
-	// A line that is inactive in two offers is silent afterwards to Pion, by chance (pion/webrtc#2226), but not to a browser.
-	idle := strings.ReplaceAll(offer.SDP, "a=inactive", "a=recvonly")
-	if pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: idle}) != nil {
+	kept, idle := d.keepIdle(offer.SDP)
+	if pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: kept}) != nil {
 		return
 	}
 	answer, err := pc.CreateAnswer(nil)
@@ -414,5 +417,40 @@ func (d *Device) answer(params json.RawMessage) {
 		return
 	}
 	<-gathered
-	d.call("answerSdp", Object{"sdpAnswer": pc.LocalDescription().SDP})
+	sections := strings.Split(pc.LocalDescription().SDP, nextSection)
+	for i := range idle {
+		sections[i] = strings.ReplaceAll(sections[i], "a=recvonly", "a=inactive")
+	}
+	d.call("answerSdp", Object{"sdpAnswer": strings.Join(sections, nextSection)})
+}
+
+// nextSection is where the next m-line of an SDP begins.
+const nextSection = "\r\nm="
+
+// keepIdle lets Pion believe that an inactive line of an offer goes on as it was, and says which lines are inactive. A
+// browser goes on after two such offers; Pion does not (pion/webrtc#2226), and it races with itself over a packet that comes
+// late when the line is taken up again.
+func (d *Device) keepIdle(offer string) (kept string, idle map[int]bool) {
+	idle = map[int]bool{}
+	sections := strings.Split(offer, nextSection)
+	for i, section := range sections[1:] {
+		const inactive = "a=inactive"
+		if !strings.Contains(section, inactive) {
+			var source []string // empty: the line sends nothing
+			for line := range strings.SplitSeq(section, "\r\n") {
+				if strings.HasPrefix(line, "a=ssrc") || strings.HasPrefix(line, "a=msid:") {
+					source = append(source, line)
+				}
+			}
+			d.sources[i] = source
+			continue
+		}
+		idle[i+1] = true
+		direction := "a=recvonly"
+		if len(d.sources[i]) > 0 {
+			direction = strings.Join(append([]string{"a=sendonly"}, d.sources[i]...), "\r\n")
+		}
+		sections[i+1] = strings.Replace(section, inactive, direction, 1)
+	}
+	return strings.Join(sections, nextSection), idle
 }

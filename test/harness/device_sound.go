@@ -184,7 +184,10 @@ func (m *microphone) event(code byte, began uint32, step int, end bool) error {
 	return nil
 }
 
-// recording is what was heard of one participant, at Rate.
+// HearAt makes the rate at which it records another than Rate. It comes before anything can be heard.
+func (d *Device) HearAt(rate int) { d.rate = rate }
+
+// recording is what was heard of one participant.
 type recording struct {
 	samples []int16
 	from    time.Time
@@ -195,11 +198,11 @@ func (d *Device) listen(track *webrtc.TrackRemote) {
 	if track.Kind() != webrtc.RTPCodecTypeAudio {
 		return
 	}
-	decoder, err := opus.NewDecoder(Rate, 1)
+	decoder, err := opus.NewDecoder(d.rate, 1)
 	if err != nil {
 		return
 	}
-	pcm, packet := make([]int16, Rate*120/1000), rtp.Packet{}
+	pcm, packet := make([]int16, d.rate*120/1000), rtp.Packet{}
 	buffer := make([]byte, 1500)
 	for {
 		n, _, err := track.Read(buffer)
@@ -222,7 +225,7 @@ func (d *Device) listen(track *webrtc.TrackRemote) {
 	}
 }
 
-// Heard returns what was heard of a participant since the last Forget, at Rate, packets end to end.
+// Heard returns what was heard of a participant since the last Forget, at the device's rate, packets end to end.
 func (d *Device) Heard(participant string) []int16 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -252,7 +255,7 @@ func (d *Device) Forget() {
 // WaitHeard waits until this long a piece of a participant was heard, and returns it.
 func (d *Device) WaitHeard(tb testing.TB, participant string, length time.Duration) []int16 {
 	tb.Helper()
-	want := int(length.Seconds() * Rate)
+	want := int(length.Seconds() * float64(d.rate))
 	require.Eventually(tb, func() bool { return len(d.Heard(participant)) >= want }, Patience, 20*time.Millisecond,
 		"nothing was heard of %s", participant)
 	return d.Heard(participant)

@@ -18,14 +18,13 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
 	"github.com/stretchr/testify/require"
-	"github.com/zaf/g711"
 
 	"tandem/media"
 	"tandem/test/audio"
 )
 
-// HandPhone is a phone that takes one call over UDP and whose SIP a test writes by hand. Its sound is PCMU, in RTP or in
-// SRTP, by a library and not by the gateway's own code: a tone on and on, at -12 dBFS, as long as Talk says.
+// HandPhone is a phone that takes one call over UDP and whose SIP a test writes by hand. Its sound is PCMU, or what Speak
+// says, in RTP or in SRTP, by libraries and not by the gateway's own code: a tone on and on, at -12 dBFS, as long as Talk says.
 type HandPhone struct {
 	Addr string // of its SIP
 
@@ -38,6 +37,9 @@ type HandPhone struct {
 	seq    int
 
 	mu       sync.Mutex
+	codec    handCodec
+	payload  uint8 // the payload type that it wants to get, and to send
+	sendAs   uint8 // the one that it sends
 	to       netip.AddrPort
 	hz       float64    // 0: nothing is sent
 	last     rtp.Header // of what was sent
@@ -45,8 +47,9 @@ type HandPhone struct {
 	open     []*srtp.Context // the newest first
 	ssrc     uint32          // of what comes
 	heard    []int16
-	loudAt   time.Time // of the first packet with sound since Forget
-	refused  int       // packets that no key opens
+	loudAt   time.Time     // of the first packet with sound since Forget
+	marked   chan struct{} // closed when the packet of ForgetSent is here
+	refused  int           // packets that no key opens
 	keys     media.KeyReader
 	pressed  string
 	events   []Event
@@ -71,7 +74,7 @@ func NewHandPhone(tb testing.TB) *HandPhone {
 		require.NoError(tb, err)
 		return c
 	}
-	p := &HandPhone{tb: tb, sip: listen(), rtp: listen(), seen: make(map[string]bool), done: make(chan struct{})}
+	p := &HandPhone{tb: tb, sip: listen(), rtp: listen(), seen: make(map[string]bool), codec: newHandCodec(tb, "PCMU"), done: make(chan struct{})}
 	p.Addr = p.sip.LocalAddr().String()
 	p.finished.Go(p.talk)
 	p.finished.Go(p.listen)
@@ -181,16 +184,38 @@ func (p *HandPhone) SDP(direction string, events bool, tag int, key *media.SRTPK
 	_, port, _ := net.SplitHostPort(p.rtp.LocalAddr().String())
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	profile, formats, more := "RTP/AVP", "0", ""
+	profile, formats := "RTP/AVP", strconv.Itoa(int(p.payload))
+	more := fmt.Sprintf("a=rtpmap:%s %s\r\n", formats, p.codec.encoding)
+	if p.codec.format != "" {
+		more += fmt.Sprintf("a=fmtp:%s %s\r\n", formats, p.codec.format)
+	}
 	if events {
-		formats, more = "0 101", "a=rtpmap:101 telephone-event/8000\r\n"
+		formats += " 101"
+		more += "a=rtpmap:101 telephone-event/8000\r\n"
 	}
 	if key != nil {
 		profile = "RTP/SAVP"
 		more += fmt.Sprintf("a=crypto:%d %s inline:%s\r\n", tag, key.Suite, base64.StdEncoding.EncodeToString(key.Key))
 	}
-	return fmt.Sprintf("v=0\r\no=phone 1 %d IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %s %s %s\r\na=rtpmap:0 PCMU/8000\r\n%sa=%s\r\n",
+	return fmt.Sprintf("v=0\r\no=phone 1 %d IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %s %s %s\r\n%sa=%s\r\n",
 		time.Now().UnixNano(), port, profile, formats, more, direction)
+}
+
+// Speak changes its codec: PCMU, G722 or opus. It is described by payload, and sent by sendAs: in an answer the one is what the
+// phone wants to get, and the other what it was offered (RFC 3264 §6.1).
+func (p *HandPhone) Speak(codec string, payload, sendAs uint8) {
+	p.tb.Helper()
+	made := newHandCodec(p.tb, codec)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.codec, p.payload, p.sendAs, p.heard = made, payload, sendAs, nil
+}
+
+// SoundRate is the rate of what it says and hears, in Hz.
+func (p *HandPhone) SoundRate() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.codec.rate
 }
 
 // Agree takes what a message's SDP says of the gateway's sound; ours is the phone's own key. With a suite, the gateway's
@@ -284,9 +309,8 @@ func (p *HandPhone) Forge(n int) {
 
 // talk sends packets on absolute deadlines.
 func (p *HandPhone) talk() {
-	const samples = Rate / 50
 	header := rtp.Header{Version: 2, SSRC: rand.Uint32(), SequenceNumber: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
-	payload, n := make([]byte, samples), 0
+	n := 0
 	due := time.Now()
 	for {
 		select {
@@ -295,19 +319,21 @@ func (p *HandPhone) talk() {
 		case <-time.After(time.Until(due)):
 		}
 		due = due.Add(step)
-		header.Timestamp += samples
 		p.mu.Lock()
-		to, hz, seal := p.to, p.hz, p.seal
+		to, hz, seal, codec := p.to, p.hz, p.seal, p.codec
+		header.Timestamp += uint32(codec.clock / 50)
+		header.PayloadType = p.sendAs
+		pcm := make([]int16, codec.rate/50)
 		if hz == 0 || !to.IsValid() {
 			p.mu.Unlock()
-			n += samples
+			n += len(pcm)
 			continue
 		}
-		for i := range payload {
-			payload[i] = g711.EncodeUlawFrame(int16(math.Round(32767 * 0.25 * math.Sin(2*math.Pi*hz*float64(n)/Rate))))
+		for i := range pcm {
+			pcm[i] = int16(math.Round(32767 * 0.25 * math.Sin(2*math.Pi*hz*float64(n)/float64(codec.rate))))
 			n++
 		}
-		raw, err := (&rtp.Packet{Header: header, Payload: payload}).Marshal()
+		raw, err := (&rtp.Packet{Header: header, Payload: codec.encode(pcm)}).Marshal()
 		p.last = header
 		if err == nil && seal != nil {
 			raw, err = seal.EncryptRTP(nil, raw, nil)
@@ -335,6 +361,11 @@ func (p *HandPhone) listen() {
 func (p *HandPhone) take(raw []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(raw) == 1 && raw[0] == markByte && p.marked != nil {
+		close(p.marked)
+		p.marked, p.heard, p.loudAt = nil, nil, time.Time{}
+		return
+	}
 	if len(p.open) > 0 {
 		var plain []byte
 		for _, c := range p.open {
@@ -356,11 +387,8 @@ func (p *HandPhone) take(raw []byte) {
 	}
 	p.ssrc = packet.SSRC
 	switch packet.PayloadType {
-	case 0:
-		pcm := make([]int16, len(packet.Payload))
-		for i, b := range packet.Payload {
-			pcm[i] = g711.DecodeUlawFrame(b)
-		}
+	case p.payload:
+		pcm := p.codec.decode(packet.Payload)
 		p.heard = append(p.heard, pcm...)
 		if p.loudAt.IsZero() && audio.Level(pcm) > -40 {
 			p.loudAt = time.Now()
@@ -387,7 +415,29 @@ func (p *HandPhone) Forget() {
 	p.heard, p.loudAt = nil, time.Time{}
 }
 
-// Heard is what came since Forget, at Rate, packets end to end, and when the first of it with sound did.
+// ForgetSent throws away what was heard, with all that was sent to the phone before: a packet of the test's own comes after it.
+func (p *HandPhone) ForgetSent() {
+	p.tb.Helper()
+	marked := make(chan struct{})
+	p.mu.Lock()
+	p.marked = marked
+	p.mu.Unlock()
+	mark, err := net.DialUDP("udp", nil, p.rtp.LocalAddr().(*net.UDPAddr)) //nolint:forcetypeassert // it is one
+	require.NoError(p.tb, err)
+	defer func() { _ = mark.Close() }()
+	_, err = mark.Write([]byte{markByte})
+	require.NoError(p.tb, err)
+	select {
+	case <-marked:
+	case <-time.After(Patience):
+		require.FailNow(p.tb, "the phone reads nothing")
+	}
+}
+
+// markByte is all that is in the packet of ForgetSent; none of RTP is so short.
+const markByte = 0x7f
+
+// Heard is what came since Forget, at SoundRate, packets end to end, and when the first of it with sound did.
 func (p *HandPhone) Heard() (samples []int16, loudAt time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -397,7 +447,7 @@ func (p *HandPhone) Heard() (samples []int16, loudAt time.Time) {
 // WaitHeard waits until this long a piece was heard, and returns what was.
 func (p *HandPhone) WaitHeard(length time.Duration) []int16 {
 	p.tb.Helper()
-	want := int(length.Seconds() * Rate)
+	want := int(length.Seconds() * float64(p.SoundRate()))
 	require.Eventually(p.tb, func() bool {
 		heard, _ := p.Heard()
 		return len(heard) >= want

@@ -2,7 +2,9 @@ package interop
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,6 +44,8 @@ type softphone struct {
 	registrar string // where it registers; empty: nowhere
 	number    string // under which it is called; empty: deskNumber
 	manual    bool   // it does not answer by itself
+	codecs    string // that it speaks, as its account has them; empty: PCMU,PCMA
+	rate      int    // of what it says and hears, in Hz; 0: phoneRate
 }
 
 // baresip is a running softphone. The test drives it through its control socket.
@@ -49,6 +53,7 @@ type baresip struct {
 	number  string
 	port    int // its SIP port for UDP and TCP; that of TLS is the next
 	dir     string
+	rate    int // of what it says and hears, in Hz
 	control net.Conn
 
 	mu      sync.Mutex
@@ -73,12 +78,15 @@ func startBaresip(t *testing.T, want softphone) *baresip {
 	t.Helper()
 	program, err := exec.LookPath("baresip")
 	require.NoError(t, err, "baresip comes with scripts/install test")
-	b := &baresip{number: cmp.Or(want.number, deskNumber), port: portPair(t), dir: t.TempDir(), changed: make(chan struct{})}
+	b := &baresip{
+		number: cmp.Or(want.number, deskNumber), port: portPair(t), dir: t.TempDir(), rate: cmp.Or(want.rate, phoneRate),
+		changed: make(chan struct{}),
+	}
 	controlPort := harness.Port(t)
 	rtp := rtpRange(t)
 	cert := want.ca.Issue(t, b.dir, "127.0.0.1")
 	say := filepath.Join(b.dir, "say.wav") // longer than any test: it is not repeated
-	require.NoError(t, audio.WriteWAV(say, audio.Tone(want.hz, -12, phoneRate, 2*time.Minute), phoneRate))
+	require.NoError(t, audio.WriteWAV(say, audio.Tone(want.hz, -12, b.rate, 2*time.Minute), b.rate))
 	config := fmt.Sprintf(`poll_method epoll
 sip_listen 127.0.0.1:%d
 sip_certificate %s
@@ -97,6 +105,9 @@ rtp_ports %d-%d
 net_interface 127.0.0.1
 module_path %s
 module g711.so
+module g722.so
+module opus.so
+module auresamp.so
 module aufile.so
 module aubridge.so
 module sndfile.so
@@ -106,12 +117,12 @@ module_app menu.so
 module ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:%d
 snd_path %s
-`, b.port, cert, want.ca.File, say, phoneRate, phoneRate, rtp, rtp+18, modules(t, program), controlPort, b.dir)
+`, b.port, cert, want.ca.File, say, b.rate, b.rate, rtp, rtp+18, modules(t, program), controlPort, b.dir)
 	transport := want.transport
 	if transport == "" {
 		transport = "udp"
 	}
-	account := fmt.Sprintf("<sip:%s@127.0.0.1;transport=%s>;audio_codecs=PCMU,PCMA", b.number, transport)
+	account := fmt.Sprintf("<sip:%s@127.0.0.1;transport=%s>;audio_codecs=%s", b.number, transport, cmp.Or(want.codecs, "PCMU,PCMA"))
 	if want.registrar != "" {
 		account += fmt.Sprintf(";regint=60;auth_user=%s;auth_pass=%s;outbound=\"%s\"", registrarUser, registrarPassword, want.registrar)
 	} else {
@@ -330,10 +341,25 @@ func (b *baresip) heard(t *testing.T) [][]int16 {
 	slices.Sort(files)
 	var all [][]int16
 	for _, file := range files {
-		samples, rate, err := audio.ReadWAV(file)
-		require.NoError(t, err)
-		require.Equal(t, phoneRate, rate)
-		all = append(all, samples)
+		all = append(all, readLeft(t, file, b.rate))
 	}
 	return all
+}
+
+// readLeft reads a WAV file of 16 bits with one channel or the left one of two, as libsndfile writes it: the sound is at its end.
+func readLeft(t *testing.T, file string, rate int) []int16 {
+	t.Helper()
+	whole, err := os.ReadFile(file)
+	require.NoError(t, err)
+	at := bytes.Index(whole, []byte("data"))
+	require.Greater(t, at, 24, file)
+	channels := int(binary.LittleEndian.Uint16(whole[22:]))
+	require.EqualValues(t, rate, binary.LittleEndian.Uint32(whole[24:]), file)
+	require.EqualValues(t, 2*channels, binary.LittleEndian.Uint16(whole[32:]), "%s: bytes of a frame", file)
+	sound := whole[at+8:]
+	out := make([]int16, len(sound)/2/channels)
+	for i := range out {
+		out[i] = int16(binary.LittleEndian.Uint16(sound[2*channels*i:]))
+	}
+	return out
 }

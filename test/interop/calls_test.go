@@ -144,3 +144,53 @@ func TestBaresipBehindKamailio(t *testing.T) {
 		requireTone(t, heard, phoneRate, browserHz)
 	}
 }
+
+// TestBaresipSpeaksWideband calls a softphone that speaks G.722 or Opus only, by code that has nothing in common with the
+// gateway's, and measures above what G.711 carries.
+func TestBaresipSpeaksWideband(t *testing.T) {
+	const phoneHz, browserHz = 5200.0, 6100.0
+	ca := harness.NewAuthority(t)
+	for _, c := range []struct {
+		codecs string
+		rate   int
+		snr    float64 // G.722 has 2 bits for all above 4 kHz
+	}{{"G722/16000", 16000, 15}, {"opus/48000/2", 48000, 25}} {
+		t.Run(c.codecs, func(t *testing.T) {
+			phone := startBaresip(t, softphone{hz: phoneHz, ca: ca, codecs: c.codecs, rate: c.rate})
+			cfg := harness.Config(t)
+			cfg.Trunks = append(cfg.Trunks, harness.Trunk("desk", phone.uri("udp")))
+			g := harness.Start(t, cfg)
+			session := g.Session(t)
+			browser, token := g.Participant(t, "")
+			desk, _ := g.Participant(t, "")
+			g.Join(t, session, browser)
+			g.Join(t, session, desk)
+			device := harness.Connect(t, g, browser, token)
+			device.HearAt(harness.WideRate)
+			device.PublishTone(browserHz, -12, "")
+			dialog := g.Call(t, desk, deskNumber)
+			g.WaitState(t, desk, dialog, "ANSWERED")
+			phone.wait(t, "CALL_ESTABLISHED")
+			atBrowser := device.WaitHeard(t, desk, 3*listen)
+			g.HangUp(t, desk, dialog)
+			phone.wait(t, "CALL_CLOSED")
+			atPhone := phone.heard(t)
+			require.Len(t, atPhone, 1)
+			for _, way := range []struct {
+				name  string
+				heard []int16
+				rate  int
+				hz    float64
+			}{{"to the browser", atBrowser, harness.WideRate, phoneHz}, {"to the phone", atPhone[0], c.rate, browserHz}} {
+				n := int(listen.Seconds() * float64(way.rate))
+				require.GreaterOrEqual(t, len(way.heard), n, "%s: too little was heard", way.name)
+				last := way.heard[len(way.heard)-n:]
+				snr := audio.MedianSNR(last, way.rate, way.hz)
+				t.Logf("%s: %.1f Hz, %.1f dBFS, SNR %.1f dB", way.name, audio.Frequency(last, way.rate), audio.Level(last), snr)
+				require.InDelta(t, way.hz, audio.Frequency(last, way.rate), 5, way.name)
+				require.InDelta(t, -12, audio.Level(last), 1.5, way.name)
+				require.Greater(t, snr, c.snr, way.name)
+			}
+		})
+	}
+}
