@@ -124,7 +124,7 @@ func TestSRTPNeverGoesPlain(t *testing.T) {
 	const head = "v=0\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n"
 	d := newDescription(1, here, terms{codecs: codecsOf(nil), srtp: trunks.SRTPRequired})
 	offer := string(offerOf(t, d))
-	require.Contains(t, offer, "m=audio 20000 RTP/SAVP 0 8 9 107 101\r\n")
+	require.Contains(t, offer, "m=audio 20000 RTP/SAVP 0 8 9 107 13 101\r\n")
 	require.Equal(t, len(media.SRTPSuites()), strings.Count(offer, "a=crypto:"))
 	stranger := "inline:" + base64.StdEncoding.EncodeToString(make([]byte, 30))
 	for name, answer := range map[string]string{
@@ -275,8 +275,8 @@ func TestPayloadTypesKeepTheirMeaning(t *testing.T) {
 	require.Equal(t, uint8(97), agreed.Audio())
 	require.Equal(t, -1, agreed.EventType)
 	offer := string(offerOf(t, d))
-	require.Contains(t, offer, "m=audio 20000 RTP/AVP 97 0 9 107 100\r\na=rtpmap:97 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:9 G722/8000\r\n"+
-		"a=rtpmap:107 opus/48000/2\r\na=fmtp:107 useinbandfec=1\r\na=rtpmap:100 telephone-event/8000\r\n")
+	require.Contains(t, offer, "m=audio 20000 RTP/AVP 97 0 9 107 13 100\r\na=rtpmap:97 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:9 G722/8000\r\n"+
+		"a=rtpmap:107 opus/48000/2\r\na=fmtp:107 useinbandfec=1\r\na=rtpmap:13 CN/8000\r\na=rtpmap:100 telephone-event/8000\r\n")
 	got, err := d.accept([]byte("v=0\r\nc=IN IP4 198.51.100.7\r\nm=audio 4000 RTP/AVP 98 96\r\na=rtpmap:98 PCMA/8000\r\na=rtpmap:96 telephone-event/8000\r\n"))
 	require.NoError(t, err)
 	require.True(t, got.Audio() == 98 && got.IsAudio(97), "it is sent as it answered and may come as we offered")
@@ -287,7 +287,7 @@ func TestPayloadTypesKeepTheirMeaning(t *testing.T) {
 func TestTermsOfATrunk(t *testing.T) {
 	got := termsOf(&trunk{Trunk: Trunk{DTMF: trunks.DTMFInfo, DTMFInBand: true, SRTP: trunks.SRTPOff, Codecs: []string{"PCMA"}}})
 	d := newDescription(1, here, got)
-	require.Contains(t, string(offerOf(t, d)), "m=audio 20000 RTP/AVP 8\r\n")
+	require.Contains(t, string(offerOf(t, d)), "m=audio 20000 RTP/AVP 8 13\r\n")
 	agreed, err := d.accept([]byte("v=0\r\nc=IN IP4 198.51.100.7\r\nm=audio 4000 RTP/AVP 8 101\r\na=rtpmap:101 telephone-event/8000\r\n"))
 	require.NoError(t, err)
 	require.Equal(t, -1, agreed.EventType)

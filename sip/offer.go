@@ -145,7 +145,7 @@ func (d *description) offer() ([]byte, error) {
 	if event >= 0 {
 		next.event = event
 	}
-	next.comfort = false // we make no pauses of our own: whoever offers them gets them
+	next.comfort = next.freeComfort(d.terms)
 	return d.send(next, next.free(d.codecsFirst()), event, d.wished())
 }
 
@@ -240,6 +240,13 @@ func (s *standing) free(codecs []media.Speech) []media.Speech {
 		return codecs
 	}
 	return slices.DeleteFunc(slices.Clone(codecs), func(c media.Speech) bool { return c == media.Opus })
+}
+
+// freeComfort says whether an offer has comfort noise: Opus has its own, and its payload type may mean something else in
+// this session.
+func (s *standing) freeComfort(t terms) bool {
+	meaning, taken := s.taken[comfortType]
+	return !slices.Equal(t.codecs, []media.Speech{media.Opus}) && (!taken || strings.EqualFold(meaning, comfortEncoding))
 }
 
 // wished is the direction of an offer that lets the far end decide about its own hold.
@@ -366,7 +373,7 @@ func (d *description) accept(answer []byte) (media.PortMedia, error) {
 	}
 	next := d.standing
 	next.learn(parsed)
-	next.mux = p.agreed.RTCPMux
+	next.mux, next.comfort = p.agreed.RTCPMux, p.agreed.ComfortType != 0
 	next.profile = lines[p.index].proto
 	if p.crypto.key != nil {
 		i := slices.IndexFunc(d.cryptos, func(c crypto) bool { return c.tag == p.crypto.tag })

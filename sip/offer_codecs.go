@@ -42,5 +42,8 @@ func isEncoding(s media.Speech, encoding string) bool {
 // voipMetrics is what a=rtcp-xr names the block of RFC 3611 §4.7 (§5.1).
 const voipMetrics = "voip-metrics"
 
-// comfortType is the payload type of comfort noise at 8 kHz (RFC 3389 §4).
-const comfortType = 13
+// comfortType is the payload type of comfort noise at 8 kHz, and comfortEncoding what an a=rtpmap calls it (RFC 3389 §4).
+const (
+	comfortType     = 13
+	comfortEncoding = "CN/8000"
+)

@@ -67,7 +67,7 @@ func (d *description) read(parsed *sdp.SessionDescription, m *sdp.MediaDescripti
 	if payload != uint8(codec) {
 		p.agreed.PayloadType = payload
 	}
-	if codec != media.Opus && slices.Contains(m.MediaName.Formats, strconv.Itoa(comfortType)) {
+	if codec != media.Opus && (!answer || d.comfort) && hasComfort(m) {
 		p.agreed.ComfortType = comfortType
 	}
 	if !d.terms.info {
@@ -122,6 +122,13 @@ func (d *description) readKeys(m *sdp.MediaDescription, line streamLine, answer 
 		return fmt.Errorf("%w: the trunk takes SRTP only", errNothingCommon)
 	}
 	return nil
+}
+
+// hasComfort says whether a stream may have comfort noise.
+func hasComfort(m *sdp.MediaDescription) bool {
+	format := strconv.Itoa(comfortType)
+	encoding, mapped := rtpmap(m, format)
+	return slices.Contains(m.MediaName.Formats, format) && (!mapped || strings.EqualFold(encoding, comfortEncoding))
 }
 
 // commonCodec returns the far end's first choice among ours, and its payload type. Static payload types need no rtpmap;

@@ -84,6 +84,24 @@ func TestAnswer(t *testing.T) {
 			m.RTCPMux = true
 			return "sendrecv", m
 		}},
+		{"comfort noise", head + "m=audio 4000 RTP/AVP 0 13\r\n", "m=audio 20000 RTP/AVP 0 13\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:13 CN/8000\r\n", func() (string, media.PortMedia) {
+			m := remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMU, -1, true, true)
+			m.ComfortType = 13
+			return "sendrecv", m
+		}},
+		{"comfort noise beside Opus", head + "m=audio 4000 RTP/AVP 96 13\r\na=rtpmap:96 opus/48000/2\r\n", "m=audio 20000 RTP/AVP 96\r\n", func() (string, media.PortMedia) {
+			m := remote("198.51.100.7:4000", "198.51.100.7:4001", media.Opus, -1, true, true)
+			m.PayloadType = 96
+			return "sendrecv", m
+		}},
+		{"VoIP metrics in RTCP XR", head + "m=audio 4000 RTP/AVP 0\r\na=rtcp-xr:rcvr-rtt=all voip-metrics\r\n", "a=rtcp-xr:voip-metrics\r\n", func() (string, media.PortMedia) {
+			m := remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMU, -1, true, true)
+			m.Metrics = true
+			return "sendrecv", m
+		}},
+		{"XR of another kind", head + "m=audio 4000 RTP/AVP 0\r\na=rtcp-xr:rcvr-rtt=all\r\n", "a=rtcp:20001\r\n", func() (string, media.PortMedia) {
+			return "sendrecv", remote("198.51.100.7:4000", "198.51.100.7:4001", media.PCMU, -1, true, true)
+		}},
 		{"hold of RFC 6157", lines("v=0", "o=x 1 1 IN IP4 1.2.3.4", "s=-", "c=IN IP6 hold.invalid", "t=0 0", "m=audio 4000 RTP/AVP 0", "a=sendonly"), "", func() (string, media.PortMedia) {
 			return "recvonly", remote("", "", media.PCMU, -1, false, true)
 		}},
@@ -166,17 +184,46 @@ func offerOf(t testing.TB, d *description) []byte {
 func TestOffer(t *testing.T) {
 	d := newDescription(7, here, terms{codecs: codecsOf([]string{"opus", "pcma", "PCMU", "PCMA"})})
 	require.Equal(t, lines("v=0", "o=tandem 7 8 IN IP4 192.0.2.1", "s=-", "c=IN IP4 192.0.2.1", "t=0 0",
-		"m=audio 20000 RTP/AVP 107 8 0 101", "a=rtpmap:107 opus/48000/2", "a=fmtp:107 useinbandfec=1", "a=rtpmap:8 PCMA/8000", "a=rtpmap:0 PCMU/8000", "a=rtpmap:101 telephone-event/8000",
+		"m=audio 20000 RTP/AVP 107 8 0 13 101", "a=rtpmap:107 opus/48000/2", "a=fmtp:107 useinbandfec=1", "a=rtpmap:8 PCMA/8000", "a=rtpmap:0 PCMU/8000", "a=rtpmap:13 CN/8000", "a=rtpmap:101 telephone-event/8000",
 		"a=fmtp:101 0-16", "a=ptime:20", "a=rtcp:20001", "a=sendrecv"), string(offerOf(t, d)))
 	six := newDescription(7, netip.MustParseAddrPort("[2001:db8::1]:20000"), termsOf(nil))
 	require.Contains(t, string(offerOf(t, six)), "c=IN IP6 2001:db8::1\r\n")
+}
+
+// TestComfortNoiseIsOffered where a codec has it, and agreed as the answer says, for all that follows.
+func TestComfortNoiseIsOffered(t *testing.T) {
+	const head = "v=0\r\no=x 1 1 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n"
+	d := newDescription(7, here, termsOf(nil))
+	require.Contains(t, string(offerOf(t, d)), "a=rtpmap:13 CN/8000\r\n")
+	agreed, err := d.accept([]byte(head + "m=audio 4000 RTP/AVP 9 13\r\n"))
+	require.NoError(t, err)
+	require.EqualValues(t, 13, agreed.ComfortType)
+	held, err := d.holding(true)
+	require.NoError(t, err)
+	require.Contains(t, string(held), " RTP/AVP 9 13\r\n", "a hold changes nothing else")
+	agreed, err = d.accept([]byte(head + "m=audio 4000 RTP/AVP 9\r\na=recvonly\r\n"))
+	require.NoError(t, err)
+	require.Zero(t, agreed.ComfortType)
+	back, err := d.holding(false)
+	require.NoError(t, err)
+	require.Contains(t, string(back), " RTP/AVP 9\r\n")
+	agreed, err = d.accept([]byte(head + "m=audio 4000 RTP/AVP 9 13\r\n"))
+	require.NoError(t, err)
+	require.Zero(t, agreed.ComfortType, "it was not offered (RFC 3264 §6.1)")
+
+	require.NotContains(t, string(offerOf(t, newDescription(7, here, terms{codecs: []media.Speech{media.Opus}}))), "CN/8000", "Opus has its own")
+	other := newDescription(7, here, termsOf(nil))
+	_, agreed, err = other.answer([]byte(head + "m=audio 4000 RTP/AVP 0 13\r\na=rtpmap:13 X/8000\r\n"))
+	require.NoError(t, err)
+	require.Zero(t, agreed.ComfortType)
+	require.NotContains(t, string(offerOf(t, other)), "CN/8000", "13 is something else here")
 }
 
 func TestOurOfferKeepsTheirLines(t *testing.T) {
 	d := newDescription(7, here, termsOf(nil))
 	_, _, err := d.answer([]byte("v=0\r\nc=IN IP4 198.51.100.7\r\nm=video 6000 RTP/AVP 31\r\nm=audio 4000 RTP/AVP 8 97\r\na=rtpmap:97 telephone-event/8000\r\n"))
 	require.NoError(t, err)
-	require.Contains(t, string(offerOf(t, d)), "m=video 0 RTP/AVP 31\r\nm=audio 20000 RTP/AVP 8 0 9 107 97\r\n")
+	require.Contains(t, string(offerOf(t, d)), "m=video 0 RTP/AVP 31\r\nm=audio 20000 RTP/AVP 8 0 9 107 13 97\r\n")
 }
 
 // FuzzSDP checks what must hold for whatever a peer sends: no panic; an answer can be read back, has as many m-lines as

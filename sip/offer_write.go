@@ -82,7 +82,7 @@ func (d *description) writeAudio(b *strings.Builder, s *standing, codecs []media
 		}
 	}
 	if s.comfort {
-		fmt.Fprintf(b, "a=rtpmap:%d CN/8000\r\n", comfortType)
+		fmt.Fprintf(b, "a=rtpmap:%d %s\r\n", comfortType, comfortEncoding)
 	}
 	if event >= 0 {
 		fmt.Fprintf(b, "a=rtpmap:%d telephone-event/%d\r\na=fmtp:%d 0-16\r\n", event, s.rate, event)
