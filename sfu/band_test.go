@@ -108,3 +108,41 @@ func TestBandAfterAReconnect(t *testing.T) {
 }
 
 var _ media.Sink = (*ear)(nil)
+
+// A browser that was held to narrowband and sends another agreed codec is another source: it is asked anew, since who hears
+// that one may need everything.
+func TestBandEndsWithTheCodec(t *testing.T) {
+	g := serve(t, plainRoom("ann"), sfu.Config{BandPause: time.Millisecond})
+	ann := g.browser(t, "ann", "a1", follows)
+	mic := ann.track(webrtc.MimeTypeOpus, "s", "mic")
+	ann.offerPublish(nil, nil)
+	opus := g.room.sources("ann")[0].Audio()
+	opus.AddNarrow(&ear{})
+	require.Equal(t, "offerWanted", ann.nextNote().Method)
+	require.Contains(t, ann.offerPublish(nil, nil).SDPAnswer, narrowband)
+
+	heard := make(arrived, 1000)
+	opus.AddNarrow(heard)
+	mic.until(t, "v", func() bool { return len(heard) > 0 })
+	require.Eventually(t, func() bool {
+		mic.seq++
+		mic.ts += 160
+		mic.send(0, &rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: mic.seq, Timestamp: mic.ts}, Payload: []byte("law")})
+		now := g.room.sources("ann")
+		return len(now) == 1 && now[0].Audio().Codec.MimeType == webrtc.MimeTypePCMU
+	}, patience, 5*time.Millisecond)
+	g.room.sources("ann")[0].Audio().Add(&ear{}) // nothing to tell: a new track is thought to be heard in full band
+	for note := ann.nextNote(); note.Method != "offerWanted"; note = ann.nextNote() {
+	}
+	require.NotContains(t, ann.offerPublish(nil, nil).SDPAnswer, narrowband)
+}
+
+// arrived tells of each packet of a track.
+type arrived chan struct{}
+
+func (a arrived) WriteRTP(*rtp.Packet) {
+	select {
+	case a <- struct{}{}:
+	default:
+	}
+}

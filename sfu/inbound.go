@@ -108,7 +108,7 @@ type trackReader struct {
 	packet  rtp.Packet
 	numbers gapless
 	keys    keyReader
-	asked   uint8 // payload type that the device was told of
+	asked   int // payload type that the device was told of; -1: none yet, for 0 is PCMU
 }
 
 func (r *trackReader) run() {
@@ -170,10 +170,10 @@ func (r *trackReader) take(p *rtp.Packet, now time.Time) {
 
 // change tells the device once that another agreed codec arrives.
 func (r *trackReader) change(t *target, payloadType uint8) {
-	if r.asked == payloadType || !slices.ContainsFunc(t.codecs, func(a agreed) bool { return a.payloadType == payloadType }) {
+	if r.asked == int(payloadType) || !slices.ContainsFunc(t.codecs, func(a agreed) bool { return a.payloadType == payloadType }) {
 		return
 	}
-	r.asked = payloadType
+	r.asked = int(payloadType)
 	r.d.post(func() { r.d.publish.switched(r.lane, payloadType) })
 }
 
