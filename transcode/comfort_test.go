@@ -60,9 +60,13 @@ func TestNoiseOfAPhone(t *testing.T) {
 	p.speak(25)
 	p.describe(40)
 	p.ear.got = nil
+	heard := &frames{}
+	p.b.up.feed.at(narrow).Add(heard)
 	p.wait(time.Second)
 	require.InDelta(t, 47, len(p.ear.got), 2, "it goes on, three frames behind")
-	require.InDelta(t, -40, audio.Level(p.ear.pcm(t)[4800:]), 3)
+	const level = -40 + 3.01 // a full-scale sine is 0 dBFS, and 3 dB less than the square that is 0 dBov
+	require.InDelta(t, level, audio.Level(heard.pcm), 0.5)
+	require.InDelta(t, level, audio.Level(p.ear.pcm(t)[4800:]), 3)
 	p.voice.packet.Timestamp += 8000
 	p.speak(10)
 	p.ear.got = nil
@@ -112,10 +116,16 @@ func TestNoiseCutsNoWord(t *testing.T) {
 	}
 }
 
-// frames counts what a feed hands out.
-type frames struct{ samples int }
+// frames keeps what a feed hands out.
+type frames struct {
+	samples int
+	pcm     []int16
+}
 
-func (f *frames) hear(fr frame, _ time.Time) { f.samples += len(fr.pcm) }
+func (f *frames) hear(fr frame, _ time.Time) {
+	f.samples += len(fr.pcm)
+	f.pcm = append(f.pcm, fr.pcm...)
+}
 
 // TestNoiseToAPhone: a phone that takes descriptions of noise gets them in place of packets of silence, a few at most, and sound
 // again with a marker.
