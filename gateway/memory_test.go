@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"testing"
 	"testing/synctest"
@@ -37,6 +38,49 @@ func TestMemoryIsGivenBackOnceItIsCalm(t *testing.T) {
 			}
 			require.Equal(t, c.due, due)
 		})
+	}
+}
+
+// TestGarbageMayGatherInAWave: much in a wave of calls, little once it is calm, and as before in between.
+func TestGarbageMayGatherInAWave(t *testing.T) {
+	const mb = 1 << 20
+	var r returning
+	var percent []int
+	for _, allocated := range []uint64{40 * mb, 41 * mb, 80 * mb, 600 * mb, 700 * mb, 701 * mb} {
+		now := heap{allocated, 9 * mb}
+		percent = append(percent, r.garbage(now))
+		r.due(now)
+	}
+	require.Equal(t, []int{0, littleGarbage, 0, muchGarbage, 0, littleGarbage}, percent)
+}
+
+// TestGarbageIsTheEnvironments: who sets GOGC is obeyed; who does not finds what was set before when the gateway has ended.
+func TestGarbageIsTheEnvironments(t *testing.T) {
+	now := func() int {
+		percent := debug.SetGCPercent(77)
+		debug.SetGCPercent(percent)
+		return percent
+	}
+	before := now()
+	for _, of := range []string{"", "77"} {
+		t.Setenv("GOGC", of)
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- giveBack(ctx) }()
+			synctest.Wait()
+			if of == "" {
+				require.Equal(t, muchGarbage, now())
+				time.Sleep(3 * lookAtMemory)
+				synctest.Wait()
+				require.Equal(t, littleGarbage, now())
+			} else {
+				require.Equal(t, before, now())
+			}
+			cancel()
+			require.NoError(t, <-done)
+		})
+		require.Equal(t, before, now())
 	}
 }
 
