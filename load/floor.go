@@ -38,7 +38,7 @@ func floorSecret() []byte {
 
 const (
 	floorFirstPort = 30000 // below what the kernel gives to sockets without a port
-	floorBitrate   = 24000
+	floorBitrate   = 32000
 )
 
 // ServeFloor is the least code that does the work of bridged calls: two sockets each, SRTP at one, libopus between, and

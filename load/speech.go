@@ -82,7 +82,7 @@ type band struct {
 }
 
 func bands() []band {
-	return []band{{"narrowband (PCMU)", pcmu, phoneRate, 24000}, {"wideband (G.722)", g722Name, voiceRate, 32000}}
+	return []band{{"narrowband (PCMU)", pcmu, phoneRate, 32000}, {"wideband (G.722)", g722Name, voiceRate, 48000}}
 }
 
 // heardSpeech is what was understood, by place and badness, and how busy it was meanwhile.
