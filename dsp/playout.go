@@ -205,6 +205,14 @@ func (p *Playout) Reset() {
 	p.waiting = spans{}
 }
 
+// Forget is Reset without an end: nothing more is heard of what was played.
+func (p *Playout) Forget() {
+	p.Reset()
+	p.stage, p.sound = p.stage[:0], 0
+	p.conceal.Reset()
+	p.conceal.Stop()
+}
+
 // samples is a time in samples, whatever it is.
 func (p *Playout) samples(t time.Duration) int64 {
 	return int64(t/time.Second)*p.rate + int64(t%time.Second)*p.rate/int64(time.Second)

@@ -166,7 +166,7 @@ func (b *Bridge) regroup() {
 		}
 	}
 	if before := b.down.use(m); before != nil {
-		b.engine.part(before)
+		b.engine.part(before, b.up.feed)
 	}
 }
 

@@ -16,9 +16,6 @@ type phone interface {
 	Lose(n int)
 }
 
-// leaveMix is how long a phone that hears one voice through a mix waits for a moment to hear it directly.
-const leaveMix = time.Second
-
 // downlink makes what a phone hears: one voice as it comes, as long as only one is to be heard; else a mix, on the clock.
 // hear and queueKey run on the publishers' goroutines, tick on the clock's; its own lock, under which only that of a mix is
 // taken, orders them.
@@ -34,16 +31,14 @@ type downlink struct {
 	coder      coder
 	lost       int // percent of what the phone was sent lately, by its reports
 	line       timeline
-	inputs     []*input  // with audio
-	picked     *input    // whom the phone hears directly; nil: nobody
-	mixing     bool      // it hears mix instead
-	leaving    time.Time // since when a mix has had no more than one voice for it; zero: it has
-	buffer     buffer    // what it hears directly waits there, if need be
-	mix        *mix      // of its inputs and its own voice; nil: they are fewer than two
-	own        *feed     // its own voice
-	limiter    dsp.Limiter
-	mixed      [frameMost]int16
-	shared     []byte // the next packet as others have encoded it; nil: they have not
+	inputs     []*input // with audio
+	picked     *input   // whom the phone hears directly; nil: nobody
+	mixing     bool     // it hears mix instead
+	buffer     buffer   // what it hears directly waits there, if need be
+	mix        *mix     // of its inputs and its own voice; nil: they are fewer than two
+	own        *feed    // its own voice
+	apart      apart
+	sharing    sharing
 	heard      *dsp.Concealer
 	joined     []int16 // nil until it is needed
 	player     player
@@ -98,7 +93,7 @@ func (d *downlink) rate() int { return d.media.Speech.Rate() }
 func (d *downlink) open(m media.PortMedia, cfg Config) error {
 	d.cfg, d.media = cfg, m
 	d.line.out, d.line.rate = d, int64(d.rate())
-	d.heard, d.limiter = dsp.NewConcealer(d.rate()), dsp.NewLimiter(d.rate())
+	d.heard = dsp.NewConcealer(d.rate())
 	return d.coder.use(m.Speech, cfg)
 }
 
@@ -122,7 +117,7 @@ func (d *downlink) agree(m media.PortMedia) (anew bool, err error) {
 	if m.Speech.Rate() != d.rate() {
 		d.line.pace(int64(m.Speech.Rate()))
 		d.flush()
-		d.heard, d.limiter = dsp.NewConcealer(m.Speech.Rate()), dsp.NewLimiter(m.Speech.Rate())
+		d.heard = dsp.NewConcealer(m.Speech.Rate())
 		d.player.doubler, d.mixing = dsp.Doubler{}, false
 		d.buffer = buffer{}
 	}
@@ -243,7 +238,7 @@ func (d *downlink) hear(in *input, f frame, now time.Time) {
 	if f.concealed && in == d.picked {
 		d.made.up += uint64(len(f.pcm))
 	}
-	if d.closed || d.mixing || in.gone || in.muted || in.rate != d.rate() {
+	if d.closed || d.mixes() || in.gone || in.muted || in.rate != d.rate() {
 		return
 	}
 	if in != d.picked {
@@ -262,7 +257,11 @@ func (d *downlink) hear(in *input, f frame, now time.Time) {
 		d.hasten()
 		d.suppressed++
 	default:
+		if f.codes != nil && d.shares(f.pcm) {
+			d.share(f.codes, f.pcm)
+		}
 		d.direct(f, now)
+		d.sharing.withdraw()
 	}
 }
 
@@ -271,36 +270,43 @@ func (d *downlink) choose(now time.Time) {
 	if d.mix == nil {
 		return // one voice at most: it is picked
 	}
-	var (
-		active int
-		one    *input
-	)
+	if d.mix.decide(now) {
+		if !d.mixing {
+			d.mixing, d.apart.on = true, false
+			d.recall()
+			d.seam()
+		}
+		return
+	}
+	one := d.picked
 	for _, in := range d.inputs {
 		if !in.muted && in.feed.speaks(now) {
-			active++
 			one = in
 		}
 	}
 	switch {
-	case active > 1:
-		d.leaving = time.Time{}
-		if !d.mixing {
-			d.mixing = true
-			d.seam()
-		}
 	case d.mixing:
-		if d.leaving.IsZero() {
-			d.leaving = now
-		}
-		if one == nil || d.mix.settled(one.feed) || now.Sub(d.leaving) > leaveMix {
-			d.pick(one)
-			d.stopMixing()
-		}
-	case one != nil && one != d.picked:
+		d.pick(one)
+		d.stopMixing()
+	case one != d.picked:
 		d.pick(one)
 		d.seam()
 	}
 }
+
+// recall lets what comes next grow out of what was heard directly, where that was a source's packets: nobody has seen their sound.
+func (d *downlink) recall() {
+	if d.picked == nil || d.picked.codec != d.media.Speech {
+		return
+	}
+	recent := d.mix.recent(d.picked.feed, d.room())
+	d.heard.Reset()
+	d.heard.Good(recent)
+	d.coder.miss(recent)
+}
+
+// mixes says that the phone hears a mix, or does so from its next tick on.
+func (d *downlink) mixes() bool { return d.mixing || d.mix != nil && d.mix.heard.Load() }
 
 // tick makes 20 ms of what the clock must make: a key, a mix, what takes the place of what is overdue.
 func (d *downlink) tick(now time.Time) {
@@ -338,27 +344,43 @@ func (d *downlink) mixed20(now time.Time) {
 	defer m.mu.Unlock()
 	m.tick(now)
 	d.pick(nil) // whom it heard directly is in the mix now
-	pcm, shared := m.without(d.own, &d.limiter, d.mixed[:])
-	if shared && d.media.Send && d.line.n == 0 && d.packets.n == 0 && packetSamples(d.media) == len(pcm) && !d.heard.Merging() {
-		d.shared = m.encoded(d.media.Speech, d.cfg, d.lost, int(d.pressure.Load()))
+	pcm, shared := m.without(d.own, &d.apart)
+	if shared && d.shares(pcm) {
+		d.share(&m.codes, pcm)
 	}
 	d.made.up += m.made
 	d.miss(m.dropped(d.own))
 	d.line.clocked(pcm, now)
-	d.shared = nil
+	d.sharing.withdraw()
+}
+
+// share lets the phone have a packet that others hear, too, as it is encoded for them.
+func (d *downlink) share(c *codes, pcm []int16) {
+	payload, of := c.encoded(d.media.Speech, d.cfg, d.lost, int(d.pressure.Load()), pcm)
+	d.sharing.offer(pcm, payload, of)
+}
+
+// shares says whether some sound becomes one packet, as it is.
+func (d *downlink) shares(pcm []int16) bool {
+	return d.media.Send && d.line.n == 0 && d.packets.n == 0 && packetSamples(d.media) == len(pcm) && !d.heard.Merging()
 }
 
 // sound lets what is sent grow out of what was made up before it. It implements timelineOut.
 func (d *downlink) sound(pcm []int16) []int16 {
 	if d.heard.Merging() {
-		if d.joined == nil {
-			d.joined = make([]int16, soundMost)
-		}
-		pcm = d.joined[:copy(d.joined, pcm)] // it may be others' too
+		pcm = d.room()[:copy(d.room(), pcm)] // it may be others' too
 	}
 	d.heard.Good(pcm)
 	d.made.all += uint64(len(pcm))
 	return pcm
+}
+
+// room is where sound is put that changes on its way.
+func (d *downlink) room() []int16 {
+	if d.joined == nil {
+		d.joined = make([]int16, soundMost)
+	}
+	return d.joined
 }
 
 // missing makes up for sound that did not come. It implements timelineOut.

@@ -340,13 +340,21 @@ func (e *Engine) join(voices []*input, own *feed, ownTrack *media.Track, rate in
 		e.mixes[key] = m
 	}
 	m.refs++
+	m.mu.Lock()
+	m.hearers = append(m.hearers, own)
+	m.mu.Unlock()
 	return m
 }
 
 // part ends what join began.
-func (e *Engine) part(m *mix) {
+func (e *Engine) part(m *mix, own *feed) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	m.mu.Lock()
+	if i := slices.Index(m.hearers, own); i >= 0 {
+		m.hearers = slices.Delete(m.hearers, i, i+1)
+	}
+	m.mu.Unlock()
 	if m.refs--; m.refs > 0 {
 		return
 	}

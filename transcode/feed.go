@@ -37,7 +37,8 @@ type feed struct {
 	voice   dsp.Voice
 	halver  dsp.Halver
 	doubler dsp.Doubler
-	other   []int16 // at the other rate; nil until somebody listens there
+	other   []int16   // at the other rate; nil until somebody listens there
+	codes   [2]*codes // narrow and wide; nil until several phones hear it as it comes
 }
 
 // at is the list of those who listen at a rate.
@@ -64,6 +65,19 @@ func (f *feed) room() []int16 {
 	return f.other
 }
 
+// shared is where the phones that hear a frame at a rate find it encoded; nil: they are not several.
+func (f *feed) shared(rate int) *codes {
+	if f.direct.Load() < 2 {
+		return nil
+	}
+	c := &f.codes[rate/wide]
+	if *c == nil {
+		*c = new(codes)
+	}
+	(*c).next()
+	return *c
+}
+
 // wanted says whether anybody listens.
 func (f *feed) wanted() bool { return f.narrow.Len() > 0 || f.wide.Len() > 0 }
 
@@ -77,12 +91,13 @@ func (f *feed) publish(fr frame, rate int, now time.Time) {
 	if !fr.concealed {
 		f.active.Store(f.voice.Frame(fr.pcm))
 	}
+	fr.codes = f.shared(rate)
 	for _, l := range f.at(rate).All() {
 		l.hear(fr, now)
 	}
 	if rate == wide {
 		if list := f.narrow.All(); len(list) > 0 {
-			half := frame{pos: fr.pos / 2, epoch: fr.epoch, pcm: f.room()[:f.halver.Frame(f.room(), fr.pcm)], concealed: fr.concealed}
+			half := frame{pos: fr.pos / 2, epoch: fr.epoch, pcm: f.room()[:f.halver.Frame(f.room(), fr.pcm)], concealed: fr.concealed, codes: f.shared(narrow)}
 			for _, l := range list {
 				l.hear(half, now)
 			}
@@ -90,7 +105,7 @@ func (f *feed) publish(fr frame, rate int, now time.Time) {
 		return
 	}
 	if list := f.wide.All(); len(list) > 0 {
-		double := frame{pos: fr.pos * 2, epoch: fr.epoch, pcm: f.room()[:f.doubler.Frame(f.room(), fr.pcm)], concealed: fr.concealed}
+		double := frame{pos: fr.pos * 2, epoch: fr.epoch, pcm: f.room()[:f.doubler.Frame(f.room(), fr.pcm)], concealed: fr.concealed, codes: f.shared(wide)}
 		for _, l := range list {
 			l.hear(double, now)
 		}

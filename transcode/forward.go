@@ -56,7 +56,7 @@ func (in *input) WriteRTP(p *rtp.Packet) {
 	if speech == media.Opus {
 		samples = opusSamples(p.Payload)
 	}
-	if !ok || samples == 0 || d.closed || d.mixing || in != d.picked || in.gone || in.muted || speech != in.codec {
+	if !ok || samples == 0 || d.closed || d.mixes() || in != d.picked || in.gone || in.muted || speech != in.codec {
 		return
 	}
 	clock, rate := int64(speech.Clock()), int64(speech.Rate())
@@ -77,7 +77,7 @@ func (in *input) WriteRTP(p *rtp.Packet) {
 	}
 	d.flush()
 	d.heard.Reset() // what was heard before is not what a pause goes on from
-	d.coder.stale = true
+	d.coder.lose()
 	if lost > 0 && !marker {
 		d.phone.Lose(min(lost, seqJump))
 		d.made.all += uint64(int64(lost) * n)

@@ -1,7 +1,6 @@
 package transcode
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,29 +12,36 @@ import (
 // settledIn is how little a voice may wait in a mix for phones to hear it directly again: what is cut out is not missed.
 const settledIn = 5 * time.Millisecond
 
+// leaveMix is how long phones that hear one voice each through a mix wait for a moment to hear it directly.
+const leaveMix = time.Second
+
 // idleMix is how long a mix may make nothing until its voices begin anew.
 const idleMix = frameTime * 3 / 2
 
 // mix is what the phones hear that hear the same voices, each phone but its own. Every voice waits and is added once for
-// all of them, 20 ms at a time, and what those hear who say nothing is encoded once. One shard clocks them all.
+// all of them, 20 ms at a time, and what those hear who say nothing is encoded once. One shard clocks them all. They go over
+// to it at the same tick, as soon as one of them hears two voices, and back at the same: whoever came later would hear again
+// what waits in it.
 type mix struct {
 	key   string
 	rate  int
 	shard *shard
-	refs  int // under Engine.mu
+	refs  int         // under Engine.mu
+	heard atomic.Bool // it is heard in place of its voices themselves; changes under mu
 
 	mu      sync.Mutex // of the clock, and of joining
 	voices  []*voice
+	hearers []*feed   // the own voices of those who have it
+	decided time.Time // the tick for which heard holds
+	leaving time.Time // since when nobody has had more than one voice to hear; zero: somebody has
 	at      time.Time // of the tick that was made last
 	sum     [frameMost]int32
 	scratch [frameMost]int32
 	limiter dsp.Limiter
-	out     [frameMost]int16 // the whole sum, limited; valid if limited
-	limited bool
-	made    uint64    // samples of the tick that were made up, of the voice with the most
-	coders  [4]shared // of those who hear the whole sum
-	coded   [4][]byte
-	buffers [4][longestPayload]byte
+	before  dsp.Limiter      // limiter, as the tick began
+	out     [frameMost]int16 // the whole sum, limited
+	made    uint64           // samples of the tick that were made up, of the voice with the most
+	codes   codes            // of those who hear the whole sum
 }
 
 // voice is one of the voices of a mix.
@@ -58,6 +64,7 @@ type voice struct {
 	made    uint64               // samples of it that were made up
 	counted missing              // what playout has dropped
 	missing missing              // of that, since the tick before
+	tail    int                  // samples that waited when it fell silent and are still to be heard; -1: it did not
 }
 
 // newMix makes a mix of the voices of some tracks.
@@ -78,9 +85,9 @@ func (v *voice) hear(f frame, now time.Time) {
 		return
 	}
 	if f.epoch != v.epoch {
-		v.epoch = f.epoch
 		v.playout.Reset()
 	}
+	v.epoch, v.next = f.epoch, f.pos+int64(len(f.pcm))
 	v.playout.Put(f.pos, f.pcm, f.concealed, sinceEpoch(now))
 }
 
@@ -100,13 +107,19 @@ func (v *voice) remember(f frame) {
 // sinceEpoch is a time as a Playout wants it.
 func sinceEpoch(t time.Time) time.Duration { return time.Duration(t.UnixNano()) }
 
-// take makes the next 20 ms of the voice.
-func (v *voice) take(n int, drain bool, now time.Time) {
+// take makes the next 20 ms of the voice. One that fell silent is heard to the end of what waited then.
+func (v *voice) take(n int, speaks, drain bool, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !v.used.Load() {
 		v.used.Store(true)
 		v.begin(now)
+	}
+	switch {
+	case speaks:
+		v.tail = -1
+	case v.tail < 0:
+		v.tail = v.playout.Delay()
 	}
 	v.taken = now
 	v.playout.Drain(drain)
@@ -114,13 +127,23 @@ func (v *voice) take(n int, drain bool, now time.Time) {
 	v.sounds = v.playout.Take(v.pcm[:n], sinceEpoch(now))
 	v.made = min(v.playout.Concealed-before, uint64(n))
 	v.missing = v.counted.since(v.playout)
+	if v.tail < 0 {
+		return
+	}
+	if v.tail -= n; v.tail <= 0 || !v.sounds {
+		for i := range v.pcm[:n] {
+			v.pcm[i] = int16(int(v.pcm[i]) * (n - 1 - i) / n)
+		}
+		v.used.Store(false)
+		v.heard = 0
+	}
 }
 
 // begin lets the mix go on from where phones have heard the voice directly, or begin where nobody has.
 func (v *voice) begin(now time.Time) {
 	recent := v.recent[len(v.recent)-v.heard:]
-	v.heard = 0
-	v.playout.Reset()
+	v.heard, v.tail = 0, -1
+	v.playout.Forget()
 	if v.feed.direct.Load() > 0 {
 		v.playout.Begin(v.next, recent)
 		return
@@ -146,18 +169,87 @@ func (v *voice) rest() {
 	v.sounds = false
 }
 
-// settled says whether a phone that hears the voice through the mix may hear it directly: nothing much waits.
-func (m *mix) settled(f *feed) bool {
+// decide says whether those who have the mix hear it from the tick at now on, or one voice each as it comes.
+func (m *mix) decide(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.decided.Equal(now) {
+		return m.heard.Load()
+	}
+	m.decided = now
+	switch {
+	case m.several(now):
+		m.leaving = time.Time{}
+		m.heard.Store(true)
+	case !m.heard.Load():
+	case m.leaving.IsZero():
+		m.leaving = now
+		fallthrough
+	default:
+		if m.settled(now) || now.Sub(m.leaving) > leaveMix {
+			m.heard.Store(false)
+			m.rest()
+		}
+	}
+	return m.heard.Load()
+}
+
+// several says whether somebody has two voices or more to hear.
+func (m *mix) several(now time.Time) bool {
+	n := 0
+	for _, v := range m.voices {
+		if v.feed.speaks(now) {
+			n++
+		}
+	}
+	for _, own := range m.hearers {
+		if n > 2 || n == 2 && !own.speaks(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// recent copies what came last of a voice while the mix took nothing.
+func (m *mix) recent(f *feed, dst []int16) []int16 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, v := range m.voices {
 		if v.feed == f {
 			v.mu.Lock()
 			defer v.mu.Unlock()
-			return !v.used.Load() || time.Duration(v.playout.Delay())*time.Second/time.Duration(m.rate) <= settledIn
+			return dst[:copy(dst, v.recent[:])]
+		}
+	}
+	return nil
+}
+
+// settled says whether voices may be heard directly again: nothing much of them waits but the
+// last packet.
+func (m *mix) settled(now time.Time) bool {
+	for _, v := range m.voices {
+		if v.feed.speaks(now) && v.waits() > frameTime+settledIn {
+			return false
 		}
 	}
 	return true
+}
+
+// waits is how long the voice waits.
+func (v *voice) waits() time.Duration {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.used.Load() {
+		return 0
+	}
+	return time.Duration(v.playout.Delay()) * time.Second / time.Duration(v.rate)
+}
+
+// rest lets what comes pass unheard.
+func (m *mix) rest() {
+	for _, v := range m.voices {
+		v.rest()
+	}
 }
 
 // tick makes the sum of the tick at a time, once for all who ask. m.mu is held.
@@ -166,24 +258,20 @@ func (m *mix) tick(at time.Time) {
 		return
 	}
 	if pause := at.Sub(m.at); pause > idleMix || pause < 0 {
-		for _, v := range m.voices {
-			v.rest() // nobody has asked for a while
-		}
+		m.rest() // nobody has asked for a while
+		m.limiter = dsp.NewLimiter(m.rate)
 	}
-	m.at, m.limited, m.made = at, false, 0
-	clear(m.coded[:])
+	m.at, m.made = at, 0
+	m.codes.next()
 	n := m.rate / 50
-	several := m.several(at)
 	clear(m.sum[:n])
 	for _, v := range m.voices {
 		v.missing = missing{}
-		if !v.feed.speaks(at) && !v.used.Load() {
+		speaks := v.feed.speaks(at)
+		if v.sounds = false; !speaks && !v.used.Load() {
 			continue
 		}
-		if v.take(n, !several, at); !v.sounds {
-			if !v.feed.speaks(at) {
-				v.rest()
-			}
+		if v.take(n, speaks, !m.leaving.IsZero(), at); !v.sounds {
 			continue
 		}
 		m.made = max(m.made, v.made)
@@ -191,50 +279,38 @@ func (m *mix) tick(at time.Time) {
 			m.sum[i] += int32(s)
 		}
 	}
+	m.before = m.limiter
+	m.limiter.Frame(m.out[:n], m.sum[:n])
 }
 
-// several says whether two voices or more are to be heard by somebody.
-func (m *mix) several(now time.Time) bool {
-	n := 0
-	for _, v := range m.voices {
-		if v.feed.speaks(now) {
-			n++
-		}
-	}
-	return n > 1
+// apart is the sum as a phone hears it that leaves its own voice out. It belongs to the downlink's lock.
+type apart struct {
+	on      bool
+	limiter dsp.Limiter
+	pcm     [frameMost]int16
 }
 
-// without returns the sum without the voice of one phone, valid until the next call; shared says that it is the whole.
-// limiter is that phone's. m.mu is held.
-func (m *mix) without(own *feed, limiter *dsp.Limiter, dst []int16) (pcm []int16, shared bool) {
+// without returns the sum without the voice of one phone, valid until the next call; shared says that it is what others hear, too.
+// Its loudness goes on from that, and until it is the same again. m.mu is held.
+func (m *mix) without(own *feed, a *apart) (pcm []int16, shared bool) {
 	n := m.rate / 50
+	sum := m.sum[:n]
 	for _, v := range m.voices {
 		if v.feed == own && v.sounds {
-			for i, s := range v.pcm[:n] {
-				m.scratch[i] = m.sum[i] - int32(s)
+			if sum = m.scratch[:n]; !a.on {
+				a.on, a.limiter = true, m.before
 			}
-			limiter.Frame(dst[:n], m.scratch[:n])
-			return dst[:n], false
+			for i, s := range v.pcm[:n] {
+				sum[i] = m.sum[i] - int32(s)
+			}
+			a.limiter.Frame(a.pcm[:n], sum)
+			return a.pcm[:n], false
 		}
 	}
-	if !m.limited {
-		m.limiter.Frame(m.out[:n], m.sum[:n])
-		m.limited = true
+	if !a.on {
+		return m.out[:n], true
 	}
-	return m.out[:n], true
-}
-
-// encoded returns the whole sum in a codec, one packet of 20 ms, for a phone that loses so many percent; nil: it can't be shared.
-// m.mu is held.
-func (m *mix) encoded(s media.Speech, cfg Config, lost, pressure int) []byte {
-	i := slices.Index(media.Speeches(), s)
-	m.coders[i].lost = max(m.coders[i].lost, lost)
-	if m.coded[i] == nil {
-		if err := m.coders[i].use(s, cfg); err != nil {
-			return nil // the phone's own coder will say so
-		}
-		m.coders[i].tune(cfg, pressure)
-		m.coded[i] = m.buffers[i][:m.coders[i].encode(m.buffers[i][:], m.out[:m.rate/50])]
-	}
-	return m.coded[i]
+	a.limiter.Frame(a.pcm[:n], sum)
+	a.on = a.limiter.Gain() != m.limiter.Gain()
+	return a.pcm[:n], false
 }

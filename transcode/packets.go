@@ -90,8 +90,8 @@ func (d *downlink) flush() {
 
 // send encodes a packet, unless that was done for another phone that hears the same.
 func (d *downlink) send(pos int64, marker bool, pcm []int16) {
-	payload := d.shared
-	if d.shared = nil; payload == nil {
+	payload := d.sharing.take(&d.coder, pos, pcm)
+	if payload == nil {
 		payload = d.packets.payload[:d.coder.encode(d.packets.payload[:], pcm)]
 	}
 	if len(payload) > 0 {

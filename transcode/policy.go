@@ -171,7 +171,7 @@ func (c *coder) tune(cfg Config, lost, pressure int) {
 	}
 }
 
-// shared is an encoder of a mix, which follows the one of its phones that loses most. It belongs to the mix's lock.
+// shared is an encoder of what several phones hear, which follows the one of them that loses most. It belongs to their codes.
 type shared struct {
 	coder
 	lost   int // percent, the worst since it was tuned

@@ -110,7 +110,7 @@ func TestOpusPhoneIsTuned(t *testing.T) {
 			b.tick(c.now())
 		}
 		require.True(t, b.down.mixing)
-		return settings(t, b.down.coder.opus), settings(t, b.down.mix.coders[3].opus)
+		return settings(t, b.down.coder.opus), settings(t, b.down.mix.codes.coders[3].opus)
 	}
 	own, mixed := second()
 	require.Equal(t, []int{5, 0}, own)

@@ -38,10 +38,14 @@ func compress(law media.Speech, dst []byte, pcm []int16) {
 
 // coder encodes one stream of sound in a phone's codec. The zero value is PCMU's.
 type coder struct {
-	speech media.Speech
-	g722   *g722.Encoder
-	opus   *opus.Encoder
-	stale  bool   // others' packets went out since the last one
+	speech  media.Speech
+	g722    *g722.Encoder
+	opus    *opus.Encoder
+	packets uint64 // so many were encoded
+	stale   bool   // others' packets went out since the last one
+	// missed is what others encoded of it last, of which Opus must know; known says how much at its end.
+	missed []int16
+	known  int
 	tuning tuning // of opus
 }
 
@@ -50,7 +54,7 @@ func (c *coder) use(s media.Speech, cfg Config) error {
 	if s == c.speech {
 		return nil
 	}
-	next := coder{speech: s}
+	next := coder{speech: s, packets: c.packets}
 	switch s {
 	case media.G722:
 		next.g722 = g722.NewEncoder(g722.Rate64000, 0)
@@ -60,24 +64,55 @@ func (c *coder) use(s media.Speech, cfg Config) error {
 			return fmt.Errorf("phone's codec: %w", err)
 		}
 		next.tuning = cfg.tuned(s.Rate())
+		next.missed = make([]int16, 2*frameMost)
 	case media.PCMU, media.PCMA:
 	}
 	*c = next
 	return nil
 }
 
-// reset forgets what was encoded: Opus holds some milliseconds of it back.
-func (c *coder) reset() {
+// remembers says whether a packet depends on those before it.
+func (c *coder) remembers() bool { return c.g722 != nil || c.opus != nil }
+
+// follow goes on from what another coder of the same codec has made of pcm. The state of G.722 can be copied; that of Opus can't,
+// and what it has missed is encoded when that is needed.
+func (c *coder) follow(other *coder, pcm []int16) {
+	if c.g722 != nil {
+		*c.g722 = *other.g722
+	}
 	if c.opus != nil {
+		c.miss(pcm)
+	}
+}
+
+// miss notes what was sent without this coder.
+func (c *coder) miss(pcm []int16) {
+	c.stale = true
+	n := copy(c.missed, c.missed[min(len(pcm), len(c.missed)):])
+	c.known = min(c.known+copy(c.missed[n:], pcm[max(0, len(pcm)-len(c.missed)):]), len(c.missed))
+}
+
+// lose says that what was sent since is not known.
+func (c *coder) lose() { c.stale, c.known = true, 0 }
+
+// catchUp makes Opus forget what it encoded last, some milliseconds of which it holds back, for what was sent since.
+func (c *coder) catchUp(scratch []byte) {
+	if c.stale = false; c.opus == nil {
+		return
+	}
+	if c.known < len(c.missed) {
 		_ = c.opus.Reset() // of an encoder that works
 	}
+	for missed := c.missed[len(c.missed)-c.known:]; len(missed) >= frameMost; missed = missed[frameMost:] {
+		_, _ = c.opus.Encode(missed[:frameMost], scratch) // 20 ms, which it has
+	}
+	c.known = 0
 }
 
 // encode writes pcm, a whole packet at the codec's rate, into dst and returns how many bytes that are.
 func (c *coder) encode(dst []byte, pcm []int16) int {
-	if c.stale {
-		c.stale = false
-		c.reset()
+	if c.packets++; c.stale {
+		c.catchUp(dst)
 	}
 	switch c.speech {
 	case media.G722:

@@ -38,7 +38,8 @@ type frame struct {
 	pos       int64  // of the first sample, in the source's count
 	epoch     uint32 // changes when pos begins anew
 	pcm       []int16
-	concealed bool // made up in place of a lost one
+	concealed bool   // made up in place of a lost one
+	codes     *codes // of pcm; nil: not several phones hear it as it comes
 }
 
 // timelineOut takes the packets of a timeline: 20 ms each, at a rising position.
