@@ -149,6 +149,7 @@ func RunBand(ctx context.Context, cfg BandConfig, out io.Writer) error {
 	line := lines(w)
 	line("held for %v each, medians of %d runs; Opus of %d kbit/s, in narrowband of %d", cfg.Duration, cfg.Rounds, browserBitrate/1000, narrowBitrate/1000)
 	printHeld(line, all)
+	line("what %d kbit/s spoil of the marks counts as lost towards phones", narrowBitrate/1000)
 	for i, c := range all {
 		line("%s\tthe gateway's SDP asked for: %s", c.name, asked[i])
 	}

@@ -47,9 +47,6 @@ func (b *bench) makePairs() error {
 			return err
 		}
 		c.phone.use(b.cfg.Codec)
-		if b.cfg.Follows {
-			c.toPhone.score = browserScore // 12 kbit/s spoil more sounds
-		}
 		b.pairs = append(b.pairs, c)
 		b.readers.Go(c.phone.read)
 		if b.prepare != nil {
