@@ -80,7 +80,7 @@ func TestAcceptOfWidebandCodecs(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDescription(7, here, termsOf(nil))
 			offer := string(offerOf(t, d))
-			require.Contains(t, offer, "m=audio 20000 RTP/AVP 0 8 9 107 101\r\n")
+			require.Contains(t, offer, "m=audio 20000 RTP/AVP 0 8 9 107 13 101\r\n")
 			require.Contains(t, offer, "a=rtpmap:9 G722/8000\r\na=rtpmap:107 opus/48000/2\r\na=fmtp:107 useinbandfec=1\r\n")
 			agreed, err := d.accept([]byte(farHead + c.audio))
 			require.NoError(t, err)
