@@ -200,6 +200,21 @@ func (a *arrivalTimes) of(ssrc uint32, sequence uint16) time.Time {
 	return time.Now()
 }
 
+// read gives each packet of sound of a track to took, with when it came, until the track ends. The packet is took's until it returns.
+func (a *arrivalTimes) read(t *webrtc.TrackRemote, took func(at time.Time, p *rtp.Packet)) {
+	var buf [1500]byte
+	var packet rtp.Packet
+	for {
+		n, _, err := t.Read(buf[:])
+		if err != nil {
+			return
+		}
+		if packet.Unmarshal(buf[:n]) == nil && len(packet.Payload) > 0 {
+			took(a.of(packet.SSRC, packet.SequenceNumber), &packet)
+		}
+	}
+}
+
 func newBrowser(p peerKind, log *slog.Logger, start time.Time, f *flow) *browser {
 	return &browser{
 		kind: p, log: log, start: start, flow: f, codec: opusCodec(), step: opusStep,
@@ -414,23 +429,11 @@ func (b *browser) listen(t *webrtc.TrackRemote) {
 	b.tracks.Add(1)
 	b.mu.Unlock()
 	defer b.tracks.Done()
-	var buf [1500]byte
-	var packet rtp.Packet
-	for {
-		n, _, err := t.Read(buf[:])
-		if err != nil {
-			return
+	b.came.read(t, func(at time.Time, p *rtp.Packet) {
+		if b.heard.Add(1); !b.every {
+			b.flow.arrived(at.Sub(b.start), p.SSRC, p.Timestamp, p.SequenceNumber, p.Payload)
 		}
-		if packet.Unmarshal(buf[:n]) != nil || len(packet.Payload) == 0 {
-			continue
-		}
-		at := b.came.of(packet.SSRC, packet.SequenceNumber).Sub(b.start)
-		b.heard.Add(1)
-		if b.every {
-			continue
-		}
-		b.flow.arrived(at, packet.SSRC, packet.Timestamp, packet.SequenceNumber, packet.Payload)
-	}
+	})
 }
 
 // packets is how many were heard.

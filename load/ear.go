@@ -1,13 +1,13 @@
 package load
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,7 +75,7 @@ func newEar(host netip.Addr, noted func(packet []byte, at time.Time)) (*ear, err
 
 func (e *ear) open(host netip.Addr) error {
 	_ = unix.SetsockoptInt(e.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, earBytes) // as much of it as the kernel allows
-	if err := unix.SetsockoptInt(e.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+	if err := unix.SetsockoptInt(e.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS_NEW, 1); err != nil {
 		return err
 	}
 	if err := unix.Bind(e.fd, &unix.SockaddrInet4{Addr: host.As4()}); err != nil {
@@ -164,13 +164,12 @@ func (e *ear) empty() *datagram {
 func arrivedAt(control []byte) time.Time {
 	now := time.Now()
 	const header = unix.SizeofCmsghdr
-	var stamp unix.Timespec
-	if len(control) < header+int(unsafe.Sizeof(stamp)) {
+	if len(control) < header+16 { // seconds and nanoseconds, 64 bits each
 		return now
 	}
-	stamp = *(*unix.Timespec)(unsafe.Pointer(&control[header])) //nolint:gosec // the one control message that was asked for
-	if late := now.UnixNano() - stamp.Nano(); late > 0 {
-		return now.Add(-time.Duration(late))
+	seconds, nanoseconds := binary.NativeEndian.Uint64(control[header:]), binary.NativeEndian.Uint64(control[header+8:])
+	if late := now.Sub(time.Unix(int64(seconds), int64(nanoseconds))); late > 0 {
+		return now.Add(-late)
 	}
 	return now
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/hraban/opus"
-	"github.com/zaf/g711"
 )
 
 // DelayConfig is a measurement of how late sound is heard. The zero value is usable.
@@ -54,22 +53,7 @@ func onsetSounds() (*sounds, error) {
 			pcm[n] = int16(math.MaxInt16 * v)
 		}
 	}
-	wide, narrow, packet := make([]int16, opusStep), make([]int16, frameSamples), make([]byte, maxPayload)
-	for i := range onsetEvery * onsetLoop {
-		write(narrow, i, phoneRate)
-		payload := make([]byte, frameSamples)
-		for n, v := range narrow {
-			payload[n] = g711.EncodeUlawFrame(v)
-		}
-		s.phone = append(s.phone, payload)
-		write(wide, i, browserRate)
-		n, err := enc.Encode(wide, packet)
-		if err != nil {
-			return nil, fmt.Errorf("load: encode Opus: %w", err)
-		}
-		s.browser = append(s.browser, slices.Clone(packet[:n]))
-	}
-	return s, nil
+	return s, s.encode(enc, onsetEvery*onsetLoop, write)
 }
 
 // onsets is how late each onset was heard that was sent from one time to another: from its packet, whose first sample it is, on its

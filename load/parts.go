@@ -3,6 +3,7 @@ package load
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -51,7 +52,10 @@ func measureParts(s *sounds) (p parts, err error) {
 		return p, fmt.Errorf("load: parts: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	self := conn.LocalAddr().(*net.UDPAddr).AddrPort() //nolint:forcetypeassert // ListenUDP's
+	self, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	if err != nil {
+		return p, fmt.Errorf("load: parts: %w", err)
+	}
 	var pcm [frameSamples]int16
 	var buf, sealed [1500]byte
 	packet := rtp.Packet{Header: rtp.Header{Version: 2, PayloadType: opusPayloadType}, Payload: make([]byte, 60)}

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -19,7 +18,6 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
-	"github.com/zaf/g711"
 
 	"tandem/test/audio"
 )
@@ -74,22 +72,7 @@ func talk(hz, level float64) (*sounds, error) {
 			pcm[n] = int16(math.MaxInt16 * v)
 		}
 	}
-	narrow, wide, packet := make([]int16, frameSamples), make([]int16, opusStep), make([]byte, maxPayload)
-	for i := range talkLoop {
-		write(narrow, i, phoneRate)
-		payload := make([]byte, frameSamples)
-		for n, v := range narrow {
-			payload[n] = g711.EncodeUlawFrame(v)
-		}
-		s.phone = append(s.phone, payload)
-		write(wide, i, browserRate)
-		n, err := enc.Encode(wide, packet)
-		if err != nil {
-			return nil, fmt.Errorf("load: encode Opus: %w", err)
-		}
-		s.browser = append(s.browser, slices.Clone(packet[:n]))
-	}
-	return s, nil
+	return s, s.encode(enc, talkLoop, write)
 }
 
 // gather makes a run one of a party: everybody is in one session, and few speak.

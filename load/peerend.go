@@ -109,22 +109,12 @@ func (e *peerEnd) listen(t *webrtc.TrackRemote) {
 	e.tracks.Add(1)
 	e.mu.Unlock()
 	defer e.tracks.Done()
-	var buf [1500]byte
-	var packet rtp.Packet
-	for {
-		n, _, err := t.Read(buf[:])
-		if err != nil {
-			return
-		}
-		if packet.Unmarshal(buf[:n]) != nil || len(packet.Payload) == 0 {
-			continue
-		}
-		at := e.came.of(packet.SSRC, packet.SequenceNumber).Sub(e.start)
+	e.came.read(t, func(at time.Time, p *rtp.Packet) {
 		e.heard.Add(1)
 		e.mu.Lock()
-		e.flow.arrived(at, packet.SSRC, packet.Timestamp, packet.SequenceNumber, packet.Payload)
-		e.mu.Unlock()
-	}
+		defer e.mu.Unlock()
+		e.flow.arrived(at.Sub(e.start), p.SSRC, p.Timestamp, p.SequenceNumber, p.Payload)
+	})
 }
 
 // packets is how many were heard.

@@ -3,6 +3,7 @@ package load
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/hraban/opus"
 	"github.com/zaf/g711"
@@ -81,6 +82,26 @@ func encodeMarks(enc *opus.Encoder) ([][]byte, error) {
 		all[i] = append([]byte(nil), packet[:n]...)
 	}
 	return all, nil
+}
+
+// encode adds packets for both ends; write writes the sound of packet i at a rate.
+func (s *sounds) encode(enc *opus.Encoder, packets int, write func(pcm []int16, i, rate int)) error {
+	narrow, wide, packet := make([]int16, frameSamples), make([]int16, opusStep), make([]byte, maxPayload)
+	for i := range packets {
+		write(narrow, i, phoneRate)
+		payload := make([]byte, frameSamples)
+		for n, v := range narrow {
+			payload[n] = g711.EncodeUlawFrame(v)
+		}
+		s.phone = append(s.phone, payload)
+		write(wide, i, browserRate)
+		n, err := enc.Encode(wide, packet)
+		if err != nil {
+			return fmt.Errorf("load: encode Opus: %w", err)
+		}
+		s.browser = append(s.browser, slices.Clone(packet[:n]))
+	}
+	return nil
 }
 
 // decodePhone reads a G.711 µ-law payload.
