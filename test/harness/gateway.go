@@ -90,6 +90,7 @@ func Trunk(name, uri string) gateway.TrunkConfig {
 // Start runs a gateway until the test ends.
 func Start(tb testing.TB, cfg gateway.Config) *Gateway {
 	tb.Helper()
+	ShowRaces(tb)
 	require.NoError(tb, cfg.Check())
 	ctx, cancel := context.WithCancel(context.Background())
 	logged := &kept{}
