@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gotranspile/g722"
 	"github.com/hraban/opus"
 	"github.com/pion/rtp"
 	"github.com/stretchr/testify/require"
@@ -217,3 +218,35 @@ func (p *phoneEar) Lose(n int) {
 
 // loop is how long a speaker's tone goes on until it is said again: a whole number of periods of a multiple of 0.25 Hz.
 const loop = 4 * time.Second
+
+// ear decodes what one listener gets of a stream.
+type ear struct {
+	speech media.Speech
+	g722   *g722.Decoder
+	opus   *opus.Decoder
+	pcm    []int16
+}
+
+func newEar(t *testing.T, speech media.Speech) *ear {
+	t.Helper()
+	dec, err := opus.NewDecoder(wide, 1)
+	require.NoError(t, err)
+	return &ear{speech: speech, g722: g722.NewDecoder(g722.Rate64000, 0), opus: dec}
+}
+
+func (e *ear) hear(payload []byte) {
+	var buf [soundMost]int16
+	n := len(payload)
+	switch e.speech {
+	case media.Opus:
+		n, _ = e.opus.Decode(payload, buf[:])
+	case media.G722:
+		n = e.g722.Decode(buf[:], payload)
+	case media.PCMU, media.PCMA:
+		expand(e.speech, buf[:n], payload)
+	}
+	e.pcm = append(e.pcm, buf[:n]...)
+}
+
+// WriteRTP implements media.Sink.
+func (e *ear) WriteRTP(p *rtp.Packet) { e.hear(p.Payload) }

@@ -15,7 +15,7 @@ const settledIn = 5 * time.Millisecond
 // leaveMix is how long phones that hear one voice each through a mix wait for a moment to hear it directly.
 const leaveMix = time.Second
 
-// idleMix is how long a mix may make nothing until its voices begin anew.
+// idleMix is how long a mix may make nothing, by its clock, until its voices begin anew: nobody hears it.
 const idleMix = frameTime * 3 / 2
 
 // mix is what the phones hear that hear the same voices, each phone but its own. Every voice waits and is added once for
@@ -58,7 +58,6 @@ type voice struct {
 	heard   int                  // samples in it
 	next    int64                // the position that follows
 	asleep  bool                 // it was not active when that came
-	taken   time.Time            // when the mix took from it last
 	pcm     [frameMost]int16     // of the tick
 	sounds  bool                 // there is something in pcm
 	made    uint64               // samples of it that were made up
@@ -76,10 +75,6 @@ func newMix(key string, rate int, shard *shard) *mix {
 func (v *voice) hear(f frame, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.used.Load() && now.Sub(v.taken) > idleMix {
-		v.used.Store(false) // nobody hears the mix any more
-		v.heard = 0
-	}
 	if !v.used.Load() {
 		v.remember(f)
 		return
@@ -121,7 +116,6 @@ func (v *voice) take(n int, speaks, drain bool, now time.Time) {
 	case v.tail < 0:
 		v.tail = v.playout.Delay()
 	}
-	v.taken = now
 	v.playout.Drain(drain)
 	before := v.playout.Concealed
 	v.sounds = v.playout.Take(v.pcm[:n], sinceEpoch(now))
@@ -177,6 +171,9 @@ func (m *mix) decide(now time.Time) bool {
 		return m.heard.Load()
 	}
 	m.decided = now
+	if now.Sub(m.at) > idleMix { // by the clock: late as it may be, what comes meanwhile is not in vain
+		m.rest()
+	}
 	switch {
 	case m.several(now):
 		m.leaving = time.Time{}

@@ -280,3 +280,22 @@ func TestBridgesChangeShards(t *testing.T) {
 		require.Zero(t, e.shards[i].bridges.Len())
 	}
 }
+
+// TestMixRestsUnheard: while a phone hears a sound in place of two voices nothing of them gathers, and then they go on at once.
+func TestMixRestsUnheard(t *testing.T) {
+	k := newConference(t, 1, 2)
+	b, ear := k.phones[0], k.ears[0]
+	one, two := k.webs[0].speaker(527.75, -20), k.webs[1].speaker(1403.25, -20)
+	k.run(100, one, two)
+	require.True(t, b.down.mixing)
+	b.Play(Sound{Samples: audio.Tone(1000, -20, narrow, 2*time.Second)})
+	k.run(100, one, two)
+	require.Zero(t, b.down.mix.delay(), "nothing waits")
+	ear.got = nil
+	k.run(25, one, two)
+	require.Zero(t, b.Stats().Overflow)
+	pcm := ear.pcm(media.PCMU)
+	for _, hz := range []float64{527.75, 1403.25} {
+		require.InDelta(t, -20, audio.Goertzel(pcm[len(pcm)-2400:], narrow, hz), 1, "%v Hz", hz)
+	}
+}
