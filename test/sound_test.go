@@ -26,12 +26,15 @@ func requireTone(t *testing.T, samples []int16, hz float64, not ...float64) {
 	}
 }
 
-// levelOf is the median level of a tone in pieces of 100 ms, in dBFS: a frame that comes late on a busy machine
+// levelOf is levelAt at the rate of devices and G.711.
+func levelOf(samples []int16, hz float64) float64 { return levelAt(samples, harness.Rate, hz) }
+
+// levelAt is the median level of a tone in pieces of 100 ms, in dBFS: a frame that comes late on a busy machine
 // breaks the phase of one piece, not of all.
-func levelOf(samples []int16, hz float64) float64 {
+func levelAt(samples []int16, rate int, hz float64) float64 {
 	var levels []float64
-	for piece := range slices.Chunk(samples, harness.Rate/10) {
-		levels = append(levels, audio.Goertzel(piece, harness.Rate, hz))
+	for piece := range slices.Chunk(samples, rate/10) {
+		levels = append(levels, audio.Goertzel(piece, rate, hz))
 	}
 	slices.Sort(levels)
 	return levels[len(levels)/2]
