@@ -35,6 +35,21 @@ func TestNoAllocationPerPacket(t *testing.T) {
 		}))
 		require.Equal(t, 201, web.packets)
 	})
+	t.Run("silence of a phone to browser", func(t *testing.T) {
+		c, b, _, _, web, p := setup(t, 0)
+		quiet := newPhoneVoice(media.PCMU).make(make([]int16, 160))
+		i := 0
+		require.Zero(t, testing.AllocsPerRun(200, func() {
+			packet := p.tel[i%50]
+			if i++; i%50 > 2 { // and a word in each second
+				packet = quiet
+			}
+			packet.SequenceNumber, packet.Timestamp = uint16(i), uint32(i*160)
+			b.up.ReceiveRTP(packet, c.t)
+			c.add(frameTime)
+		}))
+		require.Less(t, web.packets, 150)
+	})
 	for _, sources := range []int{0, 1, 3} {
 		t.Run([]string{"silence", "browser to phone", "", "mix"}[sources], func(t *testing.T) {
 			c, b, tracks, tel, _, p := setup(t, sources)

@@ -60,7 +60,7 @@ func TestEncoderIsTuned(t *testing.T) {
 	voice := newPhoneVoice(media.PCMU)
 	second := func() (complexity, loss int) {
 		for range tuneEvery {
-			b.up.ReceiveRTP(voice.make(make([]int16, frameSamples)), c.now())
+			b.up.ReceiveRTP(voice.make(audio.Tone(400, -20, narrow, frameTime)), c.now())
 			c.add(frameTime)
 		}
 		complexity, err := b.up.opus.used.Complexity()

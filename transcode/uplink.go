@@ -52,6 +52,7 @@ type uplink struct {
 	halver   dsp.Halver    // of wide sound, for who looks for tones in it
 	narrowed []int16       // the last sound at 8 kHz
 	noise    noise
+	lull     lull
 	epoch    uint32
 
 	partPos  int64
@@ -80,6 +81,7 @@ type uplinkRoom struct {
 	pcm     [soundMost]int16
 	half    [soundMost / 2]int16
 	part    [frameMost]int16 // beginning of a frame that is not complete
+	held    [frameMost]int16 // the last frame that was not sent
 	encoded [1500]byte
 }
 
@@ -316,7 +318,7 @@ func (u *uplink) wake(rate int) bool {
 	} else {
 		_ = u.opus.used.Reset() // fails for no reason that a running encoder could have
 	}
-	u.idle, u.n = false, 0
+	u.idle, u.n, u.lull.frames = false, 0, 0
 	u.packet.Marker = true
 	return true
 }
@@ -325,7 +327,7 @@ func (u *uplink) wake(rate int) bool {
 func (u *uplink) frame() int { return u.rate / 50 }
 
 // skip lets the stream of Opus show that sound is missing before the next frame: lost packets as missing sequence
-// numbers, which the browser conceals; a pause as time alone (RFC 7587 §4.1).
+// numbers, which the browser conceals; a pause as time alone (RFC 7587 §4.1), and so whatever is missing where silence is not sent.
 func (u *uplink) skip(gap int64) {
 	clock, size := int64(u.media.Speech.Clock()), u.frame()
 	if u.n > 0 {
@@ -339,7 +341,7 @@ func (u *uplink) skip(gap int64) {
 		}
 	}
 	switch frames := (gap + clock/100) / (clock / 50); {
-	case gap == 0:
+	case gap == 0 || u.lull.on():
 	case u.lost > 0:
 		u.packet.SequenceNumber += uint16(min(max(1, frames), seqJump/2))
 	default:
@@ -369,15 +371,24 @@ func (u *uplink) frames(pos int64, pcm []int16) {
 	}
 }
 
-// encode sends 20 ms to the track.
+// encode takes 20 ms for the track.
 func (u *uplink) encode(pcm []int16, pos int64) {
+	ts := uint32(pos * opusClock / int64(u.media.Speech.Clock()))
+	if !u.holds(pcm, ts) {
+		u.send(pcm, ts)
+	}
+}
+
+// send encodes a frame for the track.
+func (u *uplink) send(pcm []int16, ts uint32) {
 	u.tune()
 	n, err := u.opus.used.Encode(pcm, u.encoded[:])
 	if err != nil {
 		u.malformed++
 		return
 	}
-	u.publish(uint32(pos*opusClock/int64(u.media.Speech.Clock())), u.encoded[:n])
+	u.lull.sent(u.encoded[:n])
+	u.publish(ts, u.encoded[:n])
 }
 
 // publish gives the track its next packet.
