@@ -170,18 +170,28 @@ func (t *Track) ListenersOf(s Speech) (plain []PlainSink, coded []Sink) {
 	return nil, l.all
 }
 
+// Silent says that nobody hears anything in a packet of the track, by the publisher's own measure: less than −65 dBov. Without a
+// measure it is false.
+func (t *Track) Silent(p *rtp.Packet) bool { return t.below(p, silentPacket) }
+
 // Quiet says that a packet of the track holds nothing that is meant to be heard, by the publisher's own measure: less than
 // −60 dBov. Without a measure it is false.
-func (t *Track) Quiet(p *rtp.Packet) bool {
+func (t *Track) Quiet(p *rtp.Packet) bool { return t.below(p, quietPacket) }
+
+// In −dBov.
+const (
+	quietPacket  = 60
+	silentPacket = 65
+)
+
+// below says whether a packet is said to be quieter than so many −dBov.
+func (t *Track) below(p *rtp.Packet, level byte) bool {
 	if t.LevelID == 0 {
 		return false
 	}
-	level := p.GetExtension(t.LevelID)
-	return len(level) > 0 && level[0]&0x7f > quietPacket
+	said := p.GetExtension(t.LevelID)
+	return len(said) > 0 && said[0]&0x7f > level
 }
-
-// quietPacket is in −dBov.
-const quietPacket = 60
 
 // ReportLoss notes what s, who takes the packets, has lost of them lately, from 0 to 1. The worst of all who listen counts. It
 // is forgotten slowly, as s itself reports less, and when s goes.

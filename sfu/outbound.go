@@ -34,17 +34,18 @@ type outbound struct {
 	numbers     renumber
 }
 
-// feed lets one track into an outbound. It is the sink that the track knows; header is its writer's.
+// feed lets one track into an outbound. It is the sink that the track knows; what follows track is its writer's.
 type feed struct {
 	out    *outbound
 	track  *media.Track
 	header rtp.Header
+	lull   *lull // nil: the track does not say how loud it is
 }
 
 // attach lets track in; the one before is out.
 func (o *outbound) attach(track *media.Track) {
 	o.detach()
-	f := &feed{out: o, track: track}
+	f := &feed{out: o, track: track, lull: newLull(track)}
 	o.mu.Lock()
 	o.feed, o.cut = f, true
 	laws := o.types.laws
@@ -100,6 +101,10 @@ func (o *outbound) requestKeyframe() {
 
 // WriteRTP implements media.Sink.
 func (f *feed) WriteRTP(p *rtp.Packet) {
+	if f.lull != nil {
+		f.writeSound(p)
+		return
+	}
 	if writer := f.out.admit(f, p, nil); writer != nil {
 		_, _ = writer.WriteRTP(&f.header, p.Payload) // before DTLS is done Pion drops it
 	}
@@ -117,13 +122,17 @@ func (o *outbound) admit(f *feed, p *rtp.Packet, law *media.Speech) webrtc.Track
 	if law != nil {
 		payloadType, clock = o.types.of(*law), clockPlain
 	}
+	marker := p.Marker
+	if f.lull != nil {
+		marker = f.lull.resume(&o.numbers) || marker
+	}
 	seq, ts, ok := o.numbers.next(p, o.cut, clock, time.Now())
 	if !ok {
 		return nil
 	}
 	o.cut = false
 	f.header = rtp.Header{
-		Version: 2, Marker: p.Marker, PayloadType: payloadType, SequenceNumber: seq, Timestamp: ts, SSRC: o.ssrc,
+		Version: 2, Marker: marker, PayloadType: payloadType, SequenceNumber: seq, Timestamp: ts, SSRC: o.ssrc,
 		Extensions: f.header.Extensions[:0],
 	}
 	return o.writer

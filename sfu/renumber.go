@@ -93,3 +93,9 @@ func (r *renumber) next(p *rtp.Packet, cut bool, clock uint32, now time.Time) (s
 	}
 	return seq, ts, true
 }
+
+// skip lets nobody miss what was not sent up to a number of the source: the one behind it is the next.
+func (r *renumber) skip(seq uint16) {
+	r.seqOff = r.lastSeq - seq
+	r.base, r.young = r.lastSeq+1, true
+}
