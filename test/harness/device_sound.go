@@ -193,7 +193,8 @@ type recording struct {
 	from    time.Time
 }
 
-// listen decodes a track into the recording of whoever sends it.
+// listen decodes a track into the recording of whoever sends it. What is heard of a packet without a frame goes on until the next
+// one (RFC 7587 §3.1.3).
 func (d *Device) listen(track *webrtc.TrackRemote) {
 	if track.Kind() != webrtc.RTPCodecTypeAudio {
 		return
@@ -204,10 +205,16 @@ func (d *Device) listen(track *webrtc.TrackRemote) {
 	}
 	pcm, packet := make([]int16, d.rate*120/1000), rtp.Packet{}
 	buffer := make([]byte, 1500)
+	var pause []int16 // after a packet without a frame
+	var last uint32   // its timestamp
 	for {
 		n, _, err := track.Read(buffer)
 		if err != nil || packet.Unmarshal(buffer[:n]) != nil {
 			return
+		}
+		if len(pause) > 0 {
+			missing := min(int(packet.Timestamp-last)*d.rate/opusRate-len(pause), d.rate/2)
+			pause = slices.Repeat(pause, max(missing, 0)/len(pause))
 		}
 		count, err := decoder.Decode(packet.Payload, pcm)
 		if err != nil {
@@ -217,15 +224,19 @@ func (d *Device) listen(track *webrtc.TrackRemote) {
 		who := d.streams[track.StreamID()].Participant
 		r := d.heard[who]
 		if r == nil {
-			r = &recording{from: time.Now()}
+			r, pause = &recording{from: time.Now()}, nil
 			d.heard[who] = r
 		}
-		r.samples = append(r.samples, pcm[:count]...)
+		r.samples = append(append(r.samples, pause...), pcm[:count]...)
 		d.mu.Unlock()
+		if pause = nil; len(packet.Payload) == 1 {
+			pause, last = slices.Clone(pcm[:count]), packet.Timestamp
+		}
 	}
 }
 
-// Heard returns what was heard of a participant since the last Forget, at the device's rate, packets end to end.
+// Heard returns what was heard of a participant since the last Forget, at the device's rate, packets end to end, and the pauses that
+// they announce.
 func (d *Device) Heard(participant string) []int16 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
