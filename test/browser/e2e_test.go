@@ -119,9 +119,19 @@ func TestMicrophoneOff(t *testing.T) {
 		level = audio.Level(hear(t, listener, stream.ID))
 	}
 	require.Less(t, level, -70.0)
+	received := func() browser.Statistics {
+		s, err := listener.Received(stream.ID, "audio")
+		require.NoError(t, err)
+		return s
+	}
+	before := received()
 	require.Less(t, audio.Level(hear(t, listener, stream.ID)), -70.0, "and stays so")
+	off := received()
+	require.LessOrEqual(t, off.PacketsReceived-before.PacketsReceived, 30, "in 3 s: one in 0.4 s, and what begins and ends them")
 	require.NoError(t, speaker.SetMic(true))
 	requireTone(t, hear(t, listener, stream.ID), browser.Rate, highTone)
+	require.Greater(t, received().PacketsReceived-off.PacketsReceived, 100)
+	require.Zero(t, received().PacketsLost)
 }
 
 // TestStreamsAndSubscriptions: several streams with aliases, subscriptions to a session, to a participant and to one

@@ -37,6 +37,11 @@ type Statistics struct {
 	PacketsSent     int    `json:"packetsSent"`
 	BytesSent       int    `json:"bytesSent"`
 	BytesReceived   int    `json:"bytesReceived"`
+	PacketsLost     int    `json:"packetsLost"`
+	// Samples of sound that was played, that the jitter buffer made up, and that it made up as silence.
+	TotalSamplesReceived   int `json:"totalSamplesReceived"`
+	ConcealedSamples       int `json:"concealedSamples"`
+	SilentConcealedSamples int `json:"silentConcealedSamples"`
 }
 
 // Peer is one peer connection that the page made.

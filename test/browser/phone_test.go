@@ -60,6 +60,62 @@ func TestPhoneAndBrowserTalk(t *testing.T) {
 	}
 }
 
+// TestPhoneThatIsSilentFirst: a phone that has been silent is heard as soon as it speaks, whole and as loud as it is; its silence costs the
+// browser next to no packets, none of them is missing, and nothing is made up for them.
+func TestPhoneThatIsSilentFirst(t *testing.T) {
+	silence := 3 * time.Second
+	g, trunk := harness.WithLab(t, lab.Config{Handlers: map[string]func(*lab.Call){"*": func(c *lab.Call) {
+		c.SetSource(nil)
+		if c.Answer() == nil {
+			<-c.Ended()
+		}
+	}}})
+	page, agent := connect(t, g, browser.Start(t, browser.WriteTone(t, lowTone, -12)), "")
+	phone, _ := g.Participant(t, "")
+	session := g.Session(t)
+	g.Join(t, session, agent)
+	g.Join(t, session, phone)
+	dialog := g.Call(t, phone, "+15557777")
+	call := trunk.NextCall(t)
+	g.WaitState(t, phone, dialog, "ANSWERED")
+	stream := page.WaitParticipant(t, phone)
+	statistics := func() browser.Statistics {
+		s, err := page.Received(stream.ID, "audio")
+		require.NoError(t, err)
+		return s
+	}
+	_, err := page.Record(stream.ID, settle)
+	require.NoError(t, err)
+	before := statistics()
+	samples, err := page.Record(stream.ID, silence)
+	require.NoError(t, err)
+	after := statistics()
+	assert.Less(t, audio.Level(samples), -70.0)
+	assert.LessOrEqual(t, after.PacketsReceived-before.PacketsReceived, int(silence/(100*time.Millisecond)), "one in 0.4 s, and what begins and ends the recordings")
+
+	const word = 600 * time.Millisecond
+	said := slices.Concat(make([]int16, harness.Rate), audio.Tone(highTone, -12, harness.Rate, word)) // when it is already recorded
+	call.SetSource(func(frame []int16) {
+		clear(frame)
+		said = said[copy(frame, said):]
+	})
+	heard, err := page.Record(stream.ID, silence)
+	require.NoError(t, err)
+	end := statistics()
+	loud := 0
+	for piece := range slices.Chunk(heard, browser.Rate/100) {
+		if len(piece) == browser.Rate/100 && audio.Goertzel(piece, browser.Rate, highTone) > -14 {
+			loud++
+		}
+	}
+	t.Logf("%d ms of the word; packets %d, lost %d, of %d samples %d made up, %d of them silence", loud*10, end.PacketsReceived, end.PacketsLost,
+		end.TotalSamplesReceived-before.TotalSamplesReceived, end.ConcealedSamples-before.ConcealedSamples, end.SilentConcealedSamples-before.SilentConcealedSamples)
+	assert.InDelta(t, word.Milliseconds(), loud*10, 40, "ms of the word")
+	assert.Zero(t, end.PacketsLost)
+	madeUp := end.ConcealedSamples - end.SilentConcealedSamples - before.ConcealedSamples + before.SilentConcealedSamples
+	assert.Less(t, madeUp, browser.Rate/5, "of %v", 2*silence)
+}
+
 // TestSpeech: speech, both ways at once, is at the other end what it was: its envelope is compared with the original's.
 func TestSpeech(t *testing.T) {
 	speech := lab.Speech()
