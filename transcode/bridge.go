@@ -72,7 +72,6 @@ func (e *Engine) NewBridge(cfg BridgeConfig) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.port = cfg.Port
 	b.port.Update(cfg.Media)
 	b.port.Start(&b.up)
 	return b, nil
@@ -88,6 +87,7 @@ func (e *Engine) newBridge(cfg BridgeConfig, to phone) (*Bridge, error) {
 	b := &Bridge{
 		engine: e,
 		log:    e.log.With("participant", cfg.Participant, "stream", cfg.Stream),
+		port:   cfg.Port,
 		source: &media.Source{Participant: cfg.Participant, Stream: cfg.Stream, Tracks: []*media.Track{track}},
 		inputs: make(map[*media.Source]*input),
 		silent: make(map[*media.Source]bool),

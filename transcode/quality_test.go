@@ -3,6 +3,8 @@ package transcode
 import (
 	"net"
 	"net/netip"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -127,6 +129,36 @@ func TestQualityOverTwoPorts(t *testing.T) {
 	require.InDelta(t, 10./300, q.In.Concealed, 1e-9)
 	require.InDelta(t, dsp.MOS(dsp.QualityG711(), q.In.Lost, q.In.Burst, endDelay), q.In.MOS, 1e-9)
 	require.Zero(t, q.RoundTrip, "neither has told")
+}
+
+// TestBridgeIsWholeForTheClock: the clock has a bridge as soon as the engine has, and asks for its port without having met whoever
+// made it anywhere.
+func TestBridgeIsWholeForTheClock(t *testing.T) {
+	e := testEngine(newClock(), Config{})
+	at, over := e.now(), make(chan struct{})
+	var clock sync.WaitGroup
+	clock.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			for i := range e.shards {
+				e.shards[i].tick(at)
+			}
+		}
+	})
+	far := newTelephone(t)
+	far.media.Send = false // whatever is sent would let the two meet
+	b, err := e.NewBridge(BridgeConfig{Participant: "p", Stream: "s", Port: far.port, Media: far.media})
+	require.NoError(t, err)
+	for b.ticks.Load() <= tuneEvery {
+		runtime.Gosched()
+	}
+	close(over)
+	clock.Wait()
+	b.Close(nil)
 }
 
 // telephone is a far end with a socket, and the port that it talks to.
