@@ -241,6 +241,9 @@ func (a *App) DeviceURL() string { return "ws" + strings.TrimPrefix(a.url, "http
 // SIPAddrs are the SIP listeners as URIs, with the ports that were bound.
 func (a *App) SIPAddrs() []string { return a.phone.Addrs() }
 
+// Busy says whether anyone has a device or a phone leg here now. It is safe for concurrent use.
+func (a *App) Busy() bool { return a.people.Live() > 0 }
+
 // Run works until ctx ends or a drain is over, then hangs up, tells the devices, and closes everything. Events that were
 // not delivered yet are delivered by the next start.
 func (a *App) Run(ctx context.Context) error {

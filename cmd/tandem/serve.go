@@ -58,6 +58,7 @@ func (c *serveCommand) Run(env *environment) error {
 		defer cancel() // a drain is over
 		return app.Run(ctx)
 	})
+	group.Go(func() error { return holdSpareProcessor(ctx, app.Busy) })
 	group.Go(func() error { reloadOn(ctx, hangups, env.args, app, log); return nil })
 	group.Go(func() error { drainOn(ctx, env.term, app, cfg.Drain.Deadline); return nil })
 	return group.Wait()

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestSpareProcessorIsHeldWhileThereIsWork: from a second after work began to a second after it ended, without a pause.
+func TestSpareProcessorIsHeldWhileThereIsWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const one = holdMillis * time.Millisecond
+		var busy atomic.Bool
+		var held atomic.Int32
+		s := spareProcessor{busy: busy.Load, hold: func() {
+			held.Add(1)
+			time.Sleep(one)
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.run(ctx)
+		}()
+		time.Sleep(10*lookForWork + one)
+		require.Zero(t, held.Load(), "nobody is here")
+		busy.Store(true)
+		time.Sleep(10 * lookForWork)
+		least := int32(9 * lookForWork / one)
+		require.GreaterOrEqual(t, held.Load(), least)
+		busy.Store(false)
+		time.Sleep(lookForWork + one)
+		synctest.Wait()
+		before := held.Load()
+		time.Sleep(10 * lookForWork)
+		require.Equal(t, before, held.Load(), "they are gone")
+		cancel()
+		<-done
+	})
+}
+
+// TestSpareProcessorIsNotInTheWay: the garbage collector, which stops all processors, gets this one too, and what was set
+// before is set again at the end.
+func TestSpareProcessorIsNotInTheWay(t *testing.T) {
+	t.Setenv("GOMAXPROCS", "")
+	before := runtime.GOMAXPROCS(0)
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan struct{}, 100)
+	done := make(chan error)
+	go func() {
+		done <- holdSpareProcessor(ctx, func() bool {
+			asked <- struct{}{}
+			return true
+		})
+	}()
+	<-asked
+	require.Equal(t, before+1, runtime.GOMAXPROCS(0))
+	<-asked // it was held for a second
+	for range 20 {
+		runtime.GC()
+	}
+	cancel()
+	require.NoError(t, <-done)
+	require.Equal(t, before, runtime.GOMAXPROCS(0))
+}
+
+// TestProcessorsAreTheEnvironments: who sets GOMAXPROCS gets just that many.
+func TestProcessorsAreTheEnvironments(t *testing.T) {
+	t.Setenv("GOMAXPROCS", "2")
+	before := runtime.GOMAXPROCS(0)
+	require.NoError(t, holdSpareProcessor(t.Context(), func() bool { panic("nobody asks") }))
+	require.Equal(t, before, runtime.GOMAXPROCS(0))
+}
