@@ -47,8 +47,9 @@ func (s spareProcessor) run(ctx context.Context) {
 		case <-look.C:
 			working = s.busy()
 		default:
+			// Who wants the processor, as the garbage collector does to look at this goroutine, has it between two holds, where calls of
+			// functions check for that. It must not be yielded: that would forget the wish, and the collector would ask again and again.
 			s.hold()
-			runtime.Gosched() // others that wait for all processors, as the garbage collector does, get this one here
 		}
 	}
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"os/exec"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -70,6 +72,36 @@ func TestSpareProcessorIsNotInTheWay(t *testing.T) {
 	cancel()
 	require.NoError(t, <-done)
 	require.Equal(t, before, runtime.GOMAXPROCS(0))
+}
+
+// TestSpareProcessorOnOneCore: the collector also gets what it wants where it and the goroutine that holds the processor share a core,
+// so that neither ever sees the other run.
+func TestSpareProcessorOnOneCore(t *testing.T) {
+	if os.Getenv("TANDEM_ONE_CORE") == "" {
+		again := exec.CommandContext(t.Context(), "taskset", "-c", "0", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.timeout", "1m")
+		again.Env = append(os.Environ(), "TANDEM_ONE_CORE=1")
+		out, err := again.CombinedOutput()
+		require.NoError(t, err, string(out))
+		return
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan struct{}, 100)
+	done := make(chan error)
+	go func() {
+		done <- holdSpareProcessor(ctx, func() bool {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			return true
+		})
+	}()
+	<-asked
+	for range 300 {
+		runtime.GC()
+	}
+	cancel()
+	require.NoError(t, <-done)
 }
 
 // TestProcessorsAreTheEnvironments: who sets GOMAXPROCS gets just that many.
