@@ -50,7 +50,7 @@ func (l streamLimits) orDefaults() streamLimits {
 // were closed because of what the peer did or did not do.
 type StreamStats struct {
 	Open    int    // of others and ours, handshakes included
-	Refused uint64 // beyond the bounds for one source, for strangers and for all
+	Refused uint64 // beyond the bounds for one source, for strangers and for all, or from the address and port of another
 	Unmet   uint64 // ended before TLS and WebSocket were up, most of them because that took too long
 	Silent  uint64 // sent no first message
 	Slow    uint64 // did not end a message that was begun

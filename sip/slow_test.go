@@ -3,13 +3,16 @@ package sip
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,8 +187,7 @@ func TestUnfinishedMessageEndsItsConnection(t *testing.T) {
 		if ws, ok := conn.(*socket); ok { // part of a frame
 			w, err := ws.ws.Writer(t.Context(), websocket.MessageText)
 			require.NoError(t, err)
-			_, err = io.WriteString(w, strings.Repeat("X", 16<<10))
-			require.NoError(t, err)
+			_, _ = io.WriteString(w, strings.Repeat("X", 16<<10)) // its time may be over before all of it went
 		} else {
 			_, err := conn.Write([]byte(options("slow", "TCP")[:40]))
 			require.NoError(t, err)
@@ -256,6 +258,56 @@ func TestConnectionIsRefused(t *testing.T) {
 		require.Contains(t, readPiece(t, again), "SIP/2.0 200 OK")
 		_ = again.Close()
 		_ = second.Close()
+		s.alone()
+	})
+}
+
+// TestSecondConnectionOfOnePortIsRefused: a port may lead to two listeners, as behind a NAT. The first is answered, whatever becomes of
+// the second.
+func TestSecondConnectionOfOnePortIsRefused(t *testing.T) {
+	t.Parallel()
+	eachStream(t, streamLimits{}, allStreams[1:], func(t *testing.T, s *strained, network string) {
+		t.Helper()
+		shared := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+			var err error
+			return errors.Join(raw.Control(func(fd uintptr) {
+				err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+			}), err)
+		}}
+		first, err := shared.Dial("tcp", s.at("tcp"))
+		require.NoError(t, err)
+		defer func() { _ = first.Close() }()
+		works := func(branch string) {
+			_, err := io.WriteString(first, options(branch, "TCP"))
+			require.NoError(t, err)
+			require.Contains(t, readPiece(t, first), "SIP/2.0 200 OK")
+		}
+		works("before")
+
+		shared.LocalAddr = first.LocalAddr()
+		raw, err := shared.Dial("tcp", s.at(network))
+		require.NoError(t, err)
+		second := raw
+		if network != "ws" {
+			second = tls.Client(raw, s.peer)
+		}
+		if network != "tls" {
+			transport := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return second, nil }}
+			transport.DialContext = transport.DialTLSContext
+			ws, _, err := websocket.Dial(t.Context(), network+"://"+s.at(network), &websocket.DialOptions{ //nolint:bodyclose // the library takes it
+				HTTPClient: &http.Client{Transport: transport}, Subprotocols: []string{"sip"},
+			})
+			require.NoError(t, err)
+			second = websocket.NetConn(t.Context(), ws, websocket.MessageText)
+		}
+		require.NoError(t, second.SetReadDeadline(time.Now().Add(patience)))
+		_, err = io.Copy(io.Discard, second)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it is open")
+		require.NotErrorIs(t, err, context.DeadlineExceeded, "it is open")
+		_ = second.Close()
+		require.Equal(t, StreamStats{Refused: 1}, s.counted())
+		works("after")
+		_ = first.Close()
 		s.alone()
 	})
 }

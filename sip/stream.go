@@ -36,7 +36,8 @@ type stream struct {
 	shows      certFiles     // our own, likewise
 	registered chan struct{} // closed when the library has it in its pool
 	onClose    func(*stream)
-	front      *front // judges what comes
+	spawn      func(work func()) bool // see streams.spawn
+	front      *front                 // judges what comes
 	limits     streamLimits
 	count      func(func(*StreamStats))
 	opened     time.Time
@@ -257,11 +258,16 @@ func (s *stream) usable() bool {
 	return !s.broken
 }
 
-// Close may be called any number of times.
+// Close may be called any number of times. It waits for nobody: TLS says goodbye for up to 5 s to a peer that does not read, and
+// the library closes under the lock that all connections share.
 func (s *stream) Close() error {
+	var err error
 	s.closing.Do(func() {
 		s.onClose(s) // first: whoever sees it gone finds another
 		close(s.gone)
+		if s.network == networkTCP || !s.spawn(func() { _ = s.Conn.Close() }) {
+			err = s.Conn.Close()
+		}
 	})
-	return s.Conn.Close()
+	return err
 }

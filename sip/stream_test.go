@@ -183,10 +183,48 @@ func TestSourceHasBoundedConnections(t *testing.T) {
 	require.Equal(t, uint64(7), s.counters.Refused)
 }
 
+// lingering is a connection whose end takes long, as that of TLS does with a peer that does not read.
+type lingering struct {
+	net.Conn
+	ends chan struct{}
+}
+
+func (l lingering) Close() error {
+	<-l.ends
+	return l.Conn.Close()
+}
+
+// TestClosingWaitsForNobody: the library closes a connection under the lock of all of them. The agent's own end waits for it.
+func TestClosingWaitsForNobody(t *testing.T) {
+	quiet := slog.New(slog.DiscardHandler)
+	all := newStreams(nil, nil, newFront(newGuard(GuardConfig{}, nil, quiet), quiet), streamLimits{}, quiet)
+	near, far := net.Pipe()
+	ends := make(chan struct{})
+	s := streamOver(lingering{near, ends})
+	s.network, s.spawn = networkTLS, all.spawn
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = s.Close()
+		_ = s.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		require.Fail(t, "it waits")
+	}
+	close(ends)
+	require.NoError(t, all.Close())
+	_, err := far.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "it is closed")
+	require.NoError(t, far.Close())
+}
+
 // streamOver is a stream on one end of a pipe that is registered already.
 func streamOver(conn net.Conn) *stream {
 	s := &stream{
 		Conn: conn, dialled: true, registered: make(chan struct{}), gone: make(chan struct{}), onClose: func(*stream) {}, spoken: time.Now(),
+		spawn:  func(func()) bool { return false },
 		limits: streamLimits{}.orDefaults(), count: func(func(*StreamStats)) {}, writing: make(chan struct{}, 1),
 	}
 	close(s.registered)

@@ -21,7 +21,10 @@ const (
 	maxNames = 4096 // peers whose names are remembered
 )
 
-var errTooManyStreams = errors.New("too many connections")
+var (
+	errTooManyStreams = errors.New("too many connections")
+	errSameSource     = errors.New("another connection of the same address and port is open")
+)
 
 // streams are the connections of one agent, those of others and its own. The library reads all of them as if they had
 // been accepted from one TCP listener: it dials none itself, and knows nothing of TLS and WebSocket.
@@ -166,6 +169,7 @@ func (s *streams) welcome(conn net.Conn, g *guest, network string) {
 	}
 	st := &stream{Conn: conn, network: network, remote: g.source, gone: make(chan struct{})}
 	if err := s.enter(st); err != nil {
+		s.log.Debug("sip: connection refused", "network", network, "source", g.source.String(), "error", err)
 		_ = st.Close()
 	}
 }
@@ -174,14 +178,21 @@ func (s *streams) welcome(conn net.Conn, g *guest, network string) {
 func (s *streams) enter(st *stream) error {
 	st.registered, st.onClose, st.front = make(chan struct{}), s.forget, s.front
 	st.limits, st.count, st.opened, st.writing = s.limits, s.count, time.Now(), make(chan struct{}, 1)
-	st.spoken = st.opened
+	st.spoken, st.spawn = st.opened, s.spawn
 	if st.dialled {
 		s.front.guard.befriend(st.remote.Addr(), true)
 	}
 	s.mu.Lock()
-	if s.closed {
+	switch {
+	case s.closed:
 		s.mu.Unlock()
 		return net.ErrClosed
+	case !st.dialled && slices.ContainsFunc(s.peers[st.remote], func(other *stream) bool { return !other.dialled }):
+		// It led to another listener. The library knows a peer by its address and port alone: it would answer one over the other, who
+		// may be somebody else behind the same NAT, and the first that ends would leave the other without answers.
+		s.counters.Refused++
+		s.mu.Unlock()
+		return errSameSource
 	}
 	s.all[st] = struct{}{}
 	if st.dialled {
