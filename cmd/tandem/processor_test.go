@@ -22,7 +22,9 @@ func TestSpareProcessorIsHeldWhileThereIsWork(t *testing.T) {
 		const one = holdMillis * time.Millisecond
 		var busy atomic.Bool
 		var held atomic.Int32
-		s := spareProcessor{busy: busy.Load, hold: func() {
+		var more atomic.Bool
+		s := spareProcessor{wanted: func(bool) bool { return busy.Load() }, set: more.Store, hold: func() {
+			require.True(t, more.Load())
 			held.Add(1)
 			time.Sleep(one)
 		}}
@@ -44,9 +46,29 @@ func TestSpareProcessorIsHeldWhileThereIsWork(t *testing.T) {
 		before := held.Load()
 		time.Sleep(10 * lookForWork)
 		require.Equal(t, before, held.Load(), "they are gone")
+		require.False(t, more.Load(), "and so is the processor")
+		busy.Store(true)
+		time.Sleep(2 * lookForWork)
+		require.True(t, more.Load())
 		cancel()
 		<-done
+		require.False(t, more.Load())
 	})
+}
+
+// TestSpareProcessorIsForLittleWork: under load there is none, and it does not come and go with each second.
+func TestSpareProcessorIsForLittleWork(t *testing.T) {
+	start := time.Now()
+	w := workload{at: start}
+	require.InDelta(t, 0.25, w.share(2, start.Add(time.Second), 500*time.Millisecond), 1e-9)
+	require.InDelta(t, 0.5, w.share(2, start.Add(2*time.Second), 1500*time.Millisecond), 1e-9)
+	for _, c := range []struct {
+		share       float64
+		held, light bool
+	}{{0.1, false, true}, {0.1, true, true}, {0.32, false, false}, {0.32, true, true}, {0.4, true, false}, {0.9, false, false}} {
+		require.Equal(t, c.light, light(c.share, c.held), c)
+	}
+	require.Positive(t, cpuTime())
 }
 
 // TestSpareProcessorIsNotInTheWay: the garbage collector, which stops all processors, gets this one too, and what was set
@@ -64,8 +86,7 @@ func TestSpareProcessorIsNotInTheWay(t *testing.T) {
 		})
 	}()
 	<-asked
-	require.Equal(t, before+1, runtime.GOMAXPROCS(0))
-	<-asked // it was held for a second
+	<-asked // it was held for a second, unless the tests took all CPU
 	for range 20 {
 		runtime.GC()
 	}
