@@ -16,7 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestSpareProcessorIsHeldWhileThereIsWork: from a second after work began to a second after it ended, without a pause.
+// TestSpareProcessorIsHeldWhileThereIsWork: from a second after work began to a second after it ended, without a pause. All its
+// sleeps are of the bubble: they move its clock.
 func TestSpareProcessorIsHeldWhileThereIsWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const one = holdMillis * time.Millisecond

@@ -37,7 +37,7 @@ func racesPath() string {
 	return ""
 }
 
-// readRaces reads it; the detector makes it when there is something to write.
+// readRaces reads it; the detector makes it when there is something to write, so that none is no error.
 func readRaces(path string) string {
 	text, _ := os.ReadFile(path) //nolint:gosec // who runs the tests names it
 	return string(text)
