@@ -107,6 +107,7 @@ type Engine struct {
 	dropped  dropped
 	wakes    wakes
 	used     func() time.Duration // CPU by this process
+	cores    int                  // that it may use
 
 	mu     sync.Mutex
 	feeds  map[*media.Track]*feed
@@ -124,12 +125,14 @@ type shard struct {
 // NewEngine makes an engine. Until Run, bridges carry what comes, but nothing that needs a clock: no silence, no mix,
 // no keys towards phones.
 func NewEngine(cfg Config, log *slog.Logger) *Engine {
+	cores := runtime.GOMAXPROCS(0)
 	e := &Engine{
 		cfg:    cfg,
 		log:    log,
 		now:    time.Now,
 		used:   cpuTime,
-		shards: make([]shard, runtime.GOMAXPROCS(0)),
+		cores:  cores,
+		shards: make([]shard, cores),
 		feeds:  make(map[*media.Track]*feed),
 		mixes:  make(map[string]*mix),
 	}

@@ -1,7 +1,6 @@
 package transcode
 
 import (
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -136,7 +135,7 @@ func (e *Engine) watchCPU(done <-chan struct{}) {
 		case <-tick.C:
 		}
 		used, now := e.used(), time.Now()
-		share := float64(used-last) / float64(now.Sub(at)) / float64(runtime.GOMAXPROCS(0))
+		share := float64(used-last) / float64(now.Sub(at)) / float64(e.cores)
 		last, at = used, now
 		late := e.wakes.share()
 		before := e.pressure.Load()

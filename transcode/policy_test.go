@@ -144,7 +144,7 @@ func settings(t *testing.T, enc *opus.Encoder) []int {
 }
 
 // TestEngineFollowsTheLoad lets the process have all cores for a while, and then others: both times encoders get cheaper
-// second by second, and better again when it is over.
+// second by second, and better again when it is over. A processor more of Go's scheduler is no core more.
 func TestEngineFollowsTheLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := NewEngine(Config{}, slog.New(slog.DiscardHandler))
@@ -152,6 +152,7 @@ func TestEngineFollowsTheLoad(t *testing.T) {
 		var used atomic.Int64 // CPU
 		e.used = func() time.Duration { return time.Duration(used.Load()) }
 		cores := int64(runtime.GOMAXPROCS(0))
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(int(cores) + 1))
 		phone := &starved{}
 		b, err := e.newBridge(BridgeConfig{Media: pcmu}, phone)
 		require.NoError(t, err)
