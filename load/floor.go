@@ -16,15 +16,17 @@ import (
 	"github.com/hraban/opus"
 	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
+	"github.com/pion/webrtc/v4"
 	"github.com/zaf/g711"
 )
 
 // FloorConfig is how the floor is run. It codes as our gateway does by default.
 type FloorConfig struct {
-	HTTP       string // address of /readyz
+	HTTP       string // address of /readyz, and of /offer for WebRTC
 	FirstPort  int    // call k has this + 2k for the phone, one more for the other end
 	Calls      int
 	Complexity int
+	WebRTC     bool // the other ends are connections of Pion; else SRTP with keys that both know
 }
 
 // floorSecret is the SRTP key of both directions: there is nothing to hide.
@@ -41,18 +43,43 @@ const (
 	floorBitrate   = 32000
 )
 
-// ServeFloor is the least code that does the work of bridged calls: two sockets each, SRTP at one, libopus between, and
-// nothing else that a gateway has: no signalling, no buffer, no concealment, no RTCP, no DTLS. It ends with ctx.
+// ServeFloor is the least code that does the work of bridged calls: a socket to the phone, libopus, and SRTP or a bare
+// connection of Pion to the other end, and nothing else that a gateway has: no signalling but one offer and answer, no buffer,
+// no concealment, no RTCP. It ends with ctx.
 func ServeFloor(ctx context.Context, cfg FloorConfig) error {
 	done := make(chan error, 2*cfg.Calls+1)
-	for k := range cfg.Calls {
-		if err := floorCall(ctx, cfg.FirstPort+2*k, cfg.Complexity, done); err != nil {
+	peers, err := newBarePeers()
+	if err != nil {
+		return err
+	}
+	defer peers.close()
+	calls := make([]*floorCall, cfg.Calls)
+	for k := range calls {
+		if calls[k], err = newFloorCall(ctx, cfg.FirstPort+2*k, done); err != nil {
+			return err
+		}
+		if cfg.WebRTC {
+			continue
+		}
+		far, err := newFloorSocket(ctx, cfg.FirstPort+2*k+1)
+		if err != nil {
+			return err
+		}
+		if err := calls[k].start(far, cfg.Complexity); err != nil {
 			return err
 		}
 	}
-	ready := &http.Server{Addr: cfg.HTTP, ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
-	go func() { done <- ready.ListenAndServe() }()
-	defer func() { _ = ready.Close() }()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/offer", peers.offer(func(k int, pc *webrtc.PeerConnection) error {
+		if k < 0 || k >= len(calls) {
+			return fmt.Errorf("load: floor: call %d: %w", k, errEnded)
+		}
+		return calls[k].admit(pc, cfg.Complexity)
+	}))
+	server := &http.Server{Addr: cfg.HTTP, ReadHeaderTimeout: time.Second, Handler: mux}
+	go func() { done <- server.ListenAndServe() }()
+	defer func() { _ = server.Close() }()
 	select {
 	case <-ctx.Done():
 		return nil
@@ -61,35 +88,148 @@ func ServeFloor(ctx context.Context, cfg FloorConfig) error {
 	}
 }
 
-// floorCall opens a call's sockets and starts its two goroutines, which end when the sockets do: with ctx.
-func floorCall(ctx context.Context, port, complexity int, done chan<- error) error {
-	var conns [2]*net.UDPConn
-	for i := range conns {
-		var err error
-		if conns[i], err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port + i}); err != nil {
-			return fmt.Errorf("load: floor: %w", err)
-		}
-		context.AfterFunc(ctx, func() { _ = conns[i].Close() })
-	}
-	in, err := newSRTP(floorSecret())
+// floorCall is one call of the floor. Its two goroutines end when its sockets do: with ctx.
+type floorCall struct {
+	phone  *net.UDPConn
+	remote atomic.Pointer[netip.AddrPort] // the phone's, learnt from its first packet
+	done   chan<- error
+}
+
+// floorFar is the end of a call that speaks Opus.
+type floorFar interface {
+	// read waits for the next packet of RTP, in the clear.
+	read(buf []byte) (int, error)
+	// write sends one. It returns an error once nothing can be sent any more.
+	write(packet *rtp.Packet) error
+}
+
+func newFloorCall(ctx context.Context, port int, done chan<- error) (*floorCall, error) {
+	conn, err := floorListen(ctx, port)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	out, err := newSRTP(floorSecret())
+	return &floorCall{phone: conn, done: done}, nil
+}
+
+// floorListen opens a socket that is closed when ctx ends.
+func floorListen(ctx context.Context, port int) (*net.UDPConn, error) {
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("load: floor: %w", err)
 	}
-	enc, err := floorEncoder(complexity)
-	if err != nil {
-		return err
-	}
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
+	return conn, nil
+}
+
+// start carries the call between the phone and a socket from now on.
+func (c *floorCall) start(far *floorSocket, complexity int) error {
 	dec, err := opus.NewDecoder(phoneRate, 1)
 	if err != nil {
 		return fmt.Errorf("load: floor: %w", err)
 	}
-	var phone, far atomic.Pointer[netip.AddrPort] // learnt from the first packet
-	go func() { done <- floorUp(conns[0], conns[1], enc, out, &phone, &far) }()
-	go func() { done <- floorDown(conns[1], conns[0], dec, in, &far, &phone) }()
+	go func() { c.done <- c.down(far, dec) }()
+	return c.startUp(far, complexity)
+}
+
+// startUp carries the phone's sound from now on.
+func (c *floorCall) startUp(far floorFar, complexity int) error {
+	enc, err := floorEncoder(complexity)
+	if err != nil {
+		return err
+	}
+	go func() { c.done <- c.up(far, enc) }()
+	return nil
+}
+
+// admit lets a browser be the other end.
+func (c *floorCall) admit(pc *webrtc.PeerConnection, complexity int) error {
+	dec, err := opus.NewDecoder(phoneRate, 1)
+	if err != nil {
+		return fmt.Errorf("load: floor: %w", err)
+	}
+	track, err := webrtc.NewTrackLocalStaticRTP(opusCodec().RTPCodecCapability, "audio", "floor")
+	if err != nil {
+		return fmt.Errorf("load: floor: %w", err)
+	}
+	if _, err := pc.AddTrack(track); err != nil {
+		return fmt.Errorf("load: floor: %w", err)
+	}
+	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { _ = c.down(&floorPeer{remote: t}, dec) }) // it ends with its connection
+	return c.startUp(&floorPeer{local: track}, complexity)
+}
+
+// floorPeer is one way of a connection of Pion: local is written to, remote read from.
+type floorPeer struct {
+	local  *webrtc.TrackLocalStaticRTP
+	remote *webrtc.TrackRemote
+}
+
+func (p *floorPeer) read(buf []byte) (int, error) {
+	n, _, err := p.remote.Read(buf)
+	return n, err
+}
+
+func (p *floorPeer) write(packet *rtp.Packet) error {
+	_ = p.local.WriteRTP(packet) // a connection that is gone has its own end
+	return nil
+}
+
+// floorSocket is a socket with SRTP.
+type floorSocket struct {
+	conn    *net.UDPConn
+	in, out *srtp.Context
+	remote  atomic.Pointer[netip.AddrPort] // learnt from the first packet
+	sealed  [2][1500]byte                  // what comes, and what goes
+	plain   [1500]byte                     // what goes
+}
+
+func newFloorSocket(ctx context.Context, port int) (*floorSocket, error) {
+	in, err := newSRTP(floorSecret())
+	if err != nil {
+		return nil, err
+	}
+	out, err := newSRTP(floorSecret())
+	if err != nil {
+		return nil, err
+	}
+	conn, err := floorListen(ctx, port)
+	if err != nil {
+		return nil, err
+	}
+	return &floorSocket{conn: conn, in: in, out: out}, nil
+}
+
+func (s *floorSocket) read(buf []byte) (int, error) {
+	for {
+		n, addr, err := s.conn.ReadFromUDPAddrPort(s.sealed[0][:])
+		if err != nil {
+			return 0, err
+		}
+		opened, err := s.in.DecryptRTP(buf[:0], s.sealed[0][:n], nil)
+		if err != nil {
+			continue
+		}
+		if s.remote.Load() == nil {
+			s.remote.Store(&addr)
+		}
+		return len(opened), nil
+	}
+}
+
+func (s *floorSocket) write(packet *rtp.Packet) error {
+	peer := s.remote.Load()
+	if peer == nil {
+		return nil
+	}
+	n, err := packet.MarshalTo(s.plain[:])
+	if err != nil {
+		return err
+	}
+	packed, err := s.out.EncryptRTP(s.sealed[1][:0], s.plain[:n], nil)
+	if err != nil {
+		return err
+	}
+	_, _ = s.conn.WriteToUDPAddrPort(packed, *peer)
 	return nil
 }
 
@@ -105,66 +245,51 @@ func floorEncoder(complexity int) (*opus.Encoder, error) {
 	return enc, nil
 }
 
-// floorUp carries the phone's sound to the far end.
-func floorUp(from, to *net.UDPConn, enc *opus.Encoder, out *srtp.Context, source, target *atomic.Pointer[netip.AddrPort]) error {
-	var buf, plain, sealed [1500]byte
+// up carries the phone's sound to the far end.
+func (c *floorCall) up(far floorFar, enc *opus.Encoder) error {
+	var buf, coded [1500]byte
 	var pcm [frameSamples]int16
-	header := rtp.Header{Version: 2, PayloadType: opusPayloadType, SSRC: rand.Uint32()}
+	packet, sent := rtp.Packet{}, rtp.Packet{Header: rtp.Header{Version: 2, PayloadType: opusPayloadType, SSRC: rand.Uint32()}}
 	for {
-		n, addr, err := from.ReadFromUDPAddrPort(buf[:])
+		n, addr, err := c.phone.ReadFromUDPAddrPort(buf[:])
 		if err != nil {
 			return err
 		}
-		var packet rtp.Packet
 		if packet.Unmarshal(buf[:n]) != nil || len(packet.Payload) != frameSamples {
 			continue
 		}
-		if source.Load() == nil {
-			source.Store(&addr)
-		}
-		peer := target.Load()
-		if peer == nil {
-			continue
+		if c.remote.Load() == nil {
+			c.remote.Store(&addr)
 		}
 		for i, b := range packet.Payload {
 			pcm[i] = g711.DecodeUlawFrame(b)
 		}
-		header.SequenceNumber, header.Timestamp = packet.SequenceNumber, packet.Timestamp*(opusStep/frameSamples)
-		head, err := header.MarshalTo(plain[:])
+		size, err := enc.Encode(pcm[:], coded[:])
 		if err != nil {
 			return err
 		}
-		size, err := enc.Encode(pcm[:], plain[head:])
-		if err != nil {
+		sent.SequenceNumber, sent.Timestamp, sent.Payload = packet.SequenceNumber, packet.Timestamp*(opusStep/frameSamples), coded[:size]
+		if err := far.write(&sent); err != nil {
 			return err
 		}
-		packed, err := out.EncryptRTP(sealed[:0], plain[:head+size], nil)
-		if err != nil {
-			return err
-		}
-		_, _ = to.WriteToUDPAddrPort(packed, *peer)
 	}
 }
 
-// floorDown carries the far end's sound to the phone.
-func floorDown(from, to *net.UDPConn, dec *opus.Decoder, in *srtp.Context, source, target *atomic.Pointer[netip.AddrPort]) error {
-	var buf, plain [1500]byte
+// down carries the far end's sound to the phone.
+func (c *floorCall) down(far floorFar, dec *opus.Decoder) error {
+	var buf [1500]byte
 	var pcm [frameSamples]int16
+	var packet rtp.Packet
 	header := rtp.Header{Version: 2, SSRC: rand.Uint32()}
 	for {
-		n, addr, err := from.ReadFromUDPAddrPort(buf[:])
+		n, err := far.read(buf[:])
 		if err != nil {
 			return err
 		}
-		opened, err := in.DecryptRTP(plain[:0], buf[:n], nil)
-		var packet rtp.Packet
-		if err != nil || packet.Unmarshal(opened) != nil {
+		if packet.Unmarshal(buf[:n]) != nil {
 			continue
 		}
-		if source.Load() == nil {
-			source.Store(&addr)
-		}
-		peer := target.Load()
+		peer := c.remote.Load()
 		if peer == nil {
 			continue
 		}
@@ -179,7 +304,7 @@ func floorDown(from, to *net.UDPConn, dec *opus.Decoder, in *srtp.Context, sourc
 		for i, v := range pcm {
 			buf[head+i] = g711.EncodeUlawFrame(v)
 		}
-		_, _ = to.WriteToUDPAddrPort(buf[:head+frameSamples], *peer)
+		_, _ = c.phone.WriteToUDPAddrPort(buf[:head+frameSamples], *peer)
 	}
 }
 
@@ -187,7 +312,7 @@ func floorDown(from, to *net.UDPConn, dec *opus.Decoder, in *srtp.Context, sourc
 type floor struct{ first int }
 
 // startFloor starts it as b.child: program is how this program is called.
-func (b *bench) startFloor(ctx context.Context, dir string, program []string) error {
+func (b *bench) startFloor(ctx context.Context, dir string, program []string, webRTC bool) error {
 	port, err := freePort(ctx)
 	if err != nil {
 		return err
@@ -200,17 +325,34 @@ func (b *bench) startFloor(ctx context.Context, dir string, program []string) er
 	f := &floor{first: floorFirstPort + 2*rand.IntN(500)}
 	argv := append(pinned(b.cfg.Pinned), program...)
 	argv = append(argv, "bench", "floor", "--http="+addr, "--first-port="+strconv.Itoa(f.first),
-		"--calls="+strconv.Itoa(b.cfg.Calls), "--complexity="+strconv.Itoa(complexity))
-	b.plain = f
+		"--calls="+strconv.Itoa(b.cfg.Calls), "--complexity="+strconv.Itoa(complexity), "--webrtc="+strconv.FormatBool(webRTC))
+	if webRTC {
+		b.connect = f.join("http://" + addr)
+	} else {
+		b.plain = f
+	}
 	b.child, err = startChild(ctx, argv, "http://"+addr, filepath.Join(dir, "floor.log"))
 	return err
 }
 
+// port is where the phone of a call sends to.
+func (f *floor) port(number int) *netip.AddrPort {
+	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(f.first+2*number))
+	return &at
+}
+
+// join lets pairs of a phone and a browser in.
+func (f *floor) join(base string) func(context.Context, *pair, *peerEnd) error {
+	return func(ctx context.Context, c *pair, far *peerEnd) error {
+		c.phone.remote.Store(f.port(c.number))
+		return far.joinBare(ctx, base, c.number)
+	}
+}
+
 func (f *floor) call(_ context.Context, number int, p *phone, far *srtpEnd) (*srtp.Context, error) {
-	local := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	toPhone := netip.AddrPortFrom(local, uint16(f.first+2*number))
-	far.remote = netip.AddrPortFrom(local, uint16(f.first+2*number+1))
-	p.remote.Store(&toPhone)
+	toPhone := f.port(number)
+	far.remote = netip.AddrPortFrom(toPhone.Addr(), toPhone.Port()+1)
+	p.remote.Store(toPhone)
 	out, err := newSRTP(floorSecret())
 	if err != nil {
 		return nil, err

@@ -1,12 +1,9 @@
 package load
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -18,8 +15,6 @@ import (
 	"time"
 
 	"github.com/hraban/opus"
-	"github.com/pion/ice/v4"
-	"github.com/pion/interceptor"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 	"github.com/zaf/g711"
@@ -37,13 +32,11 @@ type PartyFloorConfig struct {
 // speaks, without its own. It has no buffer, no RTCP, no concealment, no signalling but one offer and answer for each browser, and
 // one connection for each.
 type partyFloor struct {
-	api    *webrtc.API
 	phones [partyPairs]*floorPhone
 	tracks []*webrtc.TrackLocalStaticRTP // of those who speak, phones first
 
-	mu    sync.Mutex // guards all below
-	peers []*webrtc.PeerConnection
-	said  [][frameSamples]int16 // the last frame of each voice
+	mu   sync.Mutex            // guards said
+	said [][frameSamples]int16 // the last frame of each voice
 }
 
 // floorPhone is a socket.
@@ -58,10 +51,11 @@ type floorPhone struct {
 // ServePartyFloor is that until ctx ends.
 func ServePartyFloor(ctx context.Context, cfg PartyFloorConfig) error {
 	f := &partyFloor{said: make([][frameSamples]int16, len(talkTones()))}
-	var err error
-	if f.api, err = bareAPI(); err != nil {
+	peers, err := newBarePeers()
+	if err != nil {
 		return err
 	}
+	defer peers.close()
 	for i := range talkTones() {
 		t, err := webrtc.NewTrackLocalStaticRTP(opusCodec().RTPCodecCapability, "audio", "voice"+strconv.Itoa(i))
 		if err != nil {
@@ -71,21 +65,20 @@ func ServePartyFloor(ctx context.Context, cfg PartyFloorConfig) error {
 	}
 	done := make(chan error, partyPairs+2)
 	for k := range f.phones {
-		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: cfg.FirstPort + k})
+		conn, err := floorListen(ctx, cfg.FirstPort+k)
 		if err != nil {
-			return fmt.Errorf("load: floor: %w", err)
+			return err
 		}
-		context.AfterFunc(ctx, func() { _ = conn.Close() })
 		f.phones[k] = &floorPhone{conn: conn, header: rtp.Header{Version: 2, SSRC: rand.Uint32()}}
 		go func() { done <- f.readPhone(k) }()
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/offer", f.offer)
+	mux.HandleFunc("/offer", peers.offer(f.admit))
 	server := &http.Server{Addr: cfg.HTTP, ReadHeaderTimeout: time.Second, Handler: mux}
 	go func() { done <- server.ListenAndServe() }()
 	go func() { done <- f.mix(ctx) }()
-	defer f.close(server)
+	defer func() { _ = server.Close() }()
 	select {
 	case <-ctx.Done():
 		return nil
@@ -94,82 +87,22 @@ func ServePartyFloor(ctx context.Context, cfg PartyFloorConfig) error {
 	}
 }
 
-func (f *partyFloor) close(server *http.Server) {
-	_ = server.Close()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, pc := range f.peers {
-		_ = pc.Close()
-	}
-}
-
-// bareAPI makes peer connections without interceptors.
-func bareAPI() (*webrtc.API, error) {
-	var settings webrtc.SettingEngine
-	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	settings.SetInterfaceFilter(func(name string) bool { return name == "lo" })
-	settings.SetIncludeLoopbackCandidate(true)
-	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	var codecs webrtc.MediaEngine
-	if err := codecs.RegisterCodec(opusCodec(), webrtc.RTPCodecTypeAudio); err != nil {
-		return nil, fmt.Errorf("load: codecs: %w", err)
-	}
-	return webrtc.NewAPI(webrtc.WithSettingEngine(settings), webrtc.WithMediaEngine(&codecs),
-		webrtc.WithInterceptorRegistry(&interceptor.Registry{})), nil
-}
-
-// offer takes a browser in.
-func (f *partyFloor) offer(w http.ResponseWriter, r *http.Request) {
-	answer, err := f.accept(r)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	_ = json.NewEncoder(w).Encode(answer) // one that is gone waits for nothing
-}
-
-func (f *partyFloor) accept(r *http.Request) (*webrtc.SessionDescription, error) {
-	var offer webrtc.SessionDescription
-	if err := json.NewDecoder(io.LimitReader(r.Body, maxBody)).Decode(&offer); err != nil {
-		return nil, fmt.Errorf("load: floor: %w", err)
-	}
-	number, err := strconv.Atoi(r.URL.Query().Get("browser"))
-	if err != nil {
-		return nil, fmt.Errorf("load: floor: %w", err)
-	}
-	pc, err := f.api.NewPeerConnection(webrtc.Configuration{})
-	if err != nil {
-		return nil, fmt.Errorf("load: floor: %w", err)
-	}
-	f.mu.Lock()
-	f.peers = append(f.peers, pc)
-	f.mu.Unlock()
+// admit lets a browser in.
+func (f *partyFloor) admit(number int, pc *webrtc.PeerConnection) error {
 	voice := -1 // which one it is
 	if number < partyBrowsers {
 		voice = partyPhones + number
 	}
 	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { _ = f.readBrowser(t, voice) }) // it ends with its connection
-	if err := pc.SetRemoteDescription(offer); err != nil {
-		return nil, fmt.Errorf("load: floor: %w", err)
-	}
 	for i, t := range f.tracks {
 		if i == voice {
 			continue
 		}
 		if _, err := pc.AddTrack(t); err != nil {
-			return nil, fmt.Errorf("load: floor: %w", err)
+			return fmt.Errorf("load: floor: %w", err)
 		}
 	}
-	answer, err := pc.CreateAnswer(nil)
-	if err != nil {
-		return nil, fmt.Errorf("load: floor: %w", err)
-	}
-	gathered := webrtc.GatheringCompletePromise(pc)
-	if err := pc.SetLocalDescription(answer); err != nil {
-		return nil, fmt.Errorf("load: floor: %w", err)
-	}
-	<-gathered
-	return pc.LocalDescription(), nil
+	return nil
 }
 
 // readPhone takes what a phone sends.
@@ -330,28 +263,6 @@ func joinPartyFloor(base string, first int) func(context.Context, *pair, *peerEn
 				return fmt.Errorf("load: transceiver: %w", err)
 			}
 		}
-		offer, err := far.offer(ctx)
-		if err != nil {
-			return err
-		}
-		text, err := json.Marshal(offer)
-		if err != nil {
-			return fmt.Errorf("load: offer: %w", err)
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/offer?browser="+strconv.Itoa(c.number), bytes.NewReader(text))
-		if err != nil {
-			return fmt.Errorf("load: offer: %w", err)
-		}
-		req.Close = true
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return fmt.Errorf("load: offer: %w", err)
-		}
-		defer func() { _ = res.Body.Close() }()
-		var answer webrtc.SessionDescription
-		if err := json.NewDecoder(io.LimitReader(res.Body, maxBody)).Decode(&answer); err != nil {
-			return fmt.Errorf("load: answer of the floor: %w", err)
-		}
-		return far.accept(ctx, answer.SDP)
+		return far.joinBare(ctx, base, c.number)
 	}
 }

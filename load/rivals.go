@@ -47,7 +47,8 @@ type kind int
 const (
 	ours kind = iota
 	rival
-	least
+	least     // over connections of Pion
+	leastSRTP // over SRTP alone
 	viaNosip  // Janus, calls between phones and browsers that both speak PCMU
 	viaBridge // Janus, phones and browsers in one room
 	leastRoom // the floor of that
@@ -107,6 +108,7 @@ func contenders(cfg RivalConfig) []*contender {
 		{name: "Tandem, complexity 10, 24 kbit/s, no FEC", kind: ours, opus: equal, calls: cfg.Calls},
 		{name: "Tandem, half load", kind: ours, calls: cfg.Half},
 		{name: "rtpengine, half load", kind: rival, calls: halfRival},
+		{name: "the floor, SRTP without WebRTC", kind: leastSRTP, calls: cfg.Calls},
 	}
 }
 
@@ -135,8 +137,8 @@ func hold(ctx context.Context, of kind, cfg Config, program []string, sounds *so
 	switch of {
 	case rival:
 		err = b.startRTPEngine(ctx, dir)
-	case least:
-		err = b.startFloor(ctx, dir, program)
+	case least, leastSRTP:
+		err = b.startFloor(ctx, dir, program, of == least)
 	case viaBridge:
 		err = b.startBridge(ctx, dir)
 	case leastRoom:
@@ -223,6 +225,7 @@ func printRivals(out io.Writer, cfg RivalConfig, all []*contender, p parts) erro
 	ratio("CPU at complexity 10 against rtpengine's default", all[3], all[1], "at most 0.4")
 	ratio("CPU at equal settings", all[5], all[4], "no bound")
 	ratio("CPU against the floor", all[0], all[2], "at most 1.25")
+	ratio("CPU against the floor without WebRTC", all[0], all[8], "no bound")
 	if held, half := all[0], all[6]; len(held.runs) > 0 && len(half.runs) > 0 {
 		memory := marginal(held.held(), half.held())
 		line("memory of one more call, from %d to %d\t%.0f kB\tto reach: under %d%s", held.calls, half.calls, memory, memoryMost, verdict(memory < memoryMost))

@@ -126,35 +126,47 @@ func TestRivalCall(t *testing.T) {
 	assert.Equal(t, "opus/48000/2/20000", (&rtpengine{opus: Opus{Bitrate: 20000}}).transcode())
 }
 
-// Calls over the floor lose nothing, and what is dropped on purpose is missed: so the plain ends and the analyser agree.
+// Calls over the floor lose nothing, and what is dropped on purpose is missed: so the ends and the analyser agree.
 func TestFloorCarriesCalls(t *testing.T) {
+	for name, webRTC := range map[string]bool{"over SRTP": false, "over WebRTC": true} {
+		t.Run(name, func(t *testing.T) { testFloor(t, webRTC) })
+	}
+}
+
+func testFloor(t *testing.T, webRTC bool) {
+	t.Helper()
 	s, err := allSounds()
 	require.NoError(t, err)
 	const calls, frames = 4, 300
 	port, err := freePort(t.Context())
 	require.NoError(t, err)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	f := &floor{first: floorFirstPort + 1000}
 	ctx, stop := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		assert.NoError(t, ServeFloor(ctx, FloorConfig{
-			HTTP: fmt.Sprintf("127.0.0.1:%d", port), FirstPort: f.first, Calls: calls, Complexity: 3,
-		}))
+		assert.NoError(t, ServeFloor(ctx, FloorConfig{HTTP: addr, FirstPort: f.first, Calls: calls, Complexity: 3, WebRTC: webRTC}))
 	})
 	defer serving.Wait()
 	defer stop()
 	ready := &child{exited: make(chan struct{})}
-	require.NoError(t, ready.waitReady(t.Context(), fmt.Sprintf("http://127.0.0.1:%d", port)))
+	require.NoError(t, ready.waitReady(t.Context(), "http://"+addr))
 
-	b := &bench{start: time.Now(), plain: f}
+	b := &bench{start: time.Now()}
+	setUp := b.setUpPlain
+	if webRTC {
+		b.connect, setUp = f.join("http://"+addr), b.setUpPeer
+	} else {
+		b.plain = f
+	}
 	p := &pacer{sounds: s, drop: 0.05, start: b.start, rng: randSource()}
-	for range calls {
-		c := &pair{toBrowser: newFlow(opusStep, browserScore, frames, 70), toPhone: newFlow(frameSamples, phoneScore, frames, frameSamples)}
+	for k := range calls {
+		c := &pair{number: k, toBrowser: newFlow(opusStep, browserScore, frames, 70), toPhone: newFlow(frameSamples, phoneScore, frames, frameSamples)}
 		c.phone, err = newPhone("1", b.start, c.toPhone)
 		require.NoError(t, err)
 		b.readers.Go(c.phone.read)
 		b.pairs = append(b.pairs, c)
-		require.NoError(t, b.setUpPlain(t.Context(), c))
+		require.NoError(t, setUp(t.Context(), c))
 	}
 	defer b.closePhones()
 	p.pairs = b.pairs

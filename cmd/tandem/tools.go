@@ -189,11 +189,14 @@ type floorCommand struct {
 	FirstPort  int    `required:"" help:"Of the phones and the others in turn."`
 	Calls      int    `required:"" help:"How many."`
 	Complexity int    `default:"5" help:"Of Opus."`
+	WebRTC     bool   `name:"webrtc" help:"The other ends are connections of Pion."`
 }
 
 // Run carries calls until it is told to stop.
 func (c *floorCommand) Run(env *environment) error {
-	return load.ServeFloor(env.ctx, load.FloorConfig{HTTP: c.HTTP, FirstPort: c.FirstPort, Calls: c.Calls, Complexity: c.Complexity})
+	return load.ServeFloor(env.ctx, load.FloorConfig{
+		HTTP: c.HTTP, FirstPort: c.FirstPort, Calls: c.Calls, Complexity: c.Complexity, WebRTC: c.WebRTC,
+	})
 }
 
 type mediaCommand struct {
