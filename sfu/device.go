@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	inboxSize  = 1024
+	inboxLimit = 1024             // commands; a device for which more wait is ended
 	storeLimit = 10 * time.Second // how long one question to the store may take
 )
 
@@ -35,7 +35,9 @@ type Device struct {
 	media       sync.WaitGroup
 
 	// in
-	inbox    chan func()
+	inboxMu  sync.Mutex
+	inbox    []func()
+	posted   chan struct{} // has a value when something is in it
 	messages chan incoming
 
 	// owned by run
@@ -64,9 +66,9 @@ type incoming struct {
 func newDevice(s *Server, p sessions.Participant, id string, revision int) *Device {
 	d := &Device{
 		server: s, participant: p, id: id, endpoint: id,
-		log:   s.log.With("participant", p.ID, "device", id),
-		done:  make(chan struct{}),
-		inbox: make(chan func(), inboxSize), messages: make(chan incoming),
+		log:    s.log.With("participant", p.ID, "device", id),
+		done:   make(chan struct{}),
+		posted: make(chan struct{}, 1), messages: make(chan incoming),
 		helloTimer: stoppedTimer(), offerTimer: stoppedTimer(), graceTimer: stoppedTimer(),
 		bandTimer: stoppedTimer(), reconnect: stoppedTimer(),
 	}
@@ -129,10 +131,30 @@ func (d *Device) DialogChanged(c sessions.DialogChange) {
 
 // post never blocks: a device that stopped draining its inbox is ended.
 func (d *Device) post(command func()) {
-	select {
-	case d.inbox <- command:
-	default:
+	d.inboxMu.Lock()
+	full := len(d.inbox) == inboxLimit
+	if !full {
+		d.inbox = append(d.inbox, command)
+	}
+	d.inboxMu.Unlock()
+	if full {
 		d.cancel(&ending{cause: errSlow, code: websocket.StatusNormalClosure, lost: true})
+		return
+	}
+	select {
+	case d.posted <- struct{}{}:
+	default:
+	}
+}
+
+// drain does all that waits, so that one offer has all of it. What comes meanwhile waits: the timers have a turn.
+func (d *Device) drain() {
+	d.inboxMu.Lock()
+	commands := d.inbox
+	d.inbox = nil
+	d.inboxMu.Unlock()
+	for _, command := range commands {
+		command()
 	}
 }
 
@@ -157,8 +179,7 @@ func (d *Device) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case command := <-d.inbox:
-			command()
+		case <-d.posted:
 			d.drain()
 		case m := <-d.messages:
 			d.take(ctx, m)
@@ -182,13 +203,6 @@ func (d *Device) run(ctx context.Context) {
 			d.log.Error("the subscribing connection cannot be negotiated", "err", err)
 			d.end(errs.Wrap(err, errs.Internal, "negotiation"), true)
 		}
-	}
-}
-
-// drain does what else is waiting, so that one offer has all of it. What comes meanwhile waits: the timers have a turn.
-func (d *Device) drain() {
-	for range len(d.inbox) {
-		(<-d.inbox)()
 	}
 }
 
