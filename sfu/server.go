@@ -79,7 +79,7 @@ const (
 	maxUniqueID    = 128 // bytes
 	maxRemembered  = 4096
 	udpSocketQueue = 4 << 20 // bytes
-	tcpReadQueue   = 128     // packets
+	tcpReadQueue   = 16      // packets of one connection, whose memory is taken at once; the kernel keeps what is more
 	tcpWriteQueue  = 1 << 20 // bytes of one connection; what is more is dropped, so that no writer waits
 )
 
