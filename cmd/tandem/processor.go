@@ -13,7 +13,7 @@ import (
 
 const (
 	lookForWork = time.Second
-	holdMillis  = 9 // below the 10 ms after which the runtime would interrupt whoever holds a processor
+	holdMillis  = 20 // the runtime interrupts after 10 whoever holds a processor; this ends it where that is turned off
 
 	// Shares of all cores. It takes the less CPU for the same work while the processor is held.
 	mostHeld  = 0.35
