@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 )
@@ -12,7 +13,7 @@ import (
 // PassthroughConfig is a comparison of sessions without codecs with Janus's NoSIP plugin. The zero value is usable.
 type PassthroughConfig struct {
 	Gateway  []string      // how this program is called; empty: as it was
-	Calls    int           // held by each; 0: 20
+	Calls    []int         // held by each, one number after the other; empty: 20, and 100
 	Duration time.Duration // of each hold; 0: 6 s
 	Rounds   int           // how often each is measured, in turn; 0: 3
 }
@@ -96,8 +97,8 @@ func (b *bench) setUpPeer(ctx context.Context, c *pair) error {
 
 // RunPassthrough holds calls whose both ends speak PCMU over our gateway and over Janus, and prints what each costs.
 func RunPassthrough(ctx context.Context, cfg PassthroughConfig, out io.Writer) error {
-	if cfg.Calls == 0 {
-		cfg.Calls = 20
+	if len(cfg.Calls) == 0 {
+		cfg.Calls = []int{20, 100}
 	}
 	if cfg.Duration == 0 {
 		cfg.Duration = 6 * time.Second
@@ -115,12 +116,15 @@ func RunPassthrough(ctx context.Context, cfg PassthroughConfig, out io.Writer) e
 	if err := pinSelf(ctx, os.Getpid()); err != nil {
 		return err
 	}
-	all := []*contender{
-		{name: "Tandem, passthrough", kind: ours, calls: cfg.Calls, plain: true, again: true},
-		{name: "Janus, nosip", kind: viaNosip, calls: cfg.Calls, plain: true, again: true},
-	}
+	var missing string
 	if !isolated() {
-		all[1].missing = missingJanus(ctx)
+		missing = missingJanus(ctx)
+	}
+	var all []*contender // pairs of ours and Janus
+	for _, calls := range cfg.Calls {
+		all = append(all,
+			&contender{name: "Tandem, passthrough", kind: ours, calls: calls, plain: true, again: true},
+			&contender{name: "Janus, nosip", kind: viaNosip, calls: calls, plain: true, again: true, missing: missing})
 	}
 	run := RivalConfig{Gateway: cfg.Gateway, Duration: cfg.Duration, Rounds: cfg.Rounds}
 	if err = measureRounds(ctx, run, plainSounds(), all); err != nil {
@@ -130,7 +134,9 @@ func RunPassthrough(ctx context.Context, cfg PassthroughConfig, out io.Writer) e
 	line := lines(w)
 	line("held for %v each, medians of %d runs; both ends speak PCMU, the browser is one of Pion", cfg.Duration, cfg.Rounds)
 	printHeld(line, all)
-	printRatio(line, "CPU against Janus nosip", all[0].cpu(), all[1].cpu(), mostOfNosip)
+	for pair := range slices.Chunk(all, 2) {
+		printRatio(line, fmt.Sprintf("CPU against Janus nosip, %d calls", pair[0].calls), pair[0].cpu(), pair[1].cpu(), mostOfNosip)
+	}
 	printStarved(line, all)
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("load: print: %w", err)

@@ -128,7 +128,7 @@ func (c *delayCommand) Run(env *environment) error {
 }
 
 type passthroughCommand struct {
-	Calls    int           `default:"20" help:"How many calls each holds."`
+	Calls    []int         `default:"20,100" help:"How many calls each holds, one number after the other."`
 	Duration time.Duration `default:"6s" help:"How long each holds them."`
 	Rounds   int           `default:"3" help:"How often each is measured."`
 }
