@@ -45,7 +45,7 @@ type sentPacket struct {
 // phoneEar records what is sent to a phone, and fails the test when its time goes back.
 type phoneEar struct {
 	t    *testing.T
-	c    *clock
+	c    *clock // nil: the real one
 	mu   sync.Mutex
 	got  []sentPacket
 	lost int // packets that were said to be lost on the way
@@ -57,7 +57,11 @@ func (p *phoneEar) Send(pt uint8, marker bool, ts uint32, payload []byte) bool {
 	if n := len(p.got); n > 0 && int32(ts-p.got[n-1].ts) < 0 {
 		p.t.Errorf("timestamp went back from %d to %d", p.got[n-1].ts, ts)
 	}
-	p.got = append(p.got, sentPacket{pt, marker, ts, append([]byte(nil), payload...), p.c.now(), media.KeyTime{}})
+	now := time.Now
+	if p.c != nil {
+		now = p.c.now
+	}
+	p.got = append(p.got, sentPacket{pt, marker, ts, append([]byte(nil), payload...), now(), media.KeyTime{}})
 	return true
 }
 

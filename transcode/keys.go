@@ -30,7 +30,12 @@ type dialled struct {
 	n       int
 	sending bool // the key that is being sent is one of them
 	gap     time.Duration
-	wait    int // ticks until the next one
+
+	// When the next one may begin. Ticks that come late come in a burst then, and the stream falls behind while it waits for sound:
+	// each of the three may be the last.
+	wait  int           // ticks
+	after time.Time     // in real time
+	from  time.Duration // in the stream's time
 }
 
 // Press queues keys for the phone, which get there in order: as the phone takes them, as events (RFC 4733), by SIP INFO,
@@ -89,13 +94,20 @@ func (d *downlink) keyStep(now time.Time) bool {
 	if !ok {
 		return false
 	}
-	if d.dialled.sending && !d.keys.Active() {
-		d.dialled.sending, d.dialled.wait = false, ticks(d.dialled.gap)
-	}
 	if d.media.EventType < 0 {
 		d.soundKey(p, now)
-		return true
+	} else {
+		d.eventKey(p, now)
 	}
+	if d.dialled.sending && !d.keys.Active() {
+		d.dialled.sending = false
+		d.rest(d.dialled.gap)
+	}
+	return true
+}
+
+// eventKey sends a packet of the key.
+func (d *downlink) eventKey(p media.KeyPacket, now time.Time) {
 	pos := d.line.reserve(now)
 	d.flush()
 	if p.First {
@@ -105,7 +117,6 @@ func (d *downlink) keyStep(now time.Time) bool {
 		at := media.KeyTime{Clock: d.keyClock, Past: p.Past}
 		d.phone.SendKey(uint8(d.media.EventType), p.First, timestamp(d.media, d.keyPos), at, p.Payload)
 	}
-	return true
 }
 
 // relay takes the keys of sources up.
@@ -135,20 +146,30 @@ func (d *downlink) dial() {
 		q.wait--
 		return
 	}
-	if q.n == 0 || d.keys.Active() || !d.byInfo() && !d.media.Send {
+	if q.n == 0 || d.keys.Active() || !d.byInfo() && !d.media.Send || d.now().Before(q.after) {
 		return
 	}
 	p := q.presses[q.first]
 	q.first, q.n = (q.first+1)%MaxPresses, q.n-1
 	switch {
 	case p.Digit == 0:
-		q.wait = ticks(p.Duration) - 1
+		d.rest(p.Duration)
+		q.wait-- // this tick is one of them
 	case d.byInfo():
 		d.sendKey(p.Digit, p.Duration)
-		q.wait = ticks(p.Duration+p.Gap) - 1
+		d.rest(p.Duration + p.Gap)
+		q.wait--
 	case d.keys.Hold(p.Digit, ticks(p.Duration)):
 		d.key, q.sending, q.gap = p.Digit, true, p.Gap
+		d.line.await(q.from)
 	}
+}
+
+// rest lets the application's next key begin no sooner than so long from now, by the clock and in the stream.
+func (d *downlink) rest(least time.Duration) {
+	q := &d.dialled
+	q.wait, q.after = ticks(least), d.now().Add(least)
+	q.from = max(q.from, d.line.span(d.line.at())) + least
 }
 
 // soundKey lets a phone that takes no events hear the key.

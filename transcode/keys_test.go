@@ -1,7 +1,12 @@
 package transcode
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pion/rtp"
@@ -201,6 +206,127 @@ func TestPressAsEvents(t *testing.T) {
 	require.GreaterOrEqual(t, starts[3].Sub(ends[2]), 500*time.Millisecond)
 	pcm := ear.pcm(media.PCMU)
 	requireTone(t, pcm[len(pcm)-3200:], 8000, 1000, -15)
+}
+
+// limp is a phone that holds up the clock of its bridges again and again, so that ticks come late and then in a burst.
+type limp struct{ ticks int }
+
+func (l *limp) Send(uint8, bool, uint32, []byte) bool {
+	if l.ticks++; l.ticks%7 == 0 {
+		time.Sleep(time.Duration(l.ticks%5+1) * 50 * time.Millisecond)
+	}
+	return true
+}
+
+func (l *limp) SendKey(uint8, bool, uint32, media.KeyTime, []byte) bool { return true }
+
+func (l *limp) Lose(int) {}
+
+// restsOf is how long a phone has nothing of a key, between one and the next: by their timestamps from where the last
+// packet ends, and by when packets are sent from the last packet on.
+func restsOf(events []sentPacket, rate int64) (stream, real []time.Duration) {
+	for i := 1; i < len(events); i++ {
+		if events[i].ts == events[i-1].ts {
+			continue
+		}
+		first := i - 1
+		for first > 0 && events[first-1].ts == events[i-1].ts {
+			first--
+		}
+		end := events[i-1].ts + uint32(int64(i-first)*rate/50)
+		stream = append(stream, time.Duration(int32(events[i].ts-end))*time.Second/time.Duration(rate))
+		real = append(real, events[i].at.Sub(events[i-1].at))
+	}
+	return stream, real
+}
+
+// The pause behind a key is as long as it is to be, both in the stream's time and in real time: while nothing else is heard, while
+// somebody is, while several are, and while ticks come late and then in a burst.
+func TestPressPauses(t *testing.T) {
+	for _, sources := range []int{0, 1, 2} {
+		for _, late := range []bool{false, true} {
+			for _, speech := range []media.Speech{media.PCMU, media.Opus} {
+				t.Run(fmt.Sprint(sources, " voices, late ", late, ", ", speech), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						e := NewEngine(Config{}, slog.New(slog.DiscardHandler))
+						e.shards = e.shards[:1]
+						if late {
+							b, err := e.newBridge(BridgeConfig{Media: pcmu}, &limp{})
+							require.NoError(t, err)
+							defer b.Close(nil)
+						}
+						m := pcmu
+						m.Speech = speech
+						ear := &phoneEar{t: t}
+						b, err := e.newBridge(BridgeConfig{Media: m}, ear)
+						require.NoError(t, err)
+						defer b.Close(nil)
+						var says []func()
+						for i := range sources {
+							web := newBrowser(t, string(rune('a'+i)), 1)
+							b.Subscribe(web.src)
+							says = append(says, web.speaker(500, -25))
+						}
+						ctx, cancel := context.WithCancel(t.Context())
+						var wg sync.WaitGroup
+						wg.Go(func() { require.NoError(t, e.Run(ctx)) })
+						require.True(t, b.Press(presses("159D*#", 120*time.Millisecond, 120*time.Millisecond)...))
+						require.True(t, b.Press(Press{Duration: 500 * time.Millisecond}))
+						require.True(t, b.Press(presses("7", 120*time.Millisecond, 120*time.Millisecond)...))
+						for range 250 {
+							time.Sleep(frameTime)
+							for _, say := range says {
+								say()
+							}
+						}
+						cancel()
+						wg.Wait()
+						events := ear.events()
+						digits, _ := keysOf(t, events)
+						require.Equal(t, "159D*#7", digits)
+						stream, real := restsOf(events, int64(speech.Clock()))
+						for i, rests := range [][]time.Duration{stream, real} {
+							require.Len(t, rests, 6)
+							for k, rest := range rests {
+								least := 120 * time.Millisecond
+								if k == 5 {
+									least += 500 * time.Millisecond
+								}
+								require.GreaterOrEqual(t, rest, least, "%s: before key %d", []string{"stream", "real time"}[i], k+2)
+							}
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// Tones that ring out are as far apart in what the phone hears as they are to be.
+func TestPressPausesBetweenTones(t *testing.T) {
+	c := newClock()
+	none := pcmu
+	none.EventType = -1
+	b, ear := testBridge(t, testEngine(c, Config{}), c, none, nil)
+	require.True(t, b.Press(presses("159D*", 120*time.Millisecond, 120*time.Millisecond)...))
+	for range 150 {
+		step(c, []*Bridge{b})
+	}
+	pcm, quiet, rests := ear.pcm(media.PCMU), 0, []int(nil)
+	for at := 0; at+80 <= len(pcm); at += 80 {
+		if audio.Level(pcm[at:at+80]) < -40 {
+			quiet += 80
+			continue
+		}
+		if quiet > 0 {
+			rests = append(rests, quiet)
+		}
+		quiet = 0
+	}
+	rests = rests[len(rests)-4:]
+	for _, rest := range rests {
+		require.GreaterOrEqual(t, rest, 160*8, "the ends of an event, and the pause")
+	}
 }
 
 // A key of six seconds is one key on every clock: its segments (RFC 4733 §2.5.1.3) are in the timestamps of the event's own

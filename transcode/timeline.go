@@ -219,6 +219,13 @@ func (t *timeline) bridge(pos int64) {
 	}
 }
 
+// await goes on to where the stream is so long, if it is not that long yet.
+func (t *timeline) await(length time.Duration) {
+	if short := length - t.span(t.at()); short > 0 {
+		t.bridge(t.at() + t.samples(short))
+	}
+}
+
 // skip lets the timestamp jump to pos: to the phone a pause, told by the marker (RFC 3551 §4.1).
 func (t *timeline) skip(pos int64) {
 	t.complete()
