@@ -55,6 +55,18 @@ type PlainSink interface {
 	WritePlain(law Speech, p *rtp.Packet)
 }
 
+// Batch is a way out that several sinks share. What they write between Cork and Uncork may wait, and then goes out at once.
+type Batch interface {
+	Cork()
+	Uncork()
+}
+
+// BatchSink is a Sink that sends by such a way, which is always the same; nil: by one of its own.
+type BatchSink interface {
+	Sink
+	Batch() Batch
+}
+
 // Key is one step of a DTMF key (RFC 4733): a key is down once (Ended false) and up once (Ended true).
 type Key struct {
 	Digit    byte          // '0'-'9', '*', '#', 'A'-'D'

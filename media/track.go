@@ -45,6 +45,7 @@ type listeners struct {
 	all   []Sink
 	plain [laws][]PlainSink // by law: who takes it as it comes
 	coded [laws][]Sink      // and who does not
+	batch Batch             // what two of them or more send by
 }
 
 // laws is how many there are.
@@ -106,11 +107,21 @@ func (t *Track) Remove(s Sink) {
 
 // changed makes the lists anew, and tells OnBand. t.mu is held, so that changes are told in order.
 func (t *Track) changed() {
-	l := &listeners{all: make([]Sink, 0, len(t.members))}
+	l := &listeners{all: make([]Sink, 0, len(t.members)), batch: alone{}}
 	narrow := true
+	ways := make(map[Batch]int)
 	for _, m := range t.members {
 		l.all = append(l.all, m.sink)
 		narrow = narrow && m.narrow
+		s, ok := m.sink.(BatchSink)
+		if !ok {
+			continue
+		}
+		if b := s.Batch(); b != nil {
+			if ways[b]++; ways[b] > 1 {
+				l.batch = b
+			}
+		}
 	}
 	for i, law := range [laws]Speech{PCMU, PCMA} {
 		l.coded[i] = l.all
@@ -148,12 +159,33 @@ func (t *Track) Listeners() int {
 
 // WriteRTP hands p to every sink.
 func (t *Track) WriteRTP(p *rtp.Packet) {
-	if l := t.listeners.Load(); l != nil {
-		for _, s := range l.all {
-			s.WriteRTP(p)
-		}
+	l := t.listeners.Load()
+	if l == nil {
+		return
+	}
+	l.batch.Cork()
+	defer l.batch.Uncork()
+	for _, s := range l.all {
+		s.WriteRTP(p)
 	}
 }
+
+// Cork lets what the listeners send of a packet wait for each other, until the caller uncorks what is returned. It is for those
+// who write to each by itself, see ListenersOf.
+func (t *Track) Cork() Batch {
+	l := t.listeners.Load()
+	if l == nil {
+		return alone{}
+	}
+	l.batch.Cork()
+	return l.batch
+}
+
+// alone is for those who share nothing.
+type alone struct{}
+
+func (alone) Cork()   {}
+func (alone) Uncork() {}
 
 // ListenersOf returns who has the sound of a telephone that speaks s: by WritePlain, and by WriteRTP in the track's own codec.
 // The slices must not be changed.

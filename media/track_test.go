@@ -75,3 +75,49 @@ func TestLossOfATrack(t *testing.T) {
 	}
 	require.Zero(t, track.Loss())
 }
+
+// way is a way out that is corked or not.
+type way struct{ corked, batches int }
+
+func (w *way) Cork()   { w.corked++ }
+func (w *way) Uncork() { w.corked--; w.batches++ }
+
+// wayfarer is a sink that sends by a way.
+type wayfarer struct {
+	by     Batch
+	corked []int // of its way, at each packet
+}
+
+func (s *wayfarer) Batch() Batch { return s.by }
+
+func (s *wayfarer) WriteRTP(*rtp.Packet) {
+	if w, ok := s.by.(*way); ok {
+		s.corked = append(s.corked, w.corked)
+	}
+}
+
+// TestBatchOfATrack: what those who share a way get of one packet goes out together; one alone has nobody to wait for.
+func TestBatchOfATrack(t *testing.T) {
+	track := NewTrack("t", Audio, BrowserOpus(), nil)
+	one, other := &way{}, &way{}
+	a, b, c := &wayfarer{by: one}, &wayfarer{by: one}, &wayfarer{by: other}
+	track.Cork().Uncork() // nobody is there
+	track.Add(a)
+	track.Add(&ear{})
+	track.Add(&wayfarer{})
+	track.Add(c)
+	track.WriteRTP(&rtp.Packet{})
+	track.Add(b)
+	track.WriteRTP(&rtp.Packet{})
+	require.Equal(t, 1, one.batches)
+	batch := track.Cork() // as those do who write to each by itself
+	track.Remove(b)
+	require.Equal(t, 1, one.corked)
+	batch.Uncork()
+	track.WriteRTP(&rtp.Packet{})
+	require.Equal(t, []int{0, 1, 0}, a.corked)
+	require.Equal(t, []int{1}, b.corked)
+	require.Equal(t, []int{0, 0, 0}, c.corked)
+	require.Equal(t, way{batches: 2}, *one)
+	require.Equal(t, way{}, *other)
+}

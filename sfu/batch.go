@@ -15,7 +15,7 @@ const batchMost = 32
 
 // batchConn is the UDP port of all browsers. While it is corked, what is written waits, and goes out in one system call
 // (sendmmsg) when the cork is taken out: a packet that many listen to is many packets at once. It implements
-// ice.AddrPortReaderWriter.
+// ice.AddrPortReaderWriter and media.Batch.
 type batchConn struct {
 	*net.UDPConn
 	writeBatch func([]ipv4.Message, int) (int, error)
@@ -92,15 +92,15 @@ func (c *batchConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	return len(b), nil
 }
 
-// cork lets what is written wait for uncork.
-func (c *batchConn) cork() {
+// Cork lets what is written wait for Uncork.
+func (c *batchConn) Cork() {
 	c.mu.Lock()
 	c.corked.Add(1)
 	c.mu.Unlock()
 }
 
-// uncork sends what waits, whoever wrote it.
-func (c *batchConn) uncork() {
+// Uncork sends what waits, whoever wrote it.
+func (c *batchConn) Uncork() {
 	c.mu.Lock()
 	c.corked.Add(-1)
 	c.mu.Unlock()

@@ -52,23 +52,23 @@ func TestBatchIsSent(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, 8, n)
 		}
-		c.cork()
+		c.Cork()
 		for i := range uint32(3) {
 			write(i)
 		}
 		require.Equal(t, 3, c.waiting.n, "they wait")
-		c.uncork()
+		c.Uncork()
 		write(3)
 		require.Zero(t, c.waiting.n, "it does not")
-		c.cork()
+		c.Cork()
 		for i := uint32(4); i < 4+2*batchMost+5; i++ {
 			write(i)
 		}
 		require.Equal(t, 5, c.waiting.n, "the full ones are gone")
-		c.cork()
-		c.uncork() // another publisher's
+		c.Cork()
+		c.Uncork() // another publisher's
 		require.Zero(t, c.waiting.n)
-		c.uncork()
+		c.Uncork()
 		for i, got := range numbers(t, ear, 4+2*batchMost+5) {
 			require.EqualValues(t, i, got[1])
 		}
@@ -78,7 +78,7 @@ func TestBatchIsSent(t *testing.T) {
 // A packet that can't be sent costs no other one.
 func TestBatchSurvivesAFault(t *testing.T) {
 	c, ear, to := batchPair(t, "127.0.0.1")
-	c.cork()
+	c.Cork()
 	for i := range uint32(9) {
 		where := to
 		if i%3 == 1 {
@@ -87,15 +87,15 @@ func TestBatchSurvivesAFault(t *testing.T) {
 		_, err := c.WriteToAddrPort(numbered(0, i), where)
 		require.NoError(t, err)
 	}
-	c.uncork()
+	c.Uncork()
 	for i, got := range numbers(t, ear, 6) {
 		require.EqualValues(t, []uint32{0, 2, 3, 5, 6, 8}[i], got[1])
 	}
 	require.NoError(t, c.Close())
-	c.cork()
+	c.Cork()
 	_, err := c.WriteToAddrPort(numbered(0, 1), to)
 	require.NoError(t, err)
-	c.uncork() // it ends
+	c.Uncork() // it ends
 }
 
 // Many publishers and other writers at once: nothing is lost, nothing stays behind, and each one's order is kept.
@@ -107,11 +107,11 @@ func TestBatchOfManyWriters(t *testing.T) {
 		all.Go(func() {
 			for i := range uint32(packets) {
 				if w%4 != 0 { // some never cork
-					c.cork()
+					c.Cork()
 				}
 				_, _ = c.WriteToAddrPort(numbered(w, i), to)
 				if w%4 != 0 {
-					c.uncork()
+					c.Uncork()
 				}
 			}
 		})
@@ -135,11 +135,11 @@ func TestBatchAllocatesNothing(t *testing.T) {
 	c, _, to := batchPair(t, "127.0.0.1")
 	packet := make([]byte, 100)
 	allocs := testing.AllocsPerRun(1000, func() {
-		c.cork()
+		c.Cork()
 		for range 10 {
 			_, _ = c.WriteToAddrPort(packet, to)
 		}
-		c.uncork()
+		c.Uncork()
 	})
 	require.LessOrEqual(t, allocs, 1.0, "for ten packets: the race detector lets pools forget")
 }
@@ -152,13 +152,13 @@ func BenchmarkBatch(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if corked {
-					c.cork()
+					c.Cork()
 				}
 				for range 10 {
 					_, _ = c.WriteToAddrPort(packet, to)
 				}
 				if corked {
-					c.uncork()
+					c.Uncork()
 				}
 			}
 		})

@@ -100,7 +100,6 @@ type trackReader struct {
 	lane   *inbound
 	remote *webrtc.TrackRemote
 	pc     *webrtc.PeerConnection
-	port   *batchConn      // by which most listeners are reached; nil: not known
 	after  <-chan struct{} // the reader before: a track has one writer at a time
 	done   chan struct{}
 
@@ -159,12 +158,6 @@ func (r *trackReader) take(p *rtp.Packet, now time.Time) {
 		r.tell(t, r.keys.expire(now))
 	}
 	p.SequenceNumber = r.numbers.number(p.SequenceNumber)
-	if r.port == nil || t.track.Listeners() < 2 {
-		t.track.WriteRTP(p)
-		return
-	}
-	r.port.cork()
-	defer r.port.uncork()
 	t.track.WriteRTP(p)
 }
 

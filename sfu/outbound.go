@@ -20,7 +20,8 @@ type outbound struct {
 	origin string // the publisher's track id
 	kind   media.Kind
 	codec  media.Codec
-	plain  bool // a phone's, which may be sent as it comes
+	plain  bool        // a phone's, which may be sent as it comes
+	batch  media.Batch // by which it goes out; nil: by itself
 
 	mu          sync.Mutex // never held while something blocks; no other call uses it
 	writer      webrtc.TrackLocalWriter
@@ -98,6 +99,9 @@ func (o *outbound) requestKeyframe() {
 		f.track.RequestKeyframe()
 	}
 }
+
+// Batch implements media.BatchSink.
+func (f *feed) Batch() media.Batch { return f.out.batch }
 
 // WriteRTP implements media.Sink.
 func (f *feed) WriteRTP(p *rtp.Packet) {

@@ -289,7 +289,7 @@ func (p *publisher) arrived(from *peer, remote *webrtc.TrackRemote, receiver *we
 	if lane == nil {
 		return
 	}
-	r := &trackReader{d: p.d, lane: lane, remote: remote, pc: from.pc, port: p.d.server.port, after: lane.reading, asked: -1, done: make(chan struct{})}
+	r := &trackReader{d: p.d, lane: lane, remote: remote, pc: from.pc, after: lane.reading, asked: -1, done: make(chan struct{})}
 	lane.reading = r.done
 	p.d.attend(r.run)
 	p.d.attend(func() { discard(receiver) })

@@ -246,7 +246,7 @@ func (s *subscriber) takeOver(w *wanted, t *media.Track) bool {
 
 // occupy lets an idle slot, or a new one, carry a track.
 func (s *subscriber) occupy(w *wanted, t *media.Track) error {
-	out := &outbound{stream: w.name, id: s.trackID(w, t), origin: t.ID, kind: t.Kind, codec: t.Codec, plain: s.plain(t)}
+	out := &outbound{stream: w.name, id: s.trackID(w, t), origin: t.ID, kind: t.Kind, codec: t.Codec, plain: s.plain(t), batch: s.d.server.port}
 	i := slices.IndexFunc(s.slots, func(sl *slot) bool { return sl.state == idle && sl.kind == t.Kind })
 	var sl *slot
 	if i < 0 {

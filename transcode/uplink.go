@@ -276,6 +276,7 @@ func (u *uplink) pass(to []media.PlainSink, pos int64, payload []byte, lost int)
 		p.SequenceNumber += uint16(min(lost, seqJump/2))
 	}
 	p.PayloadType, p.Timestamp, p.Payload = uint8(u.media.Speech), uint32(pos), payload
+	defer u.track.Cork().Uncork()
 	for _, s := range to {
 		s.WritePlain(u.media.Speech, p)
 	}
@@ -394,6 +395,7 @@ func (u *uplink) send(pcm []int16, ts uint32) {
 // publish gives the track its next packet.
 func (u *uplink) publish(ts uint32, payload []byte) {
 	u.packet.Timestamp, u.packet.Payload = ts, payload
+	defer u.track.Cork().Uncork()
 	_, coded := u.track.ListenersOf(u.media.Speech)
 	for _, s := range coded {
 		s.WriteRTP(&u.packet)
