@@ -155,11 +155,24 @@ func (c *call) Progress(early bool) {
 }
 
 // live runs the whole life of the call and reports its end, whatever happens in it. It is false when that was a panic.
-func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
-	cause, ok := c.guard(life)
+// Begin takes the call to its 2xx, or returns why there is none; it has returned while the call talks, which so keeps none of
+// the stack that a beginning needs.
+func (c *call) live(ctx context.Context, begin func() *dialogs.Cause) bool {
+	cause, ok := c.guard(func() dialogs.Cause {
+		if end := begin(); end != nil {
+			return *end
+		}
+		return c.talk(ctx)
+	})
 	if !ok && c.up {
 		_, _ = c.guard(func() dialogs.Cause { c.bye(ctx); return dialogs.Cause{} })
 	}
+	c.finish(cause)
+	return ok
+}
+
+// finish gives back what the call has and reports its end.
+func (c *call) finish(cause dialogs.Cause) {
 	if c.failed.Load() {
 		cause = *failed(internalError)
 	}
@@ -178,7 +191,6 @@ func (c *call) live(ctx context.Context, life func() dialogs.Cause) bool {
 			c.log.Warn("sip: closing the media port failed", "error", err)
 		}
 	}
-	return ok
 }
 
 // drop ends a call that never came to live.
@@ -240,13 +252,12 @@ func (c *call) talk(ctx context.Context) dialogs.Cause {
 		if c.unacked != nil {
 			again, deadline = c.unacked.again.C, c.unacked.deadline
 		}
-		outlet, held := c.outlet()
 		select {
 		case <-ctx.Done():
 			return dialogs.Cause{Reason: dialogs.Error, Details: "gateway stopped"}
 		case <-hung:
 		case <-draining:
-		case outlet <- held:
+		case c.outlet() <- c.firstHeld():
 			c.held = c.held[1:]
 		case r := <-c.requests:
 			c.inbox.run() // what came before it: the answer to a request of ours

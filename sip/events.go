@@ -64,11 +64,19 @@ func (c *call) post(e *dialogs.LegEvent) {
 }
 
 // outlet is where the first held event goes once there is room: a nil channel while nothing is held.
-func (c *call) outlet() (chan<- dialogs.LegEvent, dialogs.LegEvent) {
+func (c *call) outlet() chan<- dialogs.LegEvent {
 	if len(c.held) == 0 || len(c.events) >= eventBuffer-eventReserve {
-		return nil, dialogs.LegEvent{}
+		return nil
 	}
-	return c.events, c.held[0]
+	return c.events
+}
+
+// firstHeld is the event that goes there; the zero one while nothing is held.
+func (c *call) firstHeld() (first dialogs.LegEvent) {
+	if len(c.held) > 0 {
+		first = c.held[0]
+	}
+	return first
 }
 
 // unhold tells at the end what waited, as far as there is room.

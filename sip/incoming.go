@@ -15,10 +15,24 @@ import (
 
 // invited decides about a new INVITE and lives the call in this goroutine, its handler.
 func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx) {
+	c, accept := a.admit(ctx, req, tx)
+	if accept == nil {
+		return
+	}
+	if ok := c.live(ctx, func() *dialogs.Cause {
+		accept(c)
+		return c.ring(ctx, req, tx)
+	}); !ok {
+		a.respond(req, tx, 500)
+	}
+}
+
+// admit makes the call of a new INVITE and returns what hands it on, nil when it is refused: then nothing is left of it.
+func (a *Agent) admit(ctx context.Context, req *sip.Request, tx *sip.ServerTx) (*call, func(dialogs.Leg)) {
 	source, err := netip.ParseAddrPort(req.Source())
 	if err != nil {
 		a.log.Error("sip: INVITE from nowhere", "source", req.Source())
-		return
+		return nil, nil
 	}
 	t, err := readTrunk(a.book.Inbound(source.Addr(), userOf(req.Recipient)))
 	if err != nil {
@@ -30,7 +44,7 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 	c := a.newCall(a.callLog(req, t))
 	cancelled := c.cancelled // the library keeps the transaction for 32 s after its end, and the call would stay with it
 	if !tx.OnCancel(func(*sip.Request) { cancelled.set(func() {}) }) {
-		return
+		return nil, nil
 	}
 	if !a.guard.stranger(source.Addr()) { // others get nothing that is not needed
 		a.respond(req, tx, sip.StatusTrying)
@@ -40,11 +54,11 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 	theirs, _ := req.From().Params.Get("tag")
 	if !a.remember(c, callKey{callID, ours}, callKey{callID, mergeTag(theirs, req.CSeq().SeqNo)}) {
 		a.reject(c, req, tx, sip.StatusLoopDetected, "the same call came by another way") // RFC 3261 §8.2.2.2
-		return
+		return nil, nil
 	}
-	lived := false
+	admitted := false
 	defer func() {
-		if !lived {
+		if !admitted {
 			c.drop()
 		}
 	}()
@@ -52,20 +66,15 @@ func (a *Agent) invited(ctx context.Context, req *sip.Request, tx *sip.ServerTx)
 	c.peer, err = calledBy(req, a.networkOf(req))
 	if err != nil {
 		a.refuse(c, req, tx, errs.Wrap(err, errs.Invalid, "no usable Contact"))
-		return
+		return nil, nil
 	}
 	accept := a.decide(ctx, c, req, tx, source)
 	if accept == nil {
-		return
+		return nil, nil
 	}
 	c.hosts = a.callersHosts(ctx, c.trunk, req, source.Addr())
-	lived = true
-	if ok := c.live(ctx, func() dialogs.Cause {
-		accept(c)
-		return c.ring(ctx, req, tx)
-	}); !ok {
-		a.respond(req, tx, 500)
-	}
+	admitted = true
+	return c, accept
 }
 
 // decide runs everything that can refuse an INVITE, the cheap things first and before any port is spent. Accept is nil

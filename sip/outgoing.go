@@ -59,7 +59,7 @@ func (a *Agent) dialOn(d dialogs.Dial, place *trunks.Place) (dialogs.Leg, error)
 	c := a.newCall(a.log.With("dialog", d.Dialog))
 	c.place = place
 	started := a.spawn(func(ctx context.Context) {
-		c.live(ctx, func() dialogs.Cause { return c.dial(ctx, d, t) })
+		c.live(ctx, func() *dialogs.Cause { return c.dial(ctx, d, t) })
 	})
 	if !started {
 		return nil, errs.New(errs.Unavailable, "the SIP user agent is not running")
@@ -84,8 +84,8 @@ func checkDial(d dialogs.Dial) error {
 	return trunks.CheckHeaders(d.Headers)
 }
 
-// dial tries the trunks that the place gives, t first, and lives the call on the one that takes it.
-func (c *call) dial(ctx context.Context, d dialogs.Dial, t *trunk) dialogs.Cause {
+// dial tries the trunks that the place gives, t first. It returns nil when a 2xx came, and otherwise why the call is over.
+func (c *call) dial(ctx context.Context, d dialogs.Dial, t *trunk) *dialogs.Cause {
 	for {
 		cause, next := c.over(ctx, d, t)
 		if !next {
@@ -93,7 +93,7 @@ func (c *call) dial(ctx context.Context, d dialogs.Dial, t *trunk) dialogs.Cause
 		}
 		c.log.Warn("sip: trunk failed", "trunk", t.Name, "details", cause.Details)
 		if c.leaving() {
-			return dialogs.Cause{Details: byThisEnd}
+			return &dialogs.Cause{Details: byThisEnd}
 		}
 		another, err := c.place.Next()
 		if err == nil {
@@ -106,21 +106,22 @@ func (c *call) dial(ctx context.Context, d dialogs.Dial, t *trunk) dialogs.Cause
 	}
 }
 
-// over places the call over one trunk, at each of its addresses. Next asks for the next trunk.
-func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialogs.Cause, next bool) {
+// over places the call over one trunk, at each of its addresses. Next asks for the next trunk; a nil cause without it: a
+// 2xx came.
+func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause *dialogs.Cause, next bool) {
 	c.rest = 0
 	hops, err := c.agent.locateTrunk(ctx, t)
 	if err != nil {
 		c.log.Warn("sip: trunk not found", "trunk", t.Name, "error", err)
-		cause = *failed("trunk " + t.Name + " was not found")
+		cause = failed("trunk " + t.Name + " was not found")
 		if errors.Is(err, errClaimed) {
-			cause = *failed("trunk " + t.Name + " " + err.Error())
+			cause = failed("trunk " + t.Name + " " + err.Error())
 		}
 	}
 	c.hosts, c.realm = hostsOf(hops), ""
 	for i, hop := range hops {
 		if c.leaving() {
-			return dialogs.Cause{Details: byThisEnd}, false
+			return &dialogs.Cause{Details: byThisEnd}, false
 		}
 		c.otherHops = i+1 < len(hops)
 		if cause, next = c.attempt(ctx, d, t, hop.network, hop.addr); !next {
@@ -138,16 +139,16 @@ func (c *call) over(ctx context.Context, d dialogs.Dial, t *trunk) (cause dialog
 }
 
 // attempt places the call at one address of a trunk. Next asks for the next one; that is right only for 503, time-out and
-// transport error, before the callee rang.
-func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, hop string) (cause dialogs.Cause, next bool) {
+// transport error, before the callee rang. A nil cause without it: a 2xx came.
+func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, hop string) (cause *dialogs.Cause, next bool) {
 	c.trunk = t
 	if err := c.openPort(c.agent.familyTowards(hop)); err != nil {
-		return *failed(errs.MessageOf(err)), false
+		return failed(errs.MessageOf(err)), false
 	}
 	c.sdp = newDescription(newSession(), c.local(), termsOf(t))
 	invite, err := c.invite(d, t, network, hop)
 	if err != nil {
-		return *failed(err.Error()), false
+		return failed(err.Error()), false
 	}
 	creds := c.firstCredentials()
 	for {
@@ -156,10 +157,10 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 			return c.answered(ctx, invite, res, network), false
 		}
 		if c.leaving() {
-			return *cmp.Or(c.fault, &dialogs.Cause{Details: byThisEnd}), false
+			return cmp.Or(c.fault, &dialogs.Cause{Details: byThisEnd}), false
 		}
 		if err != nil {
-			return *failed("trunk " + t.Name + ": " + describe(err)), !c.rang && ctx.Err() == nil
+			return failed("trunk " + t.Name + ": " + describe(err)), !c.rang && ctx.Err() == nil
 		}
 		cause = refusedBy(res)
 		if res.StatusCode != sip.StatusServiceUnavailable {
@@ -185,7 +186,7 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 		case sip.StatusNotAcceptableHere:
 			again, err := c.insist(invite, network, hop)
 			if err != nil {
-				return *failed(err.Error()), false
+				return failed(err.Error()), false
 			}
 			if again == nil {
 				return cause, false
@@ -200,10 +201,10 @@ func (c *call) attempt(ctx context.Context, d dialogs.Dial, t *trunk, network, h
 
 // refusedBy is what a final refusal means. A redirection is told with its first choice, and not followed: a callee shall
 // not send our account's calls, at its cost, wherever it likes; the application can call that number itself.
-func refusedBy(res *sip.Response) dialogs.Cause {
+func refusedBy(res *sip.Response) *dialogs.Cause {
 	cause := causeOf(res.StatusCode, res.Reason)
 	if res.StatusCode >= 400 {
-		return cause
+		return &cause
 	}
 	best := -1.0
 	for _, h := range res.GetHeaders("Contact") {
@@ -223,7 +224,7 @@ func refusedBy(res *sip.Response) dialogs.Cause {
 			cause.Details = printable(strconv.Itoa(res.StatusCode)+" "+reasonPhrase(res.StatusCode)+": "+target.String(), 200)
 		}
 	}
-	return cause
+	return &cause
 }
 
 // retryAfter returns how long the sender of a 503 wants to be left alone (RFC 3261 §20.33); 0: it does not say.
@@ -402,8 +403,9 @@ func (c *call) emitCalling() {
 	}
 }
 
-// answered acknowledges the 2xx and lives the call; when this end has hung up meanwhile, it only hangs up.
-func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Response, network string) dialogs.Cause {
+// answered acknowledges the 2xx. What is wrong with it is the fault for which talk hangs up; a cause is why there is nothing
+// to hang up.
+func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Response, network string) *dialogs.Cause {
 	c.place.Worked()
 	p, err := answeredBy(invite, res, network, c.trunk.shows()) // the route set is that of the 2xx (RFC 3261 §13.2.2.4)
 	if err != nil {                                             // where the INVITE went, the call can be hung up
@@ -418,24 +420,24 @@ func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Respo
 	agreed, answer, sdpErr := c.finalSDP(e, res)
 	ack, err := c.ackTo(&c.peer, invite, answer)
 	if err != nil {
-		return *failed("the answer cannot be acknowledged: " + err.Error())
+		return failed("the answer cannot be acknowledged: " + err.Error())
 	}
 	c.ack, c.invitation = ack, invite
 	c.write(ctx, ack, c.peer.shows)
 	if c.leaving() || c.fault != nil {
-		return c.talk(ctx)
+		return nil
 	}
 	if sdpErr != nil {
 		c.fault = failed(sdpErr.Error())
-		return c.talk(ctx)
+		return nil
 	}
 	c.agree(agreed)
 	c.place.Answered()
 	c.emit(dialogs.LegEvent{Kind: dialogs.LegAnswered})
 	if e != nil && e.hungUp { // its BYE was quicker than its 2xx
-		return dialogs.Cause{Details: byFarEnd}
+		return &dialogs.Cause{Details: byFarEnd}
 	}
-	return c.talk(ctx)
+	return nil
 }
 
 // finalSDP is what the SDP of a 2xx means: the answer to our offer, or the offer that the ACK answers. Where that was

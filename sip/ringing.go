@@ -28,14 +28,14 @@ type ringing struct {
 // callerLost is told where an answer can't get to the caller any more.
 const callerLost = "the connection to the caller broke"
 
-// ring is an inbound call from its 180 to its end.
-func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dialogs.Cause {
+// ring is an inbound call from its 180 to its 2xx. It returns why there was none; nil: it was answered.
+func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) *dialogs.Cause {
 	c.peer.shows = c.agent.streams.showing(c.peer.network, c.peer.source, c.trunk.shows())
 	err := c.openPort(c.family)
 	if err != nil {
 		c.log.Error("sip: call refused", "status", 503, "why", err.Error())
 		c.agent.respond(req, tx, 503, c.agent.warning(errs.MessageOf(err)))
-		return *failed(errs.MessageOf(err))
+		return failed(errs.MessageOf(err))
 	}
 	c.sdp = newDescription(newSession(), c.local(), termsOf(c.trunk))
 	r := &ringing{call: c, req: req, tx: tx, late: len(req.Body()) == 0}
@@ -47,13 +47,13 @@ func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dia
 	}
 	if err != nil {
 		c.agent.respond(req, tx, offerStatus(err), c.agent.offerWarning(err))
-		return *failed(err.Error())
+		return failed(err.Error())
 	}
 	c.introduce(&c.peer, true, true)
 	cause := r.wait(ctx)
 	c.reliable.stop()
 	if cause != nil {
-		return *cause
+		return cause
 	}
 	body, offered := r.body, r.late
 	if c.reliable.settled {
@@ -62,14 +62,14 @@ func (c *call) ring(ctx context.Context, req *sip.Request, tx *sip.ServerTx) dia
 	if err := c.confirm(req, tx, body, offered, true); err != nil {
 		if r.lost {
 			c.log.Info("sip: answering failed", "error", err)
-			return *failed(callerLost)
+			return failed(callerLost)
 		}
-		return dialogs.Cause{Details: byFarEnd} // its CANCEL was quicker
+		return &dialogs.Cause{Details: byFarEnd} // its CANCEL was quicker
 	}
 	if body != nil && !offered {
 		c.agree(r.agreed)
 	}
-	return c.talk(ctx)
+	return nil
 }
 
 // wait sends 180, or what Progress asks for, until this end answers (nil) or the call is over.
