@@ -168,6 +168,13 @@ func (d *Device) deliver(m incoming) bool {
 	}
 }
 
+// listen hands in what a socket reads, until it is over. What fails there ends the device, and no other.
+func (d *Device) listen(ctx context.Context, sock *socket) {
+	defer d.survive()
+	err := sock.serve(ctx, func(message []byte) bool { return d.deliver(incoming{from: sock, data: message}) })
+	d.deliver(incoming{from: sock, err: err})
+}
+
 func (d *Device) run(ctx context.Context) {
 	defer close(d.done)
 	defer func() { d.teardown(ctx) }()

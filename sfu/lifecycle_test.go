@@ -3,6 +3,7 @@ package sfu_test
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -142,6 +143,29 @@ func TestALostDevice(t *testing.T) {
 	require.NoError(t, ann.conn.CloseNow())
 	g.room.waitFor(t, "ann connected a1", "ann lost")
 	require.Empty(t, g.room.sources("ann"))
+}
+
+// The request that brought a socket is over as soon as the device has it: a call of hours keeps nothing of net/http. The
+// device is ended as ever.
+func TestTheRequestOfASocketEnds(t *testing.T) {
+	g := serve(t, anybody("ann"), sfu.Config{})
+	over := make(chan struct{})
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.ServeHTTP(w, r)
+		close(over)
+	}))
+	defer web.Close()
+	g.url = "ws" + strings.TrimPrefix(web.URL, "http")
+	ann := g.browser(t, "ann", "a1")
+	select {
+	case <-over:
+	case <-time.After(patience):
+		require.Fail(t, "the request goes on")
+	}
+	ann.call("ping", nil)
+	g.stop()
+	require.Equal(t, websocket.StatusServiceRestart, ann.waitClosed())
+	g.room.waitFor(t, "ann connected a1", "ann left")
 }
 
 // fragile is a listener that fails at its first packet.

@@ -94,7 +94,7 @@ type Server struct {
 
 	serving chan struct{} // closed by Run
 
-	all sync.WaitGroup // devices and the sockets' handlers; added to under mu, and never once closing
+	all sync.WaitGroup // devices, their sockets and the handlers that make those; added to under mu and never once closing, or by who is counted
 
 	mu        sync.Mutex // guards what follows; held for map work only
 	engine    *engine    // set by Run before the first device
@@ -195,7 +195,8 @@ func (s *Server) Devices() int {
 	return len(s.devices)
 }
 
-// ServeHTTP upgrades GET /v3/ to a device's connection. Any origin may come: the token is the credential.
+// ServeHTTP upgrades GET /v3/ to a device's connection. Any origin may come: the token is the credential. The connection
+// outlives the request: what net/http holds for one, with its stack, is given back when the device has its socket.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.enter() {
 		http.Error(w, "not serving", http.StatusServiceUnavailable)
@@ -214,8 +215,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(ctx, sock, r.RemoteAddr, err)
 		return
 	}
-	err = sock.serve(ctx, func(message []byte) bool { return d.deliver(incoming{from: sock, data: message}) })
-	d.deliver(incoming{from: sock, err: err})
+	s.all.Go(func() { d.listen(ctx, sock) })
 }
 
 func (s *Server) enter() bool {

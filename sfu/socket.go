@@ -65,6 +65,7 @@ func (s *socket) serve(ctx context.Context, took func([]byte) bool) error {
 	all.Go(func() { s.write(ctx, cancel) })
 	all.Go(func() { s.watch(ctx, cancel) })
 	defer all.Wait()
+	defer cancel(nil) // they end with the reader, also where that fails
 	for {
 		_, message, err := s.conn.Read(ctx)
 		if err != nil {
