@@ -111,8 +111,7 @@ func TestPingIsAnsweredBetweenMessages(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	g := startAgent(t, ca.secured(Config{Listen: []string{"tcp://127.0.0.1:0", "tls://127.0.0.1:0"}}), newCallers(nil))
-	plain, err := net.Dial("tcp", g.at("tcp"))
-	require.NoError(t, err)
+	plain := dialAlone(t, g.at("tcp"))
 	secure, err := tls.Dial("tcp", g.at("tls"), ca.config("phone", "127.0.0.1"))
 	require.NoError(t, err)
 	for _, conn := range []net.Conn{plain, secure} {
