@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/emiago/sipgo/sip"
 )
 
 const (
@@ -31,10 +33,11 @@ type stream struct {
 
 	network    string // tcp, tls, ws or wss
 	remote     netip.AddrPort
-	dialled    bool          // by us
-	name       string        // whom the certificate was checked for, when dialled
-	shows      certFiles     // our own, likewise
-	registered chan struct{} // closed when the library has it in its pool
+	dialled    bool           // by us
+	name       string         // whom the certificate was checked for, when dialled
+	shows      certFiles      // our own, likewise
+	registered chan struct{}  // closed when the library has it in its pool
+	pooled     sip.Connection // as it has it there, once registered is closed; nil: no longer
 	onClose    func(*stream)
 	spawn      func(work func()) bool // see streams.spawn
 	front      *front                 // judges what comes

@@ -219,6 +219,62 @@ func TestClosingWaitsForNobody(t *testing.T) {
 	require.NoError(t, far.Close())
 }
 
+// between is a connection between two addresses.
+type between struct {
+	net.Conn
+	local, remote netip.AddrPort
+}
+
+func (p between) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(p.local) }
+
+func (p between) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(p.remote) }
+
+// TestPeerIsAnsweredOverWhatIsLeft: a peer that connects from the port where it listens may have been connected to meanwhile. Whichever
+// of the two connections ends, it is answered over the other.
+func TestPeerIsAnsweredOverWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	for _, oursFirst := range []bool{false, true} {
+		for _, oursEnds := range []bool{false, true} {
+			t.Run(fmt.Sprint("ours first ", oursFirst, ", ours ends ", oursEnds), func(t *testing.T) {
+				t.Parallel()
+				g := startAgent(t, Config{Trunks: []Trunk{office}}, newCallers(nil))
+				remote, local := netip.MustParseAddrPort("127.0.0.1:9"), netip.MustParseAddrPort(g.at("tcp"))
+				far := map[bool]net.Conn{}
+				for _, ours := range []bool{oursFirst, !oursFirst} {
+					if ours {
+						local = netip.AddrPortFrom(local.Addr(), 7)
+					} else {
+						local = netip.MustParseAddrPort(g.at("tcp"))
+					}
+					near, end := net.Pipe()
+					far[ours] = end
+					st := &stream{Conn: between{near, local, remote}, network: networkTCP, remote: remote, dialled: ours, gone: make(chan struct{})}
+					require.NoError(t, g.streams.enter(st))
+				}
+				require.NoError(t, far[oursEnds].Close())
+				require.Eventually(t, func() bool {
+					g.streams.mu.Lock()
+					defer g.streams.mu.Unlock()
+					return len(g.streams.all) == 1
+				}, patience, time.Millisecond)
+				left := far[!oursEnds]
+				require.Eventually(t, func() bool {
+					conn := g.tp.Pool(networkTCP).Get(remote.String())
+					if conn == nil {
+						return false
+					}
+					_, _ = conn.TryClose() // what Get counted
+					return true
+				}, patience, time.Millisecond, "the library does not find it")
+				_, err := io.WriteString(left, options("left", "TCP"))
+				require.NoError(t, err)
+				require.Contains(t, readPiece(t, left), "SIP/2.0 200 OK")
+				require.NoError(t, left.Close())
+			})
+		}
+	}
+}
+
 // streamOver is a stream on one end of a pipe that is registered already.
 func streamOver(conn net.Conn) *stream {
 	s := &stream{

@@ -90,6 +90,7 @@ func newStreams(certs *certificates, addr net.Addr, front *front, limits streamL
 // in the library's pool.
 func (s *streams) Accept() (net.Conn, error) {
 	if s.last != nil {
+		s.last.pooled = s.pooled(s.last)
 		close(s.last.registered)
 		s.last = nil
 	}
@@ -100,6 +101,26 @@ func (s *streams) Accept() (net.Conn, error) {
 	case <-s.ending.Done():
 		return nil, net.ErrClosed
 	}
+}
+
+// pooled is a connection as the library has it; nil when that is over already.
+func (s *streams) pooled(st *stream) sip.Connection {
+	if s.pool == nil {
+		return nil
+	}
+	addr := st.RemoteAddr()
+	if st.dialled {
+		addr = st.LocalAddr() // which is its alone
+	}
+	conn := s.pool.Get(addr.String())
+	if conn == nil {
+		return nil
+	}
+	_, _ = conn.TryClose() // what Get counted
+	if tcp, ok := conn.(*sip.TCPConnection); !ok || tcp.Conn != net.Conn(st) {
+		return nil
+	}
+	return conn
 }
 
 // Addr is part of net.Listener.
@@ -227,27 +248,23 @@ func (s *streams) forget(st *stream) {
 	}
 	s.mu.Unlock()
 	for _, other := range slices.Backward(rest) {
-		if other.dialled && other.usable() {
+		if other.usable() {
 			s.spawn(func() { s.inherit(other) }) // the library holds its lock here
 			return
 		}
 	}
 }
 
-// inherit has the library answer the peer's requests over a connection of ours, since the last one that led there is gone. It
+// inherit has the library answer the peer's requests over a connection that is left, since the last one that led there is gone. It
 // knows a peer by its address alone, and whatever it was shown, its requests are answered over the last one.
 func (s *streams) inherit(st *stream) {
-	if s.pool == nil {
+	if st.pooled == nil {
 		return
 	}
-	conn := s.pool.Get(st.LocalAddr().String())
-	if conn == nil {
-		return
+	remote := st.RemoteAddr().String()
+	if s.pool.Add(remote, st.pooled); !st.usable() || isGone(st.gone) {
+		_ = s.pool.CloseAndDelete(st.pooled, remote)
 	}
-	if s.pool.Add(st.remote.String(), conn); !st.usable() || isGone(st.gone) {
-		_ = s.pool.CloseAndDelete(conn, st.remote.String())
-	}
-	_, _ = conn.TryClose() // what Get counted
 }
 
 // find returns a connection that leads to t: ours, checked for the same name and showing the same certificate, or one of
