@@ -137,7 +137,7 @@ type Port struct {
 	source  sourceLock
 	opening *opening // nil: there never was a key
 	heard   Heard    // without Expected
-	quality reception
+	quality Reception
 	reports reports
 	scores  Scores // SetScores
 
@@ -337,7 +337,7 @@ func (p *Port) note(packet *rtp.Packet, at time.Time) {
 	defer p.mu.Unlock()
 	p.heard.RTP = at
 	if packet.SSRC == p.quality.ssrc || !p.media.IsEvent(packet.PayloadType) {
-		p.quality.packet(packet.SSRC, packet.SequenceNumber, packet.Timestamp, at)
+		p.quality.Packet(packet.SSRC, packet.SequenceNumber, packet.Timestamp, at)
 	}
 }
 

@@ -157,7 +157,7 @@ func (b *bursts) ratio() float64 {
 }
 
 // way is what came, of all SSRCs.
-func (r *reception) way() Way {
+func (r *Reception) way() Way {
 	if !r.began {
 		return Way{}
 	}

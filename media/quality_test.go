@@ -65,7 +65,7 @@ func TestQualityOfAPort(t *testing.T) {
 			if i%10 == 5 {
 				continue
 			}
-			p.quality.packet(ssrc, uint16(i), uint32(i*160), at)
+			p.quality.Packet(ssrc, uint16(i), uint32(i*160), at)
 			at = at.Add(20 * time.Millisecond)
 		}
 	}
@@ -111,7 +111,7 @@ func TestQualityOverall(t *testing.T) {
 		if i < 200 && i%2 == 1 {
 			late = 40 * time.Millisecond // half of the call every other packet
 		}
-		p.quality.packet(1, uint16(i), uint32(i*160), at.Add(late))
+		p.quality.Packet(1, uint16(i), uint32(i*160), at.Add(late))
 		at = at.Add(20 * time.Millisecond)
 	}
 	require.Less(t, p.Quality().In.Jitter, time.Millisecond, "it has ended")

@@ -6,8 +6,9 @@ import (
 	"github.com/pion/rtcp"
 )
 
-// reception counts what came from one SSRC, for our RTCP reports (RFC 3550 §6.4.1, appendix A). It is pure.
-type reception struct {
+// Reception counts what came from one SSRC, for our RTCP reports (RFC 3550 §6.4.1, appendix A). It is pure, and one goroutine at a
+// time uses it. The zero value has a clock of 8000.
+type Reception struct {
 	ssrc     uint32
 	began    bool
 	first    uint32 // extended sequence numbers
@@ -24,8 +25,11 @@ type reception struct {
 	jitters                    mean // in seconds, of all packets
 }
 
+// NewReception is for a clock of so many timestamp units in a second.
+func NewReception(clock int64) *Reception { return &Reception{clock: clock} }
+
 // rate is how many timestamp units make a second.
-func (r *reception) rate() int64 {
+func (r *Reception) rate() int64 {
 	if r.clock == 0 {
 		return 8000
 	}
@@ -33,9 +37,9 @@ func (r *reception) rate() int64 {
 }
 
 // begin counts a new SSRC, or one that began anew.
-func (r *reception) begin(ssrc uint32, seq uint16, transit int64) {
+func (r *Reception) begin(ssrc uint32, seq uint16, transit int64) {
 	past := *r
-	*r = reception{
+	*r = Reception{
 		clock: past.clock, ssrc: ssrc, began: true, first: uint32(seq), highest: uint32(seq), received: 1, transit: transit,
 		pastExpected: past.pastExpected, pastReceived: past.pastReceived, bursts: past.bursts, jitters: past.jitters,
 	}
@@ -46,8 +50,8 @@ func (r *reception) begin(ssrc uint32, seq uint16, transit int64) {
 	r.bursts.packet(0)
 }
 
-// packet counts one that came at time at.
-func (r *reception) packet(ssrc uint32, seq uint16, ts uint32, at time.Time) {
+// Packet counts one that came at time at.
+func (r *Reception) Packet(ssrc uint32, seq uint16, ts uint32, at time.Time) {
 	clock := r.rate()
 	transit := at.UnixMicro()*(clock/1000)/1000 - int64(ts)
 	if !r.began || ssrc != r.ssrc {
@@ -76,8 +80,9 @@ func (r *reception) packet(ssrc uint32, seq uint16, ts uint32, at time.Time) {
 	}
 }
 
-// report makes the block of the moment; the next one's fraction counts from here.
-func (r *reception) report() (rtcp.ReceptionReport, bool) {
+// Report makes the block of the moment, but for what sender reports say; the next one's fraction counts from here. It is false while
+// nothing has come.
+func (r *Reception) Report() (rtcp.ReceptionReport, bool) {
 	if !r.began {
 		return rtcp.ReceptionReport{}, false
 	}

@@ -164,7 +164,7 @@ func (p *Port) compound(now time.Time, last bool) (netip.AddrPort, []rtcp.Packet
 		return netip.AddrPort{}, nil
 	}
 	var blocks []rtcp.ReceptionReport
-	if b, ok := p.quality.report(); ok {
+	if b, ok := p.quality.Report(); ok {
 		if !p.reports.lastSRAt.IsZero() {
 			b.LastSenderReport = p.reports.lastSR
 			b.Delay = uint32(now.Sub(p.reports.lastSRAt) * 65536 / time.Second)

@@ -10,6 +10,7 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/interceptor/pkg/nack"
 	"github.com/pion/interceptor/pkg/report"
+	"github.com/pion/interceptor/pkg/twcc"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/transport/v4/stdnet"
 	"github.com/pion/webrtc/v4"
@@ -98,7 +99,7 @@ func newAPI(settings webrtc.SettingEngine, publishing bool) (*webrtc.API, error)
 	ways := sending
 	if publishing {
 		ways = receiving
-		if err := webrtc.ConfigureTWCCSender(&codecs, &chain); err != nil {
+		if err := feedBack(&codecs, &chain); err != nil {
 			return nil, fmt.Errorf("congestion control feedback: %w", err)
 		}
 	}
@@ -110,18 +111,30 @@ func newAPI(settings webrtc.SettingEngine, publishing bool) (*webrtc.API, error)
 	), nil
 }
 
+// feedBack lets browsers measure the way to us by their video. Sound alone is no load that would have to follow it, and a browser would
+// be told of each of its packets, ten times a second.
+func feedBack(codecs *webrtc.MediaEngine, chain *interceptor.Registry) error {
+	codecs.RegisterFeedback(webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}, webrtc.RTPCodecTypeVideo)
+	err := codecs.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, webrtc.RTPCodecTypeVideo)
+	if err != nil {
+		return err
+	}
+	feedback, err := twcc.NewSenderInterceptor()
+	if err != nil {
+		return err
+	}
+	chain.Add(feedback)
+	return nil
+}
+
 // receiving is what a connection needs on which nothing is sent: each interceptor that is left out saves a goroutine.
 func receiving(chain *interceptor.Registry) error {
 	missing, err := nack.NewGeneratorInterceptor()
 	if err != nil {
 		return fmt.Errorf("NACK: %w", err)
 	}
-	reports, err := report.NewReceiverInterceptor()
-	if err != nil {
-		return fmt.Errorf("receiver reports: %w", err)
-	}
 	chain.Add(missing)
-	chain.Add(reports)
+	chain.Add(reporting{time.Now})
 	return nil
 }
 

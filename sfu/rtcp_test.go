@@ -58,13 +58,27 @@ func TestReportsToBrowsers(t *testing.T) {
 	cname := name(report(t, atBob, func(d *rtcp.SourceDescription) bool { return name(d, ssrc) != "" }), ssrc)
 	require.GreaterOrEqual(t, len(cname), 16)
 
-	for { // among what congestion control says
-		packets, _, err := mic.sender.ReadRTCP()
-		require.NoError(t, err)
-		if rr, ok := packets[0].(*rtcp.ReceiverReport); ok && len(rr.Reports) == 1 {
-			break // Pion reads apart what comes together: see TestNaming
+	told := make(chan struct{})
+	go func() { // it ends with its browser, at the latest
+		for {
+			packets, _, err := mic.sender.ReadRTCP()
+			if err != nil {
+				return
+			}
+			if rr, ok := packets[0].(*rtcp.ReceiverReport); ok && len(rr.Reports) == 1 {
+				close(told)
+				return // Pion reads apart what comes together: see TestNaming
+			}
 		}
-	}
+	}()
+	mic.until(t, "voice", func() bool {
+		select {
+		case <-told:
+			return true
+		default:
+			return false
+		}
+	})
 
 	bob.mute.Store(true) // with the next offer it would read the stream no more
 	g.room.unpublish(g.room.sources("ann")[0])
