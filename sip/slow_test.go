@@ -284,7 +284,7 @@ func TestSecondConnectionOfOnePortIsRefused(t *testing.T) {
 			return errors.Join(raw.Control(func(fd uintptr) {
 				err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
 			}), err)
-		}}
+		}, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} // as in dialAlone: the port is to be had a second time
 		first, err := shared.Dial("tcp", s.at("tcp"))
 		require.NoError(t, err)
 		defer func() { _ = first.Close() }()
