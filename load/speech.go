@@ -303,7 +303,8 @@ type played struct {
 
 // playOut is a jitter buffer: it begins 80 ms after the first packet and takes one each 20 ms, in the order of the sequence
 // numbers. One that isn't there when a later one is, is lost; if none is there at all, it waits. What was left out and
-// what was put in by a gateway thus shifts what follows, and does not lose it; a buffer of more than ten packets is cut.
+// what was put in by a gateway thus shifts what follows, and does not lose it; a buffer of more than ten packets is cut. Where the
+// timestamps say that nothing was sent for a while, that is played as long as it was, as receivers do.
 func (f *flow) playOut(from time.Duration) []played {
 	const ticks, full, far = speechFrames + 25, 10, 500
 	out := make([]played, ticks)
@@ -313,16 +314,31 @@ func (f *flow) playOut(from time.Duration) []played {
 	}
 	first := f.arrivals[begin]
 	waiting := map[int][]byte{}
-	newest, turn := 0, 0
+	newest, turn := 0, 0            // places in what is played
+	last, pauses, waited := 0, 0, 0 // the newest packet's number, the places of pauses before it, and those for which nothing was there
+	lastTime := first.timestamp
 	arrivals := f.arrivals[begin:]
 	for k := range out {
 		now := first.at + playout + time.Duration(k)*packetTime
 		for len(arrivals) > 0 && arrivals[0].at <= now {
 			a := arrivals[0]
 			arrivals = arrivals[1:]
-			if i := newest + int(int16(a.sequence-first.sequence-uint16(newest))); a.ssrc == first.ssrc && i >= turn && i < newest+far {
-				waiting[i] = f.store[a.from : a.from+a.len]
-				newest = max(newest, i)
+			if a.ssrc != first.ssrc {
+				continue
+			}
+			number := last + int(int16(a.sequence-first.sequence-uint16(last)))
+			if number == last+1 {
+				pause := int(int32(a.timestamp-lastTime))/int(f.step) - 1
+				pauses += max(0, min(pause, far)-waited)
+			}
+			i := number + pauses
+			if i < turn || i >= newest+far {
+				continue
+			}
+			waiting[i] = f.store[a.from : a.from+a.len]
+			newest = max(newest, i)
+			if number > last {
+				last, lastTime = number, a.timestamp
 			}
 		}
 		for newest-turn > full {
@@ -330,8 +346,10 @@ func (f *flow) playOut(from time.Duration) []played {
 			turn++
 		}
 		if turn > newest {
+			waited++
 			continue
 		}
+		waited = 0
 		if out[k].payload = waiting[turn]; out[k].payload == nil {
 			out[k].next = waiting[turn+1]
 		}

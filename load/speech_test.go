@@ -141,6 +141,27 @@ func TestPlayOutTellsLostFromWaiting(t *testing.T) {
 	assert.Equal(t, []int{0, 1, 2, 3, 4, -6, 6, -8, 8, 9, -100}, got)
 }
 
+// TestPlayOutKeepsPauses: what follows a pause in which nothing was sent is heard as long after it as what was before.
+func TestPlayOutKeepsPauses(t *testing.T) {
+	f := newFlow(opusStep, 0, 60, 1)
+	number := uint16(0)
+	for i := range 40 {
+		if i >= 5 && i != 20 && i < 30 { // silence, in which one packet comes
+			continue
+		}
+		f.arrived(time.Duration(i)*packetTime, 1, uint32(i)*opusStep, number, []byte{byte(i)})
+		number++
+	}
+	for i, p := range f.playOut(0)[:40] {
+		if i < 5 || i == 20 || i >= 30 {
+			require.Len(t, p.payload, 1, i)
+			assert.Equal(t, i, int(p.payload[0]))
+		} else {
+			assert.Nil(t, p.payload, i)
+		}
+	}
+}
+
 func TestSpeechWithoutAFile(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, RunSpeech(t.Context(), SpeechConfig{Gateway: []string{"none"}, Voice: "/nowhere/voice.g722", Keep: t.TempDir()}, &out))
