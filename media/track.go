@@ -147,14 +147,9 @@ func (t *Track) changed() {
 }
 
 // Wanted says whether anybody takes the packets: who must first encode them can save the work.
-func (t *Track) Wanted() bool { return t.Listeners() > 0 }
-
-// Listeners counts who takes the packets.
-func (t *Track) Listeners() int {
-	if l := t.listeners.Load(); l != nil {
-		return len(l.all)
-	}
-	return 0
+func (t *Track) Wanted() bool {
+	l := t.listeners.Load()
+	return l != nil && len(l.all) > 0
 }
 
 // WriteRTP hands p to every sink.
