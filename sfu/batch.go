@@ -14,11 +14,13 @@ import (
 const batchMost = 32
 
 // batchConn is the UDP port of all browsers. While it is corked, what is written waits, and goes out in one system call
-// (sendmmsg) when the cork is taken out: a packet that many listen to is many packets at once. It implements
+// (sendmmsg) when the cork is taken out: a packet that many listen to is many packets at once. What is read of streams that have an
+// inlet goes there. It implements
 // ice.AddrPortReaderWriter and media.Batch.
 type batchConn struct {
 	*net.UDPConn
 	writeBatch func([]ipv4.Message, int) (int, error)
+	inlets     *inlets
 
 	corked atomic.Int32 // changes under mu
 
@@ -58,7 +60,7 @@ func (b *batch) add(packet []byte, to netip.AddrPort) {
 }
 
 func newBatchConn(conn *net.UDPConn) *batchConn {
-	c := &batchConn{UDPConn: conn, waiting: newBatch(), spare: newBatch()}
+	c := &batchConn{UDPConn: conn, inlets: newInlets(), waiting: newBatch(), spare: newBatch()}
 	if local, ok := conn.LocalAddr().(*net.UDPAddr); ok && local.IP.To4() == nil {
 		c.writeBatch = ipv6.NewPacketConn(conn).WriteBatch
 	} else {
@@ -67,9 +69,14 @@ func newBatchConn(conn *net.UDPConn) *batchConn {
 	return c
 }
 
-// ReadFromAddrPort implements ice.AddrPortReaderWriter.
+// ReadFromAddrPort implements ice.AddrPortReaderWriter. It returns what no inlet takes; one goroutine calls it.
 func (c *batchConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
-	return c.ReadFromUDPAddrPort(b)
+	for {
+		n, from, err := c.ReadFromUDPAddrPort(b)
+		if err != nil || !c.inlets.take(b[:n], from) {
+			return n, from, err
+		}
+	}
 }
 
 // WriteToAddrPort implements ice.AddrPortReaderWriter. What fails of a batch is lost, as on the way.

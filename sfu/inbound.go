@@ -1,7 +1,9 @@
 package sfu
 
 import (
+	"encoding/binary"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -9,12 +11,16 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
 	"github.com/pion/webrtc/v4"
 
 	"tandem/media"
 )
 
-const packetSize = 1500 // bytes; no browser sends longer packets
+const (
+	packetSize = 1500             // bytes; no browser sends longer packets
+	drainTime  = time.Millisecond // in which Pion hands out what waits there
+)
 
 // inbound is one m-line on which a device sends. The device's goroutine owns it; the track's reader sees target only.
 type inbound struct {
@@ -30,6 +36,7 @@ type inbound struct {
 	told    bool     // and the device was told so in its last answer
 	frames  *keyframes
 	reading chan struct{} // closed when the newest reader is done
+	inlet   *inlet        // of the newest reader; nil: it has none
 
 	target atomic.Pointer[target]
 }
@@ -102,35 +109,115 @@ type trackReader struct {
 	pc     *webrtc.PeerConnection
 	after  <-chan struct{} // the reader before: a track has one writer at a time
 	done   chan struct{}
+	inlet  *inlet        // where the packets are taken; nil: they are read from remote
+	secret *srtp.Context // of inlet's packets
+
+	reports reports
 
 	// owned by run
+	buf     []byte
 	packet  rtp.Packet
 	numbers gapless
 	keys    keyReader
 	asked   int // payload type that the device was told of; -1: none yet, for 0 is PCMU
+	last    rollover
+	copied  int // sequence number of the packet that went to remote as well; -1: none
 }
 
 func (r *trackReader) run() {
 	defer close(r.done)
+	if r.inlet != nil {
+		defer r.inlet.close()
+	}
 	if r.after != nil {
 		<-r.after
 	}
-	buf := make([]byte, packetSize)
-	for {
-		n, _, err := r.remote.Read(buf)
-		if errors.Is(err, webrtc.ErrCodecNotFound) {
-			continue
-		}
-		if err != nil {
-			break
-		}
-		if r.packet.Unmarshal(buf[:n]) == nil {
-			r.take(&r.packet, time.Now())
+	r.buf = make([]byte, packetSize)
+	if r.inlet == nil || r.direct() == inletLeft {
+		for r.read() == nil {
 		}
 	}
 	if t := r.lane.target.Load(); t != nil {
 		r.tell(t, r.keys.reset())
 	}
+}
+
+// read takes one packet of Pion. The error is the end, or the deadline.
+func (r *trackReader) read() error {
+	n, _, err := r.remote.Read(r.buf)
+	if errors.Is(err, webrtc.ErrCodecNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err //nolint:wrapcheck // nobody sees it
+	}
+	if r.packet.Unmarshal(r.buf[:n]) == nil && int(r.packet.SequenceNumber) != r.copied {
+		r.came()
+	}
+	return nil
+}
+
+// direct takes packets from the inlet until they don't come there any more, and says why. A first one that can't be decrypted ends it too.
+func (r *trackReader) direct() inletState {
+	r.drain() // what came before the inlet was there
+	known := false
+	for {
+		raw, state := r.inlet.next()
+		switch {
+		case raw == nil && state != inletOpen:
+			return state
+		case raw == nil:
+			r.drain()
+			continue
+		case !known:
+			sequence := binary.BigEndian.Uint16(raw[2:])
+			r.copied = int(sequence)
+			r.drain() // what was on its way through Pion
+			r.secret.SetROC(binary.BigEndian.Uint32(raw[8:]), r.last.of(sequence))
+		}
+		clear, err := r.secret.DecryptRTP(raw, raw, &r.packet.Header)
+		if err != nil && !known {
+			r.inlet.move(netip.AddrPort{})
+			r.copied = -1
+			return inletLeft
+		}
+		if err != nil || r.packet.Unmarshal(clear) != nil {
+			continue
+		}
+		if known && r.packet.SequenceNumber&turnMask == 0 {
+			r.turn(r.packet.SequenceNumber)
+		}
+		known = true
+		r.came()
+	}
+}
+
+// drain reads what waits at Pion.
+func (r *trackReader) drain() {
+	_ = r.remote.SetReadDeadline(time.Now().Add(drainTime)) // there are always deadlines
+	for r.read() == nil {
+	}
+	_ = r.remote.SetReadDeadline(time.Time{})
+}
+
+// turn follows a packet that went to Pion as well, so that it knows how often the sequence numbers went round (RFC 3711 §3.3.1) if the
+// packets are its own again. The one of the turn before is thrown away.
+func (r *trackReader) turn(sequence uint16) {
+	_ = r.remote.SetReadDeadline(time.Now().Add(drainTime))
+	_, _, _ = r.remote.Read(r.buf)
+	_ = r.remote.SetReadDeadline(time.Time{})
+	r.copied = int(sequence)
+}
+
+// came is a packet, wherever it was taken.
+func (r *trackReader) came() {
+	now := time.Now()
+	p := &r.packet
+	r.last.of(p.SequenceNumber)
+	if report := r.reports.packet(p.SSRC, p.SequenceNumber, p.Timestamp, now); report != nil {
+		_ = r.pc.WriteRTCP([]rtcp.Packet{report}) // lost like any packet
+	}
+	r.take(p, now)
 }
 
 // take sends one packet on. DTMF and padding are taken out, and the others close the gap.
@@ -181,12 +268,49 @@ func (r *trackReader) askForKeyframe() {
 	_ = r.pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: uint32(r.remote.SSRC())}})
 }
 
-// discard reads a publisher's RTCP, which Pion's reports want to see, until the track ends.
-func discard(receiver *webrtc.RTPReceiver) {
+// listen reads the RTCP of a stream until it ends.
+func (r *trackReader) listen(receiver *webrtc.RTPReceiver) {
+	if r.inlet != nil {
+		defer r.inlet.close()
+	}
 	buf := make([]byte, packetSize)
 	for {
-		if _, _, err := receiver.Read(buf); err != nil {
+		n, _, err := receiver.Read(buf)
+		if err != nil {
 			return
 		}
+		packets, err := rtcp.Unmarshal(buf[:n])
+		if err != nil {
+			continue
+		}
+		for _, p := range packets {
+			if sr, ok := p.(*rtcp.SenderReport); ok && sr.SSRC == uint32(r.remote.SSRC()) {
+				r.reports.senderReport(sr, time.Now())
+			}
+		}
 	}
+}
+
+// rollover counts how often the sequence numbers of a stream went round.
+type rollover struct {
+	begun bool
+	last  uint16
+	count uint32
+}
+
+// of is the count at a sequence number, which may be one of the round before.
+func (r *rollover) of(sequence uint16) uint32 {
+	step := int16(sequence - r.last)
+	switch {
+	case !r.begun:
+		r.begun, r.last = true, sequence
+	case step > 0:
+		if sequence < r.last {
+			r.count++
+		}
+		r.last = sequence
+	case sequence > r.last && r.count > 0:
+		return r.count - 1
+	}
+	return r.count
 }

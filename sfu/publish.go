@@ -3,10 +3,12 @@ package sfu
 import (
 	"context"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
 	"github.com/pion/sdp/v3"
+	"github.com/pion/srtp/v3"
 	"github.com/pion/webrtc/v4"
 
 	"tandem/errs"
@@ -146,6 +148,9 @@ func (p *publisher) open() error {
 	}
 	opened.pc.OnTrack(func(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
 		d.post(func() { p.arrived(opened, remote, receiver) })
+	})
+	opened.pc.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(func(pair *webrtc.ICECandidatePair) {
+		d.post(func() { p.moved(opened, pair) })
 	})
 	p.peer, p.lanes = opened, make(map[string]*inbound)
 	p.offered = make(map[*webrtc.RTPTransceiver][]webrtc.RTPCodecParameters)
@@ -289,12 +294,43 @@ func (p *publisher) arrived(from *peer, remote *webrtc.TrackRemote, receiver *we
 	if lane == nil {
 		return
 	}
-	r := &trackReader{d: p.d, lane: lane, remote: remote, pc: from.pc, after: lane.reading, asked: -1, done: make(chan struct{})}
-	lane.reading = r.done
+	r := &trackReader{
+		d: p.d, lane: lane, remote: remote, pc: from.pc, after: lane.reading, asked: -1, copied: -1, done: make(chan struct{}),
+		reports: reports{ours: rand.Uint32(), came: media.NewReception(int64(lane.current.codec.ClockRate))},
+	}
+	if lane.kind == media.Audio {
+		r.inlet, r.secret = p.inlet(remote)
+	}
+	lane.reading, lane.inlet = r.done, r.inlet
 	p.d.attend(r.run)
-	p.d.attend(func() { discard(receiver) })
+	p.d.attend(func() { r.listen(receiver) })
 	if lane.frames != nil {
 		p.d.attend(func() { lane.frames.run(r.done, p.d.server.cfg.KeyframePause, r.askForKeyframe) })
+	}
+}
+
+// inlet takes the packets of a stream at the port, if they come there and can be decrypted.
+func (p *publisher) inlet(remote *webrtc.TrackRemote) (*inlet, *srtp.Context) {
+	pair, err := p.peer.pc.SCTP().Transport().ICETransport().GetSelectedCandidatePair()
+	if err != nil || !overPort(pair).IsValid() {
+		return nil, nil
+	}
+	secret := incomingSecret(p.peer.pc)
+	if secret == nil {
+		return nil, nil
+	}
+	return p.d.server.port.inlets.open(overPort(pair), uint32(remote.SSRC())), secret
+}
+
+// moved lets the packets be taken where they come from now.
+func (p *publisher) moved(which *peer, pair *webrtc.ICECandidatePair) {
+	if which != p.peer {
+		return
+	}
+	for _, lane := range p.lanes {
+		if lane.inlet != nil {
+			lane.inlet.move(overPort(pair))
+		}
 	}
 }
 
