@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,21 +48,22 @@ const (
 // connection of Pion to the other end, and nothing else that a gateway has: no signalling but one offer and answer, no buffer,
 // no concealment, no RTCP. It ends with ctx.
 func ServeFloor(ctx context.Context, cfg FloorConfig) error {
-	done := make(chan error, 2*cfg.Calls+1)
 	peers, err := newBarePeers()
 	if err != nil {
 		return err
 	}
+	work := newFloorWork()
+	defer work.end()
 	defer peers.close()
 	calls := make([]*floorCall, cfg.Calls)
 	for k := range calls {
-		if calls[k], err = newFloorCall(ctx, cfg.FirstPort+2*k, done); err != nil {
+		if calls[k], err = newFloorCall(work, cfg.FirstPort+2*k); err != nil {
 			return err
 		}
 		if cfg.WebRTC {
 			continue
 		}
-		far, err := newFloorSocket(ctx, cfg.FirstPort+2*k+1)
+		far, err := newFloorSocket(work, cfg.FirstPort+2*k+1)
 		if err != nil {
 			return err
 		}
@@ -77,22 +79,79 @@ func ServeFloor(ctx context.Context, cfg FloorConfig) error {
 		}
 		return calls[k].admit(pc, cfg.Complexity)
 	}))
-	server := &http.Server{Addr: cfg.HTTP, ReadHeaderTimeout: time.Second, Handler: mux}
-	go func() { done <- server.ListenAndServe() }()
+	return work.serve(ctx, cfg.HTTP, mux)
+}
+
+// floorWork is what a floor has open and running.
+type floorWork struct {
+	failed  chan error // why it can't go on
+	mu      sync.Mutex // guards all below
+	ended   bool
+	sockets []*net.UDPConn
+	running sync.WaitGroup
+}
+
+func newFloorWork() *floorWork { return &floorWork{failed: make(chan error, 1)} }
+
+// listen opens a socket of the loopback, which end closes.
+func (w *floorWork) listen(port int) (*net.UDPConn, error) {
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+	if err != nil {
+		return nil, fmt.Errorf("load: floor: %w", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sockets = append(w.sockets, conn)
+	return conn, nil
+}
+
+// run starts a goroutine, unless the floor has ended. Its error ends the floor.
+func (w *floorWork) run(task func() error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
+	w.running.Go(func() {
+		if err := task(); err != nil {
+			select {
+			case w.failed <- err:
+			default: // another was first
+			}
+		}
+	})
+}
+
+// serve answers over HTTP until ctx ends, or something can't go on.
+func (w *floorWork) serve(ctx context.Context, addr string, handler http.Handler) error {
+	server := &http.Server{Addr: addr, ReadHeaderTimeout: time.Second, Handler: handler}
+	w.run(server.ListenAndServe)
 	defer func() { _ = server.Close() }()
 	select {
 	case <-ctx.Done():
 		return nil
-	case err := <-done:
+	case err := <-w.failed:
 		return fmt.Errorf("load: floor: %w", err)
 	}
 }
 
-// floorCall is one call of the floor. Its two goroutines end when its sockets do: with ctx.
+// end closes the sockets and waits for every goroutine, so that another floor can have the ports.
+func (w *floorWork) end() {
+	w.mu.Lock()
+	w.ended = true
+	sockets := w.sockets
+	w.mu.Unlock()
+	for _, conn := range sockets {
+		_ = conn.Close()
+	}
+	w.running.Wait()
+}
+
+// floorCall is one call of the floor. Its two goroutines end when its sockets do.
 type floorCall struct {
 	phone  *net.UDPConn
 	remote atomic.Pointer[netip.AddrPort] // the phone's, learnt from its first packet
-	done   chan<- error
+	work   *floorWork
 }
 
 // floorFar is the end of a call that speaks Opus.
@@ -103,22 +162,12 @@ type floorFar interface {
 	write(packet *rtp.Packet) error
 }
 
-func newFloorCall(ctx context.Context, port int, done chan<- error) (*floorCall, error) {
-	conn, err := floorListen(ctx, port)
+func newFloorCall(work *floorWork, port int) (*floorCall, error) {
+	conn, err := work.listen(port)
 	if err != nil {
 		return nil, err
 	}
-	return &floorCall{phone: conn, done: done}, nil
-}
-
-// floorListen opens a socket that is closed when ctx ends.
-func floorListen(ctx context.Context, port int) (*net.UDPConn, error) {
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
-	if err != nil {
-		return nil, fmt.Errorf("load: floor: %w", err)
-	}
-	context.AfterFunc(ctx, func() { _ = conn.Close() })
-	return conn, nil
+	return &floorCall{phone: conn, work: work}, nil
 }
 
 // start carries the call between the phone and a socket from now on.
@@ -127,7 +176,7 @@ func (c *floorCall) start(far *floorSocket, complexity int) error {
 	if err != nil {
 		return fmt.Errorf("load: floor: %w", err)
 	}
-	go func() { c.done <- c.down(far, dec) }()
+	c.work.run(func() error { return c.down(far, dec) })
 	return c.startUp(far, complexity)
 }
 
@@ -137,7 +186,7 @@ func (c *floorCall) startUp(far floorFar, complexity int) error {
 	if err != nil {
 		return err
 	}
-	go func() { c.done <- c.up(far, enc) }()
+	c.work.run(func() error { return c.up(far, enc) })
 	return nil
 }
 
@@ -154,7 +203,12 @@ func (c *floorCall) admit(pc *webrtc.PeerConnection, complexity int) error {
 	if _, err := pc.AddTrack(track); err != nil {
 		return fmt.Errorf("load: floor: %w", err)
 	}
-	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { _ = c.down(&floorPeer{remote: t}, dec) }) // it ends with its connection
+	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
+		c.work.run(func() error {
+			_ = c.down(&floorPeer{remote: t}, dec) // it ends with its connection
+			return nil
+		})
+	})
 	return c.startUp(&floorPeer{local: track}, complexity)
 }
 
@@ -183,7 +237,7 @@ type floorSocket struct {
 	plain   [1500]byte                     // what goes
 }
 
-func newFloorSocket(ctx context.Context, port int) (*floorSocket, error) {
+func newFloorSocket(work *floorWork, port int) (*floorSocket, error) {
 	in, err := newSRTP(floorSecret())
 	if err != nil {
 		return nil, err
@@ -192,7 +246,7 @@ func newFloorSocket(ctx context.Context, port int) (*floorSocket, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := floorListen(ctx, port)
+	conn, err := work.listen(port)
 	if err != nil {
 		return nil, err
 	}

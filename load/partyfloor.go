@@ -55,7 +55,11 @@ func ServePartyFloor(ctx context.Context, cfg PartyFloorConfig) error {
 	if err != nil {
 		return err
 	}
+	work := newFloorWork()
+	defer work.end()
 	defer peers.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	for i := range talkTones() {
 		t, err := webrtc.NewTrackLocalStaticRTP(opusCodec().RTPCodecCapability, "audio", "voice"+strconv.Itoa(i))
 		if err != nil {
@@ -63,37 +67,33 @@ func ServePartyFloor(ctx context.Context, cfg PartyFloorConfig) error {
 		}
 		f.tracks = append(f.tracks, t)
 	}
-	done := make(chan error, partyPairs+2)
 	for k := range f.phones {
-		conn, err := floorListen(ctx, cfg.FirstPort+k)
+		conn, err := work.listen(cfg.FirstPort + k)
 		if err != nil {
 			return err
 		}
 		f.phones[k] = &floorPhone{conn: conn, header: rtp.Header{Version: 2, SSRC: rand.Uint32()}}
-		go func() { done <- f.readPhone(k) }()
+		work.run(func() error { return f.readPhone(k) })
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/offer", peers.offer(f.admit))
-	server := &http.Server{Addr: cfg.HTTP, ReadHeaderTimeout: time.Second, Handler: mux}
-	go func() { done <- server.ListenAndServe() }()
-	go func() { done <- f.mix(ctx) }()
-	defer func() { _ = server.Close() }()
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-done:
-		return fmt.Errorf("load: floor: %w", err)
-	}
+	mux.HandleFunc("/offer", peers.offer(func(number int, pc *webrtc.PeerConnection) error { return f.admit(work, number, pc) }))
+	work.run(func() error { return f.mix(ctx) })
+	return work.serve(ctx, cfg.HTTP, mux)
 }
 
 // admit lets a browser in.
-func (f *partyFloor) admit(number int, pc *webrtc.PeerConnection) error {
+func (f *partyFloor) admit(work *floorWork, number int, pc *webrtc.PeerConnection) error {
 	voice := -1 // which one it is
 	if number < partyBrowsers {
 		voice = partyPhones + number
 	}
-	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { _ = f.readBrowser(t, voice) }) // it ends with its connection
+	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
+		work.run(func() error {
+			_ = f.readBrowser(t, voice) // it ends with its connection
+			return nil
+		})
+	})
 	for i, t := range f.tracks {
 		if i == voice {
 			continue

@@ -172,37 +172,73 @@ func testFloor(t *testing.T, webRTC bool) {
 	p.pairs = b.pairs
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for n := range frames * slots {
-		if n%2 == 0 {
-			<-tick.C
+	speak := func(until func(frame int) bool) {
+		begun := time.Now()
+		for frame := 0; !until(frame); frame++ {
+			require.Less(t, time.Since(begun), patience)
+			for n := range slots {
+				if n%2 == 0 {
+					<-tick.C
+				}
+				p.slot(n)
+			}
 		}
-		p.slot(n % slots)
 	}
-	expected := int64(0)
+	heard := func(atLeast func(f *flow) int64) bool {
+		for _, c := range b.pairs {
+			if c.phone.heard.Load() < atLeast(c.toPhone) || c.far.packets() < atLeast(c.toBrowser) {
+				return false
+			}
+		}
+		return true
+	}
+	// The floor learns from the first packets where the phones are, so what counts begins when all ends hear. It has come once each
+	// end has heard as many packets as went out until then: they keep their order, and those that the beginning lacked come after.
+	speak(func(int) bool { return heard(func(*flow) int64 { return 1 }) })
+	from := time.Since(b.start)
+	speak(func(frame int) bool { return frame == frames })
+	to := time.Since(b.start)
+	out := map[*flow]int64{}
 	for _, c := range b.pairs {
-		for i := range c.toBrowser.dropped[1:] {
-			for _, dropped := range []bool{c.toBrowser.dropped[i+1], c.toPhone.dropped[i+1]} {
+		for _, f := range []*flow{c.toBrowser, c.toPhone} {
+			for _, dropped := range f.dropped {
 				if !dropped {
-					expected++
+					out[f]++
 				}
 			}
 		}
 	}
-	require.Eventually(t, func() bool {
-		heard := int64(0)
-		for _, c := range b.pairs {
-			heard += c.phone.heard.Load() + c.far.packets()
-		}
-		return heard >= expected
-	}, patience, time.Millisecond)
+	speak(func(int) bool { return heard(func(f *flow) int64 { return out[f] }) })
 	b.closePhones()
 	var r Result
-	require.NoError(t, b.analyse(&r, b.pairs[0].toBrowser.sent[1]+10*time.Millisecond, time.Hour))
+	require.NoError(t, b.analyse(&r, from, to))
 	t.Logf("%+v", r)
 	for _, f := range []FlowResult{r.ToBrowser, r.ToPhone} {
 		assert.Positive(t, f.Dropped)
 		assert.InDelta(t, 0, f.own(), 2)
 		assert.Less(t, f.LossPct, 10.0)
+	}
+}
+
+// A floor that has ended leaves its ports to the next.
+func TestFloorsLeaveTheirPorts(t *testing.T) {
+	const first, calls = floorFirstPort + 1600, 20
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, serve := range map[string]func() error{
+		"of calls": func() error {
+			return ServeFloor(ctx, FloorConfig{HTTP: "127.0.0.1:0", FirstPort: first, Calls: calls})
+		},
+		"of a party": func() error { return ServePartyFloor(ctx, PartyFloorConfig{HTTP: "127.0.0.1:0", FirstPort: first}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, serve())
+			for port := first; port < first+2*calls; port++ {
+				conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+				require.NoError(t, err)
+				_ = conn.Close()
+			}
+		})
 	}
 }
 
