@@ -2,6 +2,7 @@ package sfu_test
 
 import (
 	"encoding/binary"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,4 +103,71 @@ func TestForgedPackets(t *testing.T) {
 	mic.until(t, "w", func() bool { return bob.hears("s", "mic").count("w") >= 10 })
 	open, _, _ := in.State()
 	require.True(t, open)
+}
+
+// TestSoundIsSentByThePort: what a browser hears is encrypted by who has it, also after the sequence numbers went round, Pion had the
+// stream for a while, and the connection has another line.
+func TestSoundIsSentByThePort(t *testing.T) {
+	for name, active := range map[string]bool{"DTLS's server": false, "DTLS's client": true} {
+		t.Run(name, func(t *testing.T) { testSoundIsSent(t, active) })
+	}
+}
+
+func testSoundIsSent(t *testing.T, active bool) {
+	t.Helper()
+	g := serve(t, anybody("ann", "bob"), sfu.Config{})
+	ann := g.browser(t, "ann", "a1")
+	bob := g.browser(t, "bob", "b1", func(_ *browser, s *webrtc.SettingEngine) {
+		role := webrtc.DTLSRoleServer
+		if active {
+			role = webrtc.DTLSRoleClient
+		}
+		require.NoError(t, s.SetAnsweringDTLSRole(role))
+	})
+	own := func(lines int) func() bool {
+		return func() bool {
+			all := g.Outlets("bob")
+			return len(all) == lines && !slices.Contains(all, false)
+		}
+	}
+	mic := ann.track(webrtc.MimeTypeOpus, "s", "mic")
+	ann.offerPublish(nil, nil)
+	mic.until(t, "v", func() bool { return bob.hears("s", "mic").count("v") >= 10 })
+	at := bob.hears("s", "mic")
+	mic.until(t, "own", own(1))
+	mic.turns(t, at, "round", 12)
+	before := at.count("own")
+	mic.until(t, "own", func() bool { return at.count("own") >= before+10 })
+
+	for range 2 {
+		g.Reroute("bob", true)
+		mic.turns(t, at, "by Pion", 12)
+		require.Equal(t, []bool{false}, g.Outlets("bob"))
+		g.Reroute("bob", false)
+		mic.turns(t, at, "around", 12)
+		mic.until(t, "own", own(1))
+	}
+
+	other := ann.track(webrtc.MimeTypeOpus, "s2", "mic2")
+	other.seq = 65530
+	ann.offerPublish(nil, nil)
+	other.until(t, "w", func() bool { return bob.hears("s2", "mic2").count("w") >= 50 })
+	mic.until(t, "own", func() bool { other.say("w"); return own(2)() })
+	other.turns(t, bob.hears("s2", "mic2"), "other", 12)
+	mic.turns(t, at, "still", 6)
+}
+
+// TestEarlyRound: where the sequence numbers went round before there was a connection, Pion sends the stream, which alone knows what it
+// sent of that.
+func TestEarlyRound(t *testing.T) {
+	g := serve(t, anybody("ann", "bob"), sfu.Config{})
+	ann := g.browser(t, "ann", "a1")
+	mic := ann.track(webrtc.MimeTypeOpus, "s", "mic")
+	mic.seq = 65500
+	ann.offerPublish(nil, nil)
+	in := g.inletOf(t, "ann")
+	mic.until(t, "before", func() bool { _, _, came := in.State(); return came })
+	bob := g.browser(t, "bob", "b1")
+	mic.until(t, "v", func() bool { return bob.hears("s", "mic").count("v") >= 100 })
+	mic.turns(t, bob.hears("s", "mic"), "round", 12)
 }

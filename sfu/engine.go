@@ -9,7 +9,6 @@ import (
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/interceptor/pkg/nack"
-	"github.com/pion/interceptor/pkg/report"
 	"github.com/pion/interceptor/pkg/twcc"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/transport/v4/stdnet"
@@ -143,12 +142,7 @@ func sending(chain *interceptor.Registry) error {
 	if err != nil {
 		return fmt.Errorf("NACK: %w", err)
 	}
-	reports, err := report.NewSenderInterceptor()
-	if err != nil {
-		return fmt.Errorf("sender reports: %w", err)
-	}
 	chain.Add(again)
-	chain.Add(reports)
 	return nil
 }
 

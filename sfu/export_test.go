@@ -1,9 +1,13 @@
 package sfu
 
-import "net/netip"
+import (
+	"net/netip"
 
-// Inlets are those of a participant's devices, one for each line of sound that has one.
-func (s *Server) Inlets(participant string) (all []*Inlet) {
+	"tandem/media"
+)
+
+// ask lets the devices of a participant say something, each on its goroutine.
+func ask[T any](s *Server, participant string, question func(*Device) []T) (all []T) {
 	s.mu.Lock()
 	var devices []*Device
 	for key, d := range s.devices {
@@ -13,16 +17,8 @@ func (s *Server) Inlets(participant string) (all []*Inlet) {
 	}
 	s.mu.Unlock()
 	for _, d := range devices {
-		told := make(chan []*Inlet, 1)
-		d.post(func() {
-			var found []*Inlet
-			for _, lane := range d.publish.lanes {
-				if lane.inlet != nil {
-					found = append(found, &Inlet{lane.inlet})
-				}
-			}
-			told <- found
-		})
+		told := make(chan []T, 1)
+		d.post(func() { told <- question(d) })
 		select {
 		case found := <-told:
 			all = append(all, found...)
@@ -30,6 +26,56 @@ func (s *Server) Inlets(participant string) (all []*Inlet) {
 		}
 	}
 	return all
+}
+
+// Inlets are those of a participant's devices, one for each line of sound that has one.
+func (s *Server) Inlets(participant string) []*Inlet {
+	return ask(s, participant, func(d *Device) (found []*Inlet) {
+		for _, lane := range d.publish.lanes {
+			if lane.inlet != nil {
+				found = append(found, &Inlet{lane.inlet})
+			}
+		}
+		return found
+	})
+}
+
+// Outlets say of each line of sound to a participant whether its last packet went out past Pion.
+func (s *Server) Outlets(participant string) []bool {
+	return ask(s, participant, func(d *Device) (found []bool) {
+		for _, sl := range d.subscribe.slots {
+			if sl.state == active && sl.kind == media.Audio {
+				sl.out.mu.Lock()
+				found = append(found, sl.out.outlet != nil && sl.out.outlet.own)
+				sl.out.mu.Unlock()
+			}
+		}
+		return found
+	})
+}
+
+// IdleLines counts the lines to a participant that a stream may use.
+func (s *Server) IdleLines(participant string) int {
+	return len(ask(s, participant, func(d *Device) (found []*slot) {
+		for _, sl := range d.subscribe.slots {
+			if sl.state == idle {
+				found = append(found, sl)
+			}
+		}
+		return found
+	}))
+}
+
+// Reroute sends a participant's sound by Pion, or past it again.
+func (s *Server) Reroute(participant string, byPion bool) {
+	ask(s, participant, func(d *Device) []int {
+		if byPion {
+			d.subscribe.way.move(netip.AddrPort{})
+		} else {
+			d.subscribe.connected()
+		}
+		return nil
+	})
 }
 
 // Inlet is one of a device.

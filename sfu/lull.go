@@ -132,13 +132,11 @@ func (f *feed) writeSound(p *rtp.Packet) {
 
 // writeOr writes a payload in the place of a packet's. Who may have none yet, or none now, begins anew.
 func (f *feed) writeOr(p *rtp.Packet, payload []byte) {
-	writer := f.out.admit(f, p, nil)
-	if writer == nil {
+	if !f.out.write(f, p, payload, nil) {
 		f.lull.begun, f.lull.on, f.lull.quiet, f.lull.hidden = false, false, 0, false
 		return
 	}
 	if len(payload) > 0 {
 		f.lull.toc[0] = payload[0] &^ 3 // no frame follows (RFC 6716 §3.1, code 0)
 	}
-	_, _ = writer.WriteRTP(&f.header, payload)
 }

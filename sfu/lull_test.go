@@ -50,7 +50,7 @@ func newTeller(t *testing.T) *teller {
 // listener lets another one hear it.
 func (s *teller) listener() (*outbound, *wire) {
 	w := &wire{}
-	out := &outbound{kind: s.track.Kind, codec: s.track.Codec, writer: w, open: true}
+	out := &outbound{kind: s.track.Kind, codec: s.track.Codec, writer: w, open: true, tell: untold}
 	out.attach(s.track)
 	return out, w
 }

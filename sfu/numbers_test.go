@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/stretchr/testify/require"
 
@@ -157,6 +158,9 @@ type nowhere struct{ n int }
 func (w *nowhere) WriteRTP(*rtp.Header, []byte) (int, error) { w.n++; return 0, nil }
 func (w *nowhere) Write([]byte) (int, error)                 { w.n++; return 0, nil }
 
+// untold is where reports go that nobody reads.
+func untold([]rtcp.Packet) error { return nil }
+
 // forwarding is a packet's whole way through our code: from what Pion read to what it writes, for some subscribers.
 func forwarding(subscribers int) (step func(), written func() int) {
 	d := &Device{}
@@ -168,7 +172,7 @@ func forwarding(subscribers int) (step func(), written func() int) {
 	for range subscribers {
 		w := &nowhere{}
 		writers = append(writers, w)
-		out := &outbound{kind: media.Audio, codec: media.BrowserOpus(), writer: w, open: true}
+		out := &outbound{kind: media.Audio, codec: media.BrowserOpus(), writer: w, open: true, tell: untold}
 		out.attach(track)
 	}
 	r := &trackReader{d: d, lane: lane}

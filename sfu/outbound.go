@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,8 @@ type outbound struct {
 	codec  media.Codec
 	plain  bool        // a phone's, which may be sent as it comes
 	batch  media.Batch // by which it goes out; nil: by itself
+	way    *way        // past Pion; nil: there is none
+	tell   func([]rtcp.Packet) error
 
 	mu          sync.Mutex // never held while something blocks; no other call uses it
 	writer      webrtc.TrackLocalWriter
@@ -33,6 +36,8 @@ type outbound struct {
 	feed        *feed // whose packets pass; nil: nobody's
 	cut         bool  // the next packet is the first of another feed
 	numbers     renumber
+	outlet      *outlet // nil: Pion sends all
+	sent        sent
 }
 
 // feed lets one track into an outbound. It is the sink that the track knows; what follows track is its writer's.
@@ -40,7 +45,8 @@ type feed struct {
 	out    *outbound
 	track  *media.Track
 	header rtp.Header
-	lull   *lull // nil: the track does not say how loud it is
+	buffer []byte // of what is sent past Pion
+	lull   *lull  // nil: the track does not say how loud it is
 }
 
 // attach lets track in; the one before is out.
@@ -109,18 +115,40 @@ func (f *feed) WriteRTP(p *rtp.Packet) {
 		f.writeSound(p)
 		return
 	}
-	if writer := f.out.admit(f, p, nil); writer != nil {
-		_, _ = writer.WriteRTP(&f.header, p.Payload) // before DTLS is done Pion drops it
-	}
+	f.out.write(f, p, p.Payload, nil)
 }
 
-// admit fills in the header of a packet that may pass and returns where to write it. law is that of one that passes as it
-// came from a phone, or nil.
-func (o *outbound) admit(f *feed, p *rtp.Packet, law *media.Speech) webrtc.TrackLocalWriter {
+// write sends a payload in the place of a packet's, if it may pass. law is that of one that passes as it came from a phone, or nil.
+func (o *outbound) write(f *feed, p *rtp.Packet, payload []byte, law *media.Speech) (passed bool) {
+	how, ok := o.admit(f, p, payload, law)
+	if !ok {
+		return false
+	}
+	if how.sealed != nil {
+		_, _ = o.way.port.WriteToAddrPort(how.sealed, how.to) // lost like any packet
+	} else {
+		_, _ = how.writer.WriteRTP(&f.header, payload) // before DTLS is done Pion drops it
+	}
+	if how.report != nil {
+		_ = o.tell([]rtcp.Packet{how.report})
+	}
+	return true
+}
+
+// passage is how a packet goes out.
+type passage struct {
+	sealed []byte // to be sent to to; nil: the writer sends it
+	to     netip.AddrPort
+	writer webrtc.TrackLocalWriter
+	report *rtcp.SenderReport // that follows it; nil: none
+}
+
+// admit fills in the header of a packet that may pass.
+func (o *outbound) admit(f *feed, p *rtp.Packet, payload []byte, law *media.Speech) (out passage, passes bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.feed != f || !o.open || o.muted || o.writer == nil {
-		return nil
+		return passage{}, false
 	}
 	payloadType, clock := o.payloadType, o.codec.ClockRate
 	if law != nil {
@@ -130,16 +158,21 @@ func (o *outbound) admit(f *feed, p *rtp.Packet, law *media.Speech) webrtc.Track
 	if f.lull != nil {
 		marker = f.lull.resume(&o.numbers) || marker
 	}
-	seq, ts, ok := o.numbers.next(p, o.cut, clock, time.Now())
+	now := time.Now()
+	seq, ts, ok := o.numbers.next(p, o.cut, clock, now)
 	if !ok {
-		return nil
+		return passage{}, false
 	}
 	o.cut = false
 	f.header = rtp.Header{
 		Version: 2, Marker: marker, PayloadType: payloadType, SequenceNumber: seq, Timestamp: ts, SSRC: o.ssrc,
 		Extensions: f.header.Extensions[:0],
 	}
-	return o.writer
+	out.writer, out.report = o.writer, o.sent.packet(&f.header, len(payload), now)
+	if o.outlet != nil {
+		out.sealed, out.to = o.outlet.seal(&f.header, payload, &f.buffer)
+	}
+	return out, true
 }
 
 // Bind implements webrtc.TrackLocal. A codec that the subscriber did not agree to is not an error, which would spoil
@@ -150,6 +183,12 @@ func (o *outbound) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameters
 	defer o.mu.Unlock()
 	o.writer = nil
 	if ok {
+		if o.ssrc != uint32(ctx.SSRC()) {
+			o.outlet, o.sent = nil, sent{}
+			if o.way != nil {
+				o.outlet = &outlet{way: o.way}
+			}
+		}
 		o.writer, o.ssrc, o.payloadType = ctx.WriteStream(), uint32(ctx.SSRC()), uint8(codec.PayloadType)
 	}
 	if o.plain { // the clock of Pion's sender reports is that of what is sent

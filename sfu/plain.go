@@ -88,9 +88,7 @@ func (o *outbound) take(codecs []agreed) {
 
 // WritePlain implements media.PlainSink.
 func (f *feed) WritePlain(law media.Speech, p *rtp.Packet) {
-	if writer := f.out.admit(f, p, &law); writer != nil {
-		_, _ = writer.WriteRTP(&f.header, p.Payload)
-	}
+	f.out.write(f, p, p.Payload, &law)
 }
 
 // mayCome says whether a device may publish a codec: G.711 only where the session wants it.

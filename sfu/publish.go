@@ -315,7 +315,11 @@ func (p *publisher) inlet(remote *webrtc.TrackRemote) (*inlet, *srtp.Context) {
 	if err != nil || !overPort(pair).IsValid() {
 		return nil, nil
 	}
-	secret := incomingSecret(p.peer.pc)
+	keys := secrets(p.peer.pc)
+	if keys == nil {
+		return nil, nil
+	}
+	secret := decryption(keys)
 	if secret == nil {
 		return nil, nil
 	}

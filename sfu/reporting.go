@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
 
 	"tandem/media"
 )
@@ -54,4 +55,29 @@ func (r *reports) packet(ssrc uint32, sequence uint16, timestamp uint32, now tim
 // senderReport is one that came at time at. Any goroutine may call it.
 func (r *reports) senderReport(sr *rtcp.SenderReport, at time.Time) {
 	r.heard.Store(&heard{id: uint32(sr.NTPTime >> 16), at: at})
+}
+
+// ntpEpoch is 1900 as the time of Unix, in seconds (RFC 5905 §6).
+const ntpEpoch = 2208988800
+
+// sent is what went out of a stream, for our sender reports (RFC 3550 §6.4.1). Its outbound's mu guards it.
+type sent struct {
+	packets, octets uint32
+	next            time.Time // of the next report
+}
+
+// packet counts one, and returns a report with the first and then each second, as long as packets go out.
+func (s *sent) packet(h *rtp.Header, octets int, now time.Time) *rtcp.SenderReport {
+	s.packets++
+	s.octets += uint32(octets)
+	if now.Before(s.next) {
+		return nil
+	}
+	s.next = now.Add(reportEvery)
+	return &rtcp.SenderReport{SSRC: h.SSRC, NTPTime: ntp(now), RTPTime: h.Timestamp, PacketCount: s.packets, OctetCount: s.octets}
+}
+
+// ntp is a time in the format of RFC 5905 §6: seconds since 1900 and their fraction.
+func ntp(t time.Time) uint64 {
+	return uint64(t.Unix()+ntpEpoch)<<32 | uint64(t.Nanosecond())<<32/uint64(time.Second)
 }

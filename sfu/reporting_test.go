@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
 	"github.com/stretchr/testify/require"
 
 	"tandem/media"
@@ -60,4 +61,23 @@ func TestReportsAllocateNothing(t *testing.T) {
 		sequence++
 		r.packet(70, sequence, uint32(sequence)*960, now)
 	}))
+}
+
+// TestSenderReports: who hears a stream is told at its first packet, and then each second, what was sent, and what time it was.
+func TestSenderReports(t *testing.T) {
+	now := time.Date(2036, 2, 7, 6, 28, 15, 500_000_000, time.UTC) // the last second of the era (RFC 5905 §6)
+	var s sent
+	var all []*rtcp.SenderReport
+	for n := range uint32(120) {
+		h := rtp.Header{SSRC: 9, SequenceNumber: uint16(n), Timestamp: 1000 + n*960}
+		if report := s.packet(&h, 80, now); report != nil {
+			all = append(all, report)
+		}
+		now = now.Add(20 * time.Millisecond)
+	}
+	require.Equal(t, []*rtcp.SenderReport{
+		{SSRC: 9, NTPTime: 0xffffffff_80000000, RTPTime: 1000, PacketCount: 1, OctetCount: 80},
+		{SSRC: 9, NTPTime: 0x00000000_80000000, RTPTime: 1000 + 48000, PacketCount: 51, OctetCount: 51 * 80},
+		{SSRC: 9, NTPTime: 0x00000001_80000000, RTPTime: 1000 + 96000, PacketCount: 101, OctetCount: 101 * 80},
+	}, all)
 }

@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/pion/webrtc/v4"
@@ -13,11 +14,17 @@ func (d *Device) subscribingIs(state webrtc.PeerConnectionState) {
 	case webrtc.PeerConnectionStateConnected:
 		d.reconnect.Stop()
 		d.patience = 0
+		d.subscribe.connected()
 		d.subscribe.refresh()
 	case webrtc.PeerConnectionStateDisconnected, webrtc.PeerConnectionStateFailed:
+		if state == webrtc.PeerConnectionStateFailed { // nobody consents to packets any more (RFC 7675 §5.1)
+			d.subscribe.way.move(netip.AddrPort{})
+		}
 		if d.patience == 0 {
 			d.restartICE()
 		}
+	case webrtc.PeerConnectionStateClosed:
+		d.subscribe.way.move(netip.AddrPort{})
 	default:
 	}
 }

@@ -53,8 +53,10 @@ func TestReportsToBrowsers(t *testing.T) {
 		return slices.Clone(h.reports)
 	}
 
-	sr := report(t, atBob, func(r *rtcp.SenderReport) bool { return r.SSRC == ssrc })
-	require.GreaterOrEqual(t, sr.PacketCount, uint32(10))
+	sr := report(t, func() []rtcp.Packet { mic.say("voice"); return atBob() }, func(r *rtcp.SenderReport) bool {
+		return r.SSRC == ssrc && r.PacketCount >= 10
+	})
+	require.GreaterOrEqual(t, sr.OctetCount, sr.PacketCount*uint32(len("voice")))
 	cname := name(report(t, atBob, func(d *rtcp.SourceDescription) bool { return name(d, ssrc) != "" }), ssrc)
 	require.GreaterOrEqual(t, len(cname), 16)
 
@@ -120,12 +122,13 @@ func TestReportsOfALineUsedAgain(t *testing.T) {
 		p.until(t, mark, func() bool { return bob.hears(mark, "voice").count(mark) >= 3 })
 		h := bob.hears(mark, "voice")
 		report(t, func() []rtcp.Packet {
+			p.say(mark)
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			return slices.Clone(h.reports)
 		}, func(r *rtcp.SenderReport) bool { return r.SSRC == uint32(h.track.SSRC()) })
 		g.room.unpublish(p.src)
-		require.Eventually(t, func() bool { return len(bob.subscribed()) == 0 }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return g.IdleLines("bob") == 1 }, patience, time.Millisecond)
 	}
 	require.Len(t, bob.sub.GetTransceivers(), 1, "all on one line")
 }

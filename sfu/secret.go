@@ -10,14 +10,18 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
-const replayWindow = 64 // packets (RFC 3711 §3.3.2)
+const (
+	replayWindow = 64 // packets (RFC 3711 §3.3.2)
+	maxTag       = 20 // bytes that encryption adds at most
+)
 
-// incomingSecret makes what decrypts the packets of a connection's far end (RFC 5764 §4.2); nil: it can't be had, and Pion has to read
-// them. Pion keeps its DTLS connection, which alone can tell the keys, in a field that is not exported:
-// TestSoundIsTakenAtThePort fails where a newer Pion has none of that name.
-func incomingSecret(pc *webrtc.PeerConnection) *srtp.Context {
+// secrets are the keys of a connection's packets (RFC 5764 §4.2); nil: they can't be had, and Pion has to read and write them. Pion
+// keeps its DTLS connection, which alone can tell the keys, in a field that is not exported: TestSoundIsTakenAtThePort and
+// TestSoundIsSentByThePort fail where a newer Pion has none of that name.
+func secrets(pc *webrtc.PeerConnection) *srtp.Config {
 	field := reflect.ValueOf(pc.SCTP().Transport()).Elem().FieldByName("conn")
-	if !field.IsValid() || field.Type() != reflect.TypeFor[*dtls.Conn]() || field.IsNil() || pc.LocalDescription() == nil {
+	remote := pc.RemoteDescription()
+	if !field.IsValid() || field.Type() != reflect.TypeFor[*dtls.Conn]() || field.IsNil() || remote == nil {
 		return nil
 	}
 	conn := (*dtls.Conn)(field.UnsafePointer())
@@ -26,16 +30,36 @@ func incomingSecret(pc *webrtc.PeerConnection) *srtp.Context {
 	if !known || !agreed {
 		return nil
 	}
-	cfg := srtp.Config{Profile: srtp.ProtectionProfile(profile)} // both have IANA's numbers
-	client := strings.Contains(pc.LocalDescription().SDP, "a=setup:active")
-	if cfg.ExtractSessionKeysFromDTLS(&state, client) != nil {
+	cfg := &srtp.Config{Profile: srtp.ProtectionProfile(profile)} // both have IANA's numbers
+	if cfg.ExtractSessionKeysFromDTLS(&state, isClient(remote.SDP)) != nil {
 		return nil
 	}
-	secret, err := srtp.CreateContext(cfg.Keys.RemoteMasterKey, cfg.Keys.RemoteMasterSalt, cfg.Profile, srtp.SRTPReplayProtection(replayWindow))
+	return cfg
+}
+
+// isClient says whether we are DTLS's client of one who describes himself so (RFC 5763 §5): who leaves it open, and who is open to both,
+// is told that we are.
+func isClient(remote string) bool {
+	_, setup, _ := strings.Cut(remote, "a=setup:")
+	return !strings.HasPrefix(setup, "active")
+}
+
+// decryption is for what comes; nil: the keys are of no use.
+func decryption(keys *srtp.Config) *srtp.Context {
+	c, err := srtp.CreateContext(keys.Keys.RemoteMasterKey, keys.Keys.RemoteMasterSalt, keys.Profile, srtp.SRTPReplayProtection(replayWindow))
 	if err != nil {
 		return nil
 	}
-	return secret
+	return c
+}
+
+// encryption is for what we send; nil: the keys are of no use.
+func encryption(keys *srtp.Config) *srtp.Context {
+	c, err := srtp.CreateContext(keys.Keys.LocalMasterKey, keys.Keys.LocalMasterSalt, keys.Profile)
+	if err != nil {
+		return nil
+	}
+	return c
 }
 
 // overPort is where the packets of a pair come from if they come to the browsers' UDP port; else it isn't valid.

@@ -24,6 +24,7 @@ const maxOffers = 3 // an offer is sent once and repeated twice
 type subscriber struct {
 	d           *Device
 	peer        *peer
+	way         *way   // past Pion, as long as there is a peer
 	fingerprint string // of the device's end
 	wanted      []*wanted
 	slots       []*slot
@@ -173,8 +174,22 @@ func (s *subscriber) openPeer() error {
 	if err != nil {
 		return err
 	}
-	s.peer = opened
+	s.peer, s.way = opened, &way{port: d.server.port}
+	opened.pc.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(func(pair *webrtc.ICECandidatePair) {
+		d.post(func() { s.way.move(overPort(pair)) })
+	})
 	return nil
+}
+
+// connected lets sound go past Pion, if it can.
+func (s *subscriber) connected() {
+	if s.way.keys.Load() == nil {
+		s.way.keys.Store(secrets(s.peer.pc))
+	}
+	pair, err := s.peer.pc.SCTP().Transport().ICETransport().GetSelectedCandidatePair()
+	if err == nil {
+		s.way.move(overPort(pair))
+	}
 }
 
 // reconcile brings the slots to what is wanted and says whether that needs an offer.
@@ -246,7 +261,10 @@ func (s *subscriber) takeOver(w *wanted, t *media.Track) bool {
 
 // occupy lets an idle slot, or a new one, carry a track.
 func (s *subscriber) occupy(w *wanted, t *media.Track) error {
-	out := &outbound{stream: w.name, id: s.trackID(w, t), origin: t.ID, kind: t.Kind, codec: t.Codec, plain: s.plain(t), batch: s.d.server.port}
+	out := &outbound{stream: w.name, id: s.trackID(w, t), origin: t.ID, kind: t.Kind, codec: t.Codec, plain: s.plain(t), batch: s.d.server.port, tell: s.peer.pc.WriteRTCP}
+	if t.Kind == media.Audio {
+		out.way = s.way
+	}
 	i := slices.IndexFunc(s.slots, func(sl *slot) bool { return sl.state == idle && sl.kind == t.Kind })
 	var sl *slot
 	if i < 0 {
