@@ -20,10 +20,13 @@ type inlets struct {
 	mu      sync.Mutex // no packet takes it but the first after a change
 	changes []inletChange
 
-	known map[inletKey]*inlet // owned by who reads the port
+	// owned by who reads the port
+	known map[inletKey]*inlet
+	alone map[uint32]*inlet // by SSRC; nil: more than one has it
 }
 
-// inletKey is how the packets of a stream are known: another browser may have the same SSRC.
+// inletKey is how the packets of a stream are known: another browser may have the same SSRC. Where none has, they are known wherever they
+// come from: a browser whose NAT gives it another port is heard before ICE has noticed.
 type inletKey struct {
 	from netip.AddrPort
 	ssrc uint32
@@ -36,7 +39,9 @@ type inletChange struct {
 	gone bool
 }
 
-func newInlets() *inlets { return &inlets{known: make(map[inletKey]*inlet)} }
+func newInlets() *inlets {
+	return &inlets{known: make(map[inletKey]*inlet), alone: make(map[uint32]*inlet)}
+}
 
 func (t *inlets) change(c ...inletChange) {
 	t.mu.Lock()
@@ -53,7 +58,11 @@ func (t *inlets) take(packet []byte, from netip.AddrPort) bool {
 	if !isRTP(packet) {
 		return false
 	}
-	i := t.known[inletKey{netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), binary.BigEndian.Uint32(packet[8:])}]
+	ssrc := binary.BigEndian.Uint32(packet[8:])
+	i := t.known[inletKey{netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), ssrc}]
+	if i == nil {
+		i = t.alone[ssrc]
+	}
 	return i != nil && i.put(packet)
 }
 
@@ -67,9 +76,25 @@ func (t *inlets) apply() {
 		case t.known[c.key] == c.i:
 			delete(t.known, c.key)
 		}
+		t.count(c.key.ssrc)
 	}
 	t.changes = nil
 	t.changed.Store(false)
+}
+
+// count brings alone up to date for one SSRC.
+func (t *inlets) count(ssrc uint32) {
+	delete(t.alone, ssrc)
+	for key, i := range t.known {
+		if key.ssrc != ssrc {
+			continue
+		}
+		if _, more := t.alone[ssrc]; more {
+			t.alone[ssrc] = nil
+			return
+		}
+		t.alone[ssrc] = i
+	}
 }
 
 // isRTP tells it from STUN, DTLS and RTCP at the same port (RFC 7983 §7, RFC 5761 §4).

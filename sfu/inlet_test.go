@@ -55,6 +55,28 @@ func TestInletTakesItsStream(t *testing.T) {
 	require.Equal(t, turnMask+1, sequence(packet))
 }
 
+// A stream whose SSRC nobody else has is known by that alone.
+func TestInletOfABrowserBehindANAT(t *testing.T) {
+	from, elsewhere, nowhere := netip.MustParseAddrPort("192.0.2.1:5000"), netip.MustParseAddrPort("192.0.2.1:5001"), netip.MustParseAddrPort("192.0.2.1:5002")
+	table := newInlets()
+	i := table.open(from, 70)
+	table.take(sound(70, 1), from)
+	require.True(t, table.take(sound(70, 2), nowhere))
+	require.False(t, table.take(sound(71, 2), nowhere))
+	other := table.open(elsewhere, 70)
+	require.False(t, table.take(sound(70, 3), nowhere), "whose?")
+	require.True(t, table.take(sound(70, 3), from))
+	other.close()
+	require.True(t, table.take(sound(70, 4), nowhere))
+	for n := range 4 {
+		packet, _ := i.next()
+		require.Equal(t, n+1, sequence(packet))
+	}
+	i.close()
+	require.False(t, table.take(sound(70, 5), nowhere))
+	require.Empty(t, table.alone)
+}
+
 // What waits too long goes, the oldest first.
 func TestInletIsBounded(t *testing.T) {
 	from := netip.MustParseAddrPort("192.0.2.1:5000")
@@ -78,9 +100,9 @@ func TestInletMoves(t *testing.T) {
 	require.False(t, table.take(sound(70, 1), here))
 	i.move(here)
 	i.move(there)
-	require.False(t, table.take(sound(70, 2), here))
+	require.True(t, table.take(sound(70, 2), here), "which was on its way")
 	require.True(t, table.take(sound(70, 3), there))
-	for _, n := range []int{1, 3} {
+	for _, n := range []int{1, 2, 3} {
 		packet, _ := i.next()
 		require.Equal(t, n, sequence(packet))
 	}
