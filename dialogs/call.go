@@ -49,13 +49,13 @@ type call struct {
 	aim               *aim            // the transfer that is under way; nil: none
 	guest             *guest          // whom the gateway joined the far end with (ModeBridge); nil: nobody
 	old               Leg             // a leg that was replaced and is to end soon; nil: none
-	wait, part        *time.Timer     // of the transfer; of old
+	wait, part        alarm           // of the transfer; of old
 	wishesHold        *bool           // what the application asked for last, while the far end has not answered; nil: nothing
 	caller            *caller         // it came in to a number; nil: it did not
 	refusal           int             // the status with which it is refused while it rings; 0: 603
 	early             bool            // the caller was told to listen before the answer
 	waits             time.Duration   // how long the application may take
-	patience, typing  *time.Timer     // with the application; with who types
+	patience, typing  alarm           // with the application; with who types
 	gather            *gathering      // several keys that the application asked for; nil: none
 	fore              *playing        // what the phone is to hear instead of its session; nil: nothing
 	music             *playing        // what it is to hear while it waits; nil: not looked for yet
@@ -65,7 +65,7 @@ type call struct {
 	backlog           []change        // saves that the database did not take yet, in order
 	lastTries         int             // attempts to save after the end
 	told              bool            // the end is saved, or waits in the backlog
-	ring, talk, retry *time.Timer
+	ring, talk, retry alarm
 
 	// the media side; subscriptions that come before there is a bridge wait for it
 	mu      sync.Mutex
@@ -97,8 +97,6 @@ func (s *Service) newCall(d Dialog) *call {
 		service: s, account: d.Account, id: d.ID, d: d,
 		inbox:     make(chan func(), inboxWaiting),
 		nudged:    make(chan struct{}, 1),
-		patience:  stoppedTimer(),
-		typing:    stoppedTimer(),
 		asks:      make(chan ask),
 		keys:      make(chan *media.Key, keysWaiting),
 		answerers: make(chan media.Answerer, 2),
@@ -106,21 +104,10 @@ func (s *Service) newCall(d Dialog) *call {
 		closing:   make(chan struct{}),
 		stops:     make(chan struct{}),
 		done:      make(chan struct{}),
-		ring:      stoppedTimer(),
-		talk:      stoppedTimer(),
-		wait:      stoppedTimer(),
-		part:      stoppedTimer(),
-		retry:     stoppedTimer(),
 		broken:    make(chan struct{}, 1),
 	}
 	c.loading, c.endLoading = newLoading()
 	return c
-}
-
-func stoppedTimer() *time.Timer {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return t
 }
 
 // Subscribe lets the phone hear src, at once or as soon as it has media.

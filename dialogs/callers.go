@@ -128,7 +128,7 @@ func (c *call) receive() {
 	if patience <= 0 {
 		patience = defaultAnswerTimeout
 	}
-	c.patience.Reset(patience)
+	c.patience.set(patience)
 	c.waits = patience
 }
 
@@ -157,13 +157,13 @@ func (c *call) unanswered(why string) {
 		return
 	}
 	c.caller.announcing = true
-	c.patience.Reset(announcementStart)
+	c.patience.set(announcementStart)
 	if number.AnnouncementAnswer {
 		c.step(localAnswer, Cause{Reason: Answer, Details: why})
 	}
 	c.play(playing{
 		name:  number.Announcement,
-		begun: func(length time.Duration) { c.patience.Reset(length + announcementEnd) },
+		begun: func(length time.Duration) { c.patience.set(length + announcementEnd) },
 		then: func(err error) {
 			if err != nil {
 				why += "; its announcement can't be played"
@@ -185,7 +185,7 @@ func (c *call) farewell(why string) {
 
 // answeredByApplication ends the wait for the application: it took the call.
 func (c *call) answeredByApplication() {
-	c.patience.Stop()
+	c.patience.stop()
 	if c.announces() {
 		c.caller.announcing = false
 		c.stopPlaying()
@@ -208,7 +208,7 @@ func (c *call) followed() {
 			c.stopPlaying()
 		}
 		c.waits = c.service.cfg.RingTimeout
-		c.patience.Reset(c.waits)
+		c.patience.set(c.waits)
 	}
 }
 

@@ -41,14 +41,14 @@ func (c *call) beginGather(g Gather) {
 	c.stopPlaying()
 	if g.Prompt == "" {
 		c.ringEarly()
-		c.typing.Reset(g.Timeout)
+		c.typing.set(g.Timeout)
 		return
 	}
 	mine := c.gather
 	c.play(playing{name: g.Prompt, then: func(error) { // without a prompt it goes on: the caller may know what to type
 		if c.gather == mine {
 			mine.prompt = nil
-			c.typing.Reset(mine.Timeout)
+			c.typing.set(mine.Timeout)
 		}
 	}})
 	mine.prompt = c.fore
@@ -70,7 +70,7 @@ func (c *call) collect(k media.Key) bool {
 		c.endGather(gatherDigits)
 		return true
 	}
-	c.typing.Reset(g.Timeout)
+	c.typing.set(g.Timeout)
 	return true
 }
 
@@ -93,7 +93,7 @@ func (c *call) endGather(why string) {
 	}
 	c.hush()
 	c.gather = nil
-	c.typing.Stop()
+	c.typing.stop()
 	e := webhooks.Event{
 		ID: webhooks.NewID(), Account: c.d.Account, Name: webhooks.OnDtmf, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,
 		Gather: &webhooks.Gather{Digits: string(g.digits), TerminatedBy: why},

@@ -37,13 +37,7 @@ type change struct {
 // run is the goroutine of a call. Nothing else changes its dialog. It ends when the dialog is over, the leg holds
 // nothing any more, and the end is saved.
 func (c *call) run() {
-	defer c.ring.Stop()
-	defer c.talk.Stop()
-	defer c.retry.Stop()
-	defer c.wait.Stop()
-	defer c.part.Stop()
-	defer c.patience.Stop()
-	defer c.typing.Stop()
+	defer c.stopAlarms()
 	defer c.endSounds()
 
 	c.begin()
@@ -74,9 +68,9 @@ func (c *call) run() {
 			c.onAnswerer(found)
 		case q := <-c.quiets:
 			c.onQuiet(q)
-		case <-c.ring.C:
+		case <-c.ring.goes():
 			c.step(ringTimeout, Cause{Reason: Error, Details: fmt.Sprintf("no answer within %s", c.d.RingTimeout)})
-		case <-c.talk.C:
+		case <-c.talk.goes():
 			c.step(timeIsUp, Cause{Details: fmt.Sprintf("the longest duration, %s, is over", c.d.MaxDuration)})
 		case <-closing:
 			closing = nil
@@ -91,20 +85,26 @@ func (c *call) run() {
 			c.collapse()
 		case <-c.nudged:
 			c.onNudge()
-		case <-c.patience.C:
+		case <-c.patience.goes():
 			c.impatient()
-		case <-c.typing.C:
+		case <-c.typing.goes():
 			c.endGather(gatherTimeout)
-		case <-c.wait.C:
+		case <-c.wait.goes():
 			c.onWait()
-		case <-c.part.C:
+		case <-c.part.goes():
 			c.letGo()
-		case <-c.retry.C:
+		case <-c.retry.goes():
 			c.flush()
 		}
 		c.settleSound()
 	}
 	c.letGo()
+}
+
+func (c *call) stopAlarms() {
+	for _, a := range []*alarm{&c.ring, &c.talk, &c.retry, &c.wait, &c.part, &c.patience, &c.typing} {
+		a.stop()
+	}
 }
 
 // ended is what a leg means that vanishes.
@@ -291,11 +291,11 @@ func (c *call) perform(effects []effect, up bool) {
 		case tell:
 			c.tell()
 		case startRing:
-			c.ring.Reset(c.d.RingTimeout)
+			c.ring.set(c.d.RingTimeout)
 		case startTalk:
-			c.ring.Stop()
+			c.ring.stop()
 			if c.d.MaxDuration > 0 {
-				c.talk.Reset(c.d.MaxDuration)
+				c.talk.set(c.d.MaxDuration)
 			}
 			c.listenForMachine()
 			c.watchMedia()
@@ -362,7 +362,7 @@ func (c *call) flush() {
 				return
 			}
 		}
-		c.retry.Reset(saveRetry)
+		c.retry.set(saveRetry)
 		return
 	}
 }

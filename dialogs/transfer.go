@@ -240,7 +240,7 @@ func (c *call) transfer(req TransferRequest, other *attended) (Dialog, error) {
 			r.Other = other.leg
 		}
 		a.limit = time.Now().Add(maxTransfer)
-		c.wait.Reset(c.service.cfg.TransferTimeout)
+		c.wait.set(c.service.cfg.TransferTimeout)
 		c.leg.Refer(r)
 	}
 	return c.d, nil
@@ -255,7 +255,7 @@ func (c *call) callTarget(a *aim, d Dial) error {
 	}
 	a.leg, a.events = leg, leg.Events()
 	c.service.own(c, leg)
-	c.wait.Reset(c.service.cfg.RingTimeout)
+	c.wait.set(c.service.cfg.RingTimeout)
 	return nil
 }
 
@@ -320,7 +320,7 @@ func (c *call) onReferred(e LegEvent) {
 	switch {
 	case !e.Final:
 		a.last = e.Cause.SIPCode
-		c.wait.Reset(min(c.service.cfg.TransferTimeout, max(0, time.Until(a.limit))))
+		c.wait.set(min(c.service.cfg.TransferTimeout, max(0, time.Until(a.limit))))
 	case e.Cause.SIPCode >= 200 && e.Cause.SIPCode < 300:
 		c.transferred(e.Cause)
 	default:
@@ -343,7 +343,7 @@ func (c *call) transferred(cause Cause) {
 func (c *call) replacedBy(leg Leg) {
 	if c.leg == leg && c.d.State == Answered && c.old == nil {
 		c.old = leg
-		c.part.Reset(partingTime)
+		c.part.set(partingTime)
 	}
 }
 

@@ -81,7 +81,7 @@ func (c *call) failTransfer(cause Cause) {
 func (c *call) settle(ok bool, cause Cause) {
 	t := c.d.Transfer
 	c.aim, c.d.Transfer = nil, Transfer{}
-	c.wait.Stop()
+	c.wait.stop()
 	c.service.log.Info("a transfer is over", "dialog", c.d.ID, "to", t.To, "mode", string(t.Mode), "succeeded", ok, "details", cause.Details)
 	c.save(change{d: c.d, events: []webhooks.Event{transferEvent(c.d, t, cause, ok)}})
 }
@@ -193,7 +193,7 @@ func (c *call) replace() {
 		old.Referred(200)
 		c.letGo()
 		c.old = old // it hangs up by itself, or we do
-		c.part.Reset(partingTime)
+		c.part.set(partingTime)
 	}
 	c.d.talksTo(t.To)
 	c.settle(true, Cause{SIPCode: 200, Details: t.To + " has taken the far end's place"})

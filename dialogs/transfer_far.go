@@ -44,7 +44,7 @@ func (c *call) meet(leg Leg) error {
 	}
 	c.aim.leg, c.aim.events = calls, calls.Events()
 	s.own(c, calls)
-	c.wait.Reset(s.cfg.TransferTimeout)
+	c.wait.set(s.cfg.TransferTimeout)
 	in := Incoming{Account: c.account, From: c.d.ownNumber(), Replaces: leg}
 	s.order(other, func() { other.takeIn(answers, in) }, func() { answers.Hangup(481) })
 	return nil
@@ -89,7 +89,7 @@ func (c *call) takeIn(leg Leg, in Incoming) {
 	c.d.Transfer = Transfer{To: in.From, Mode: ModeReplaces, ByFarEnd: true}
 	c.aim = &aim{leg: leg, events: leg.Events()}
 	c.service.own(c, leg)
-	c.wait.Reset(c.service.cfg.TransferTimeout)
+	c.wait.set(c.service.cfg.TransferTimeout)
 	c.save(change{d: c.d})
 	leg.Answer()
 }
