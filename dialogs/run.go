@@ -350,7 +350,10 @@ func (c *call) flush() {
 	for len(c.backlog) > 0 {
 		err := c.write(c.backlog[0])
 		if err == nil {
-			c.backlog = c.backlog[1:]
+			c.backlog[0] = change{}
+			if c.backlog = c.backlog[1:]; len(c.backlog) == 0 {
+				c.backlog = nil
+			}
 			continue
 		}
 		c.service.log.Error("a change of a call is not saved yet; it will be tried again",
