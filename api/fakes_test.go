@@ -197,10 +197,10 @@ func (m *memory) Unfinished(context.Context) ([]dialogs.Dialog, error) { return 
 type phone struct{}
 
 func (phone) Dial(_ context.Context, d dialogs.Dial) (dialogs.Leg, error) {
-	l := &leg{events: make(chan dialogs.LegEvent, 8)}
+	l := &leg{events: make(chan *dialogs.LegEvent, 8)}
 	if d.To == "+15550105" {
-		l.events <- dialogs.LegEvent{Kind: dialogs.LegCalling}
-		l.events <- dialogs.LegEvent{Kind: dialogs.LegAnswered}
+		l.events <- &dialogs.LegEvent{Kind: dialogs.LegCalling}
+		l.events <- &dialogs.LegEvent{Kind: dialogs.LegAnswered}
 	}
 	return l, nil
 }
@@ -210,23 +210,23 @@ func (phone) Pair() (calls, answers dialogs.Leg, err error) {
 }
 
 type leg struct {
-	events chan dialogs.LegEvent
+	events chan *dialogs.LegEvent
 	once   sync.Once
 }
 
-func (l *leg) Events() <-chan dialogs.LegEvent { return l.events }
-func (l *leg) Answer()                         {}
-func (l *leg) Progress(bool)                   {}
-func (l *leg) Watched() bool                   { return false }
+func (l *leg) Events() <-chan *dialogs.LegEvent { return l.events }
+func (l *leg) Answer()                          {}
+func (l *leg) Progress(bool)                    {}
+func (l *leg) Watched() bool                    { return false }
 func (l *leg) Hold(on bool) {
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: on}}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: on}}
 }
 func (l *leg) SendKey(byte, time.Duration) {}
 func (l *leg) Refer(dialogs.Refer)         {}
 func (l *leg) Referred(int)                {}
 func (l *leg) Hangup(int) {
 	l.once.Do(func() {
-		l.events <- dialogs.LegEvent{Kind: dialogs.LegEnded}
+		l.events <- &dialogs.LegEvent{Kind: dialogs.LegEnded}
 		close(l.events)
 	})
 }

@@ -22,7 +22,7 @@ type call struct {
 	asks       chan ask
 	keys       chan *media.Key     // pointers, since most calls send none
 	answerers  chan media.Answerer // who answered, and the beep
-	quiets     chan quiet          // that the far end sends nothing
+	quiets     chan *quiet         // that the far end sends nothing
 	detect     bool                // owned by run: the application wants to know who answers
 	inbox      chan func()         // what others found out for the call; its goroutine does it
 	nudged     chan struct{}       // has a value when played or room may have changed
@@ -44,27 +44,27 @@ type call struct {
 	// owned by run
 	d                 Dialog
 	leg               Leg
-	place             *trunks.Place   // taken when the dialog was created; the leg's once it is dialled
-	events            <-chan LegEvent // of leg; nil when it has none any more
-	aim               *aim            // the transfer that is under way; nil: none
-	guest             *guest          // whom the gateway joined the far end with (ModeBridge); nil: nobody
-	old               Leg             // a leg that was replaced and is to end soon; nil: none
-	wait, part        alarm           // of the transfer; of old
-	wishesHold        *bool           // what the application asked for last, while the far end has not answered; nil: nothing
-	caller            *caller         // it came in to a number; nil: it did not
-	refusal           int             // the status with which it is refused while it rings; 0: 603
-	early             bool            // the caller was told to listen before the answer
-	waits             time.Duration   // how long the application may take
-	patience, typing  alarm           // with the application; with who types
-	gather            *gathering      // several keys that the application asked for; nil: none
-	fore              *playing        // what the phone is to hear instead of its session; nil: nothing
-	music             *playing        // what it is to hear while it waits; nil: not looked for yet
-	heard             *playing        // what the bridge plays; nil: nothing
-	sounds            int64           // counts what was played
-	later             []func()        // what is to be done next
-	backlog           []change        // saves that the database did not take yet, in order
-	lastTries         int             // attempts to save after the end
-	told              bool            // the end is saved, or waits in the backlog
+	place             *trunks.Place    // taken when the dialog was created; the leg's once it is dialled
+	events            <-chan *LegEvent // of leg; nil when it has none any more
+	aim               *aim             // the transfer that is under way; nil: none
+	guest             *guest           // whom the gateway joined the far end with (ModeBridge); nil: nobody
+	old               Leg              // a leg that was replaced and is to end soon; nil: none
+	wait, part        alarm            // of the transfer; of old
+	wishesHold        *bool            // what the application asked for last, while the far end has not answered; nil: nothing
+	caller            *caller          // it came in to a number; nil: it did not
+	refusal           int              // the status with which it is refused while it rings; 0: 603
+	early             bool             // the caller was told to listen before the answer
+	waits             time.Duration    // how long the application may take
+	patience, typing  alarm            // with the application; with who types
+	gather            *gathering       // several keys that the application asked for; nil: none
+	fore              *playing         // what the phone is to hear instead of its session; nil: nothing
+	music             *playing         // what it is to hear while it waits; nil: not looked for yet
+	heard             *playing         // what the bridge plays; nil: nothing
+	sounds            int64            // counts what was played
+	later             []func()         // what is to be done next
+	backlog           []change         // saves that the database did not take yet, in order
+	lastTries         int              // attempts to save after the end
+	told              bool             // the end is saved, or waits in the backlog
 	ring, talk, retry alarm
 
 	// the media side; subscriptions that come before there is a bridge wait for it
@@ -100,7 +100,7 @@ func (s *Service) newCall(d Dialog) *call {
 		asks:      make(chan ask),
 		keys:      make(chan *media.Key, keysWaiting),
 		answerers: make(chan media.Answerer, 2),
-		quiets:    make(chan quiet, 2),
+		quiets:    make(chan *quiet, 2),
 		closing:   make(chan struct{}),
 		stops:     make(chan struct{}),
 		done:      make(chan struct{}),

@@ -68,7 +68,7 @@ func (c *call) onHoldSoon() bool {
 }
 
 // onHold takes news of who holds.
-func (c *call) onHold(e LegEvent) {
+func (c *call) onHold(e *LegEvent) {
 	before := c.d.Hold
 	c.d.Hold = e.Hold
 	refused := e.Cause.Details != "" || e.Cause.SIPCode != 0

@@ -32,7 +32,7 @@ func TestHoldMusicOfWhom(t *testing.T) {
 			ref := dialogs.Ref{Account: account, Participant: d.Participant, Dialog: d.ID}
 			h.eventually(t, ref.Participant, rings)
 			h.patch(t, ref, dialogs.Answered)
-			l.events <- dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}
+			l.events <- &dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}
 			l.withMedia(newHandset(t))
 			require.Eventually(t, func() bool { return len(h.sounds.names()) > 0 }, patience, time.Millisecond)
 			require.Equal(t, []string{c.want}, h.sounds.names())

@@ -31,8 +31,8 @@ func TestHoldThenBridge(t *testing.T) {
 	require.True(t, next(t, l.holds))
 	waits := phone.media
 	waits.Receive = false
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: waits}
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: waits}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}
 	h.eventually(t, ref.Participant, upOut+", ANSWERED")
 
 	h.transfer(t, ref, dialogs.TransferRequest{To: target, Mode: dialogs.ModeBridge})
@@ -41,8 +41,8 @@ func TestHoldThenBridge(t *testing.T) {
 	guest := newHandset(t)
 	second.withMedia(guest)
 	require.False(t, next(t, l.holds), "it is taken back")
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media}
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegHold}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegHold}
 	h.eventually(t, ref.Participant, upOut+", ANSWERED, SUCCEEDED, ANSWERED")
 	require.Equal(t, "RESUMED", h.end(t, ref.Participant).EventData.Details)
 	require.Zero(t, must(h.Get(t.Context(), ref)).Hold)
@@ -96,7 +96,7 @@ func TestHoldUnderWayMeetsBridge(t *testing.T) {
 				t.Helper()
 				for _, e := range events {
 					e.Kind = dialogs.LegHold
-					l.events <- e
+					l.events <- &e
 				}
 				require.Eventually(t, func() bool { return slices.Equal(want, h.holdNews(t, ref.Participant)) }, patience, 5*time.Millisecond, "want %q", want)
 			}
@@ -138,7 +138,7 @@ func TestHoldUnderWayMeetsAnotherPhone(t *testing.T) {
 	h.eventually(t, ref.Participant, upOut+", SUCCEEDED, ANSWERED")
 	require.Equal(t, "RESUMED", h.end(t, ref.Participant).EventData.Details)
 	require.True(t, voice.Tracks[0].Wanted())
-	second.events <- dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByFarEnd: true}}
+	second.events <- &dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByFarEnd: true}}
 	h.eventually(t, ref.Participant, upOut+", SUCCEEDED, ANSWERED, ANSWERED")
 	require.True(t, voice.Tracks[0].Wanted(), "nobody here wants it held")
 	_, err = h.Hold(t.Context(), ref, true)

@@ -62,7 +62,7 @@ func (h *handset) speaks() (stop func()) {
 
 // withMedia lets a leg be answered by a handset.
 func (l *leg) withMedia(h *handset) {
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: h.port, Media: h.media}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: h.port, Media: h.media}
 	l.happens(dialogs.LegAnswered)
 }
 
@@ -130,22 +130,22 @@ func TestBridge(t *testing.T) {
 			// Keys cross, each in the way of the other's trunk.
 			guest.press('4')
 			require.Equal(t, "4", phone.readKeys(1))
-			second.events <- dialogs.LegEvent{Kind: dialogs.LegKey, Key: media.Key{Digit: '5', Duration: 160 * time.Millisecond}}
+			second.events <- &dialogs.LegEvent{Kind: dialogs.LegKey, Key: media.Key{Digit: '5', Duration: 160 * time.Millisecond}}
 			require.Equal(t, "5", phone.readKeys(1))
 			byInfo := guest.media
 			byInfo.KeysByInfo = true
-			second.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: guest.port, Media: byInfo}
-			second.events <- dialogs.LegEvent{Kind: dialogs.LegKey, Key: media.Key{Digit: '6', Duration: 160 * time.Millisecond}}
+			second.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: guest.port, Media: byInfo}
+			second.events <- &dialogs.LegEvent{Kind: dialogs.LegKey, Key: media.Key{Digit: '6', Duration: 160 * time.Millisecond}}
 			require.Equal(t, "6", phone.readKeys(1)) // so that what was agreed before it counts
 			phone.press('7')
 			require.Equal(t, byte('7'), next(t, second.keys).digit)
-			l.events <- dialogs.LegEvent{Kind: dialogs.LegKey, Key: media.Key{Digit: '8', Duration: 160 * time.Millisecond}}
+			l.events <- &dialogs.LegEvent{Kind: dialogs.LegKey, Key: media.Key{Digit: '8', Duration: 160 * time.Millisecond}}
 			require.Equal(t, byte('8'), next(t, second.keys).digit)
 
 			moved := guest.media
 			moved.Speech = media.PCMA
-			second.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: guest.port, Media: moved}
-			second.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: "+15550106"}}
+			second.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: guest.port, Media: moved}
+			second.events <- &dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: "+15550106"}}
 			require.Equal(t, 603, next(t, second.referred))
 			end.do(t, h, ref, l, second)
 			h.eventually(t, ref.Participant, upOut+", SUCCEEDED, key 7, key 8, TERMINATED, onLeave") // the target's are none of the participant's phone
@@ -194,7 +194,7 @@ func TestPhoneIsReplaced(t *testing.T) {
 		}, "refer", nil},
 		"by a REFER with a Replaces": {func(t *testing.T, h *house, l *leg) *leg {
 			t.Helper()
-			l.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Replaces: "a;to-tag=t;from-tag=f"}}
+			l.events <- &dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Replaces: "a;to-tag=t;from-tag=f"}}
 			second := next(t, h.phone.legs)
 			h.phone.mu.Lock()
 			defer h.phone.mu.Unlock()
@@ -213,7 +213,7 @@ func TestPhoneIsReplaced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, phone, browser, voice, called, ref, l := talking(t)
-			l.events <- dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByFarEnd: true}} // as phones do before a transfer
+			l.events <- &dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByFarEnd: true}} // as phones do before a transfer
 			heard := make(keys, 16)
 			called.AddKeys(heard)
 			second := c.begin(t, h, l)
@@ -293,18 +293,18 @@ func TestHoldIsSilent(t *testing.T) {
 	_, err := h.Hold(t.Context(), ref, true)
 	require.NoError(t, err)
 	require.False(t, voice.Tracks[0].Wanted(), "at once")
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: true}}
 	h.eventually(t, ref.Participant, upOut+", ANSWERED")
 	_, err = h.Hold(t.Context(), ref, false)
 	require.NoError(t, err)
 	require.False(t, voice.Tracks[0].Wanted(), "until the far end has agreed")
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegHold}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegHold}
 	h.eventually(t, ref.Participant, upOut+", ANSWERED, ANSWERED")
 	require.True(t, voice.Tracks[0].Wanted())
 
 	_, err = h.Hold(t.Context(), ref, true)
 	require.NoError(t, err)
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegHold, Cause: dialogs.Cause{SIPCode: 488, Details: "488 Not Acceptable Here"}}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegHold, Cause: dialogs.Cause{SIPCode: 488, Details: "488 Not Acceptable Here"}}
 	h.eventually(t, ref.Participant, upOut+", ANSWERED, ANSWERED, ANSWERED")
 	require.True(t, voice.Tracks[0].Wanted(), "a hold that was refused is none")
 	l.end(byeBye())
@@ -319,7 +319,7 @@ func TestFarEndJoinsItsCalls(t *testing.T) {
 	other.withMedia(newHandset(t))
 	h.eventually(t, consulted.Participant, upOut)
 
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: other}}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: other}}
 	calls, answers := next(t, h.phone.legs), next(t, h.phone.legs)
 	next(t, answers.answers)
 	one, two := newHandset(t), newHandset(t)
@@ -349,7 +349,7 @@ func TestFarEndCannotJoin(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *house) {
 		ref, l := h.up(t)
-		l.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: newLeg()}}
+		l.events <- &dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: newLeg()}}
 		h.comesTo(t, ref.Participant, l, outcome{", FAILED", "FAILED", 404, "the call to be replaced is over", 0})
 		require.Equal(t, []int{404}, all(l.referred))
 	})
@@ -357,14 +357,14 @@ func TestFarEndCannotJoin(t *testing.T) {
 		ref, l := h.up(t)
 		_, other := h.up(t)
 		h.phone.err = errs.New(errs.Unavailable, "no media port is free")
-		l.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: other}}
+		l.events <- &dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: other}}
 		h.comesTo(t, ref.Participant, l, outcome{", FAILED", "FAILED", 503, "no media port is free", 0})
 	})
 	inBubble(t, func(t *testing.T, h *house) { // the other is being transferred itself
 		ref, l := h.up(t)
 		consulted, other := h.up(t)
 		h.transfer(t, consulted, dialogs.TransferRequest{To: target})
-		l.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: other}}
+		l.events <- &dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: target, Other: other}}
 		calls, answers := <-h.phone.legs, <-h.phone.legs
 		require.Equal(t, 486, <-answers.hangups)
 		calls.end(busy())

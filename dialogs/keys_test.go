@@ -71,7 +71,7 @@ func TestSendKeys(t *testing.T) {
 	l.happens(dialogs.LegCalling)
 	refused("it does not ring yet")
 	l.happens(dialogs.LegRinging)
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media}
 	refused("it rings")
 	l.happens(dialogs.LegAnswered)
 	h.eventually(t, ref.Participant, "CALLING, RINGING, ANSWERED, onConnect")
@@ -100,18 +100,18 @@ func TestKeysByInfo(t *testing.T) {
 	l.happens(dialogs.LegCalling, dialogs.LegAnswered)
 	h.eventually(t, ref.Participant, "CALLING, ANSWERED, onConnect")
 	early := media.Key{Digit: '0', Ended: true, Duration: 100 * time.Millisecond}
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegKey, Key: early} // before there is sound
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegKey, Key: early} // before there is sound
 	h.eventually(t, ref.Participant, "CALLING, ANSWERED, onConnect, key 0")
 
 	m := phone.media
 	m.KeysByInfo = true
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: m}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: m}
 	heard := make(keys, 16)
 	next(t, browser.given).AddKeys(heard)
 	phone.press('5')
 	require.Equal(t, byte('5'), next(t, heard))
 	for _, digit := range []byte("57") {
-		l.events <- dialogs.LegEvent{Kind: dialogs.LegKey, Key: media.Key{Digit: digit, Ended: true, Duration: 160 * time.Millisecond}}
+		l.events <- &dialogs.LegEvent{Kind: dialogs.LegKey, Key: media.Key{Digit: digit, Ended: true, Duration: 160 * time.Millisecond}}
 	}
 	require.Equal(t, byte('7'), next(t, heard), "the browser gets it as an event")
 	h.eventually(t, ref.Participant, "CALLING, ANSWERED, onConnect, key 0, key 5, key 7")

@@ -268,7 +268,7 @@ func (n *network) Pair() (calls, answers dialogs.Leg, err error) {
 type leg struct {
 	wishes
 
-	events   chan dialogs.LegEvent
+	events   chan *dialogs.LegEvent
 	answers  chan struct{}
 	hangups  chan int
 	progress chan bool
@@ -280,10 +280,10 @@ type leg struct {
 }
 
 func newLeg() *leg {
-	return &leg{wishes: newWishes(), events: make(chan dialogs.LegEvent, 16), answers: make(chan struct{}, 16), hangups: make(chan int, 16), progress: make(chan bool, 16)}
+	return &leg{wishes: newWishes(), events: make(chan *dialogs.LegEvent, 16), answers: make(chan struct{}, 16), hangups: make(chan int, 16), progress: make(chan bool, 16)}
 }
 
-func (l *leg) Events() <-chan dialogs.LegEvent { return l.events }
+func (l *leg) Events() <-chan *dialogs.LegEvent { return l.events }
 
 func (l *leg) Answer() { l.answers <- struct{}{} }
 
@@ -319,7 +319,7 @@ func (l *leg) beStubborn() {
 
 func (l *leg) happens(kinds ...dialogs.LegEventKind) {
 	for _, kind := range kinds {
-		l.events <- dialogs.LegEvent{Kind: kind}
+		l.events <- &dialogs.LegEvent{Kind: kind}
 	}
 }
 
@@ -329,7 +329,7 @@ func (l *leg) end(cause dialogs.Cause) {
 	defer l.mu.Unlock()
 	if !l.ended {
 		l.ended = true
-		l.events <- dialogs.LegEvent{Kind: dialogs.LegEnded, Cause: cause}
+		l.events <- &dialogs.LegEvent{Kind: dialogs.LegEnded, Cause: cause}
 		close(l.events)
 	}
 }

@@ -148,12 +148,12 @@ func TestSound(t *testing.T) {
 	h, phone, browser, voice, ref, l := conversation(t)
 	require.False(t, voice.Tracks[0].Wanted(), "the phone has no media yet")
 	l.happens(dialogs.LegCalling, dialogs.LegRinging)
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media} // early media
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media} // early media
 	called := next(t, browser.given)
 	require.Equal(t, ref.Participant, called.Participant)
 	require.Equal(t, ref.Dialog, called.Stream, "a phone's msid is stable for its leg")
 	require.True(t, voice.Tracks[0].Wanted(), "the phone hears what it was subscribed to before it had media")
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media} // the same again, with the 200
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media} // the same again, with the 200
 	l.happens(dialogs.LegAnswered)
 	h.eventually(t, ref.Participant, "CALLING, RINGING, ANSWERED, onConnect")
 
@@ -180,7 +180,7 @@ func TestKeys(t *testing.T) {
 	const up = "CALLING, ANSWERED, onConnect, "
 	h, phone, browser, _, ref, l := conversation(t)
 	l.happens(dialogs.LegCalling, dialogs.LegAnswered)
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media}
 	heard := make(keys, 16)
 	next(t, browser.given).AddKeys(heard)
 

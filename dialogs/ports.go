@@ -58,8 +58,8 @@ type Refer struct {
 // Leg is one SIP call. Its methods only post and may be called in any state, from any goroutine, more than once.
 type Leg interface {
 	// Events tells what happens. LegEnded comes exactly once, last; then the channel is closed. Nobody need read it
-	// for the leg to go on.
-	Events() <-chan LegEvent
+	// for the leg to go on. Each event is its reader's.
+	Events() <-chan *LegEvent
 	// Answer accepts an inbound call.
 	Answer()
 	// Hangup ends the leg whatever its state: CANCEL, a final refusal, or BYE; also when the far end's 200 crosses it

@@ -18,7 +18,7 @@ type quiet struct {
 }
 
 // who says of whom nothing is heard.
-func (q quiet) who() string {
+func (q *quiet) who() string {
 	if q.guest {
 		return "the target of the transfer"
 	}
@@ -49,14 +49,14 @@ func (c *call) silence(q quiet) transcode.Watch {
 // wentQuiet runs on the clock of many phones: it only posts.
 func (c *call) wentQuiet(q quiet) {
 	select {
-	case c.quiets <- q:
+	case c.quiets <- &q:
 	default: // one of each is all that comes until the call watches anew
 	}
 }
 
 // onQuiet tells that no RTP came after the answer, or ends the call when neither RTP nor RTCP came for too long. Where a
 // session timer says that the far end is there, silence is its right: then that is told, once, and the call goes on.
-func (c *call) onQuiet(q quiet) {
+func (c *call) onQuiet(q *quiet) {
 	if c.d.State != Answered || q.guest && (c.guest == nil || c.guest.leg == nil) {
 		return
 	}
@@ -82,7 +82,7 @@ func (c *call) onQuiet(q quiet) {
 }
 
 // tellQuiet tells the application that it may hear nothing.
-func (c *call) tellQuiet(q quiet, details string) {
+func (c *call) tellQuiet(q *quiet, details string) {
 	c.service.log.Warn(details, "dialog", c.d.ID, "expected", q.heard.Expected, "seen", q.heard.Seen())
 	e := webhooks.Event{
 		ID: webhooks.NewID(), Account: c.d.Account, Name: webhooks.OnNoMedia, Time: time.Now(), Participant: c.d.Participant, DialogID: c.d.ID,

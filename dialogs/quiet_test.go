@@ -16,7 +16,7 @@ func TestNoMedia(t *testing.T) {
 	const up = "CALLING, ANSWERED, onConnect"
 	answer := func(l *leg, phone *handset) {
 		l.happens(dialogs.LegCalling)
-		l.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media}
+		l.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: phone.media}
 		l.happens(dialogs.LegAnswered)
 	}
 
@@ -57,7 +57,7 @@ func TestNoMedia(t *testing.T) {
 		h.eventually(t, other.Participant, up+", onNoMedia, TERMINATED, onDisconnect")
 		require.Equal(t, up, h.words(t, ref.Participant))
 		held.Send = true
-		l.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: held}
+		l.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: phone.port, Media: held}
 		h.eventually(t, ref.Participant, up+", onNoMedia, TERMINATED, onDisconnect")
 	})
 

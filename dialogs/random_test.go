@@ -23,7 +23,7 @@ func (l *leg) tells(events ...dialogs.LegEvent) {
 			return
 		}
 		select {
-		case l.events <- e:
+		case l.events <- &e:
 		default: // it has told enough
 		}
 	}

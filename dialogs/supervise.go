@@ -19,8 +19,13 @@ func (c *call) supervise() {
 		}
 		c.salvage()
 	}
+	c.withstands(c.giveUp)
+}
+
+// giveUp is the last that is done for a call.
+func (c *call) giveUp() {
 	c.service.log.Error("a call is given up: it fails again and again", "dialog", c.id)
-	c.withstands(c.letGo)
+	c.letGo()
 }
 
 // salvage ends a call that failed. When that fails too, each part of the end is done that can be: the far end is hung

@@ -181,7 +181,7 @@ type aim struct {
 
 	// The leg of the target. Nil where the far end calls it.
 	leg      Leg
-	events   <-chan LegEvent
+	events   <-chan *LegEvent
 	port     *media.Port
 	media    media.PortMedia
 	answered bool
@@ -190,7 +190,7 @@ type aim struct {
 // guest is a target that the gateway joined the far end with.
 type guest struct {
 	leg    Leg
-	events <-chan LegEvent
+	events <-chan *LegEvent
 	bridge *transcode.Bridge
 }
 
@@ -260,7 +260,7 @@ func (c *call) callTarget(a *aim, d Dial) error {
 }
 
 // targetEvents is what happens to the target's leg; nil when there is none.
-func (c *call) targetEvents() <-chan LegEvent {
+func (c *call) targetEvents() <-chan *LegEvent {
 	switch {
 	case c.aim != nil:
 		return c.aim.events
@@ -270,8 +270,11 @@ func (c *call) targetEvents() <-chan LegEvent {
 	return nil
 }
 
-// onTarget takes news of the target's leg.
-func (c *call) onTarget(e LegEvent) {
+// onTarget takes news of the target's leg; nil: there are no more.
+func (c *call) onTarget(e *LegEvent) {
+	if e == nil {
+		e = ended()
+	}
 	if c.guest != nil {
 		c.onGuest(e)
 		return
@@ -312,7 +315,7 @@ func ringingStatus(status int) int {
 }
 
 // onReferred takes the far end's news of the transfer that it was asked for.
-func (c *call) onReferred(e LegEvent) {
+func (c *call) onReferred(e *LegEvent) {
 	a := c.aim
 	if a == nil || c.d.Transfer.Mode != ModeRefer || c.d.Transfer.ByFarEnd {
 		return // too late

@@ -133,7 +133,7 @@ func (c *call) join() {
 }
 
 // onGuest takes news of a target that the far end is joined with.
-func (c *call) onGuest(e LegEvent) {
+func (c *call) onGuest(e *LegEvent) {
 	g := c.guest
 	switch e.Kind {
 	case LegMedia:

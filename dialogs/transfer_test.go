@@ -53,14 +53,14 @@ func (h *house) transfer(t *testing.T, ref dialogs.Ref, req dialogs.TransferRequ
 }
 
 func (l *leg) reports(status int, final bool, words ...string) {
-	l.events <- dialogs.LegEvent{
+	l.events <- &dialogs.LegEvent{
 		Kind: dialogs.LegReferred, Cause: dialogs.Cause{SIPCode: status, Details: strings.Join(words, " ")}, Final: final,
 	}
 }
 
 // wants is a REFER of the far end.
 func (l *leg) wants(to string) {
-	l.events <- dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: to, Trunk: "pbx", ReferredBy: "<sip:a@b>"}}
+	l.events <- &dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: dialogs.Refer{To: to, Trunk: "pbx", ReferredBy: "<sip:a@b>"}}
 }
 
 func all[T any](from chan T) []T {
@@ -350,7 +350,7 @@ func TestBridgeOutcomes(t *testing.T) {
 			l.end(byeBye())
 		}, outcome{", FAILED, TERMINATED, onLeave", "FAILED", 0, "hung up by the far end", 0}, 1},
 		{"the far end has no sound", func(_, target *leg) {
-			target.events <- dialogs.LegEvent{Kind: dialogs.LegAnswered}
+			target.events <- &dialogs.LegEvent{Kind: dialogs.LegAnswered}
 			time.Sleep(time.Minute)
 		}, outcome{", FAILED", "FAILED", 408, "no answer within 1m0s", 0}, 1},
 	}
@@ -400,7 +400,7 @@ func TestFarEndsRefer(t *testing.T) {
 	}{
 		{"busy", func(_, target *leg) {
 			target.happens(dialogs.LegCalling)
-			target.events <- dialogs.LegEvent{Kind: dialogs.LegRinging, Cause: dialogs.Cause{SIPCode: 183}}
+			target.events <- &dialogs.LegEvent{Kind: dialogs.LegRinging, Cause: dialogs.Cause{SIPCode: 183}}
 			target.end(busy())
 		}, outcome{", FAILED", "FAILED", 486, "486 Busy Here", 0}, []int{183, 486}, 0},
 		{"the target breaks", func(_, target *leg) { target.end(dialogs.Cause{Reason: dialogs.Error, Details: "no trunk"}) }, outcome{
@@ -618,7 +618,7 @@ func TestHold(t *testing.T) {
 			if len(cause) > 0 {
 				e.Cause = cause[0]
 			}
-			l.events <- e
+			l.events <- &e
 		}
 		wish := func(on bool) {
 			t.Helper()
@@ -687,7 +687,7 @@ func TestResumeBeforeTheFarEndAgreed(t *testing.T) {
 				}
 				for _, e := range c.answers {
 					e.Kind = dialogs.LegHold
-					l.events <- e
+					l.events <- &e
 				}
 				synctest.Wait()
 				var got []string

@@ -19,6 +19,20 @@ type unacked struct {
 	deadline <-chan time.Time
 }
 
+// due is when it goes out once more, and when that ends; neither, if none waits.
+func (u *unacked) due() (again, deadline <-chan time.Time) {
+	if u == nil {
+		return nil, nil
+	}
+	return u.again.C, u.deadline
+}
+
+// neverAcked ends the wait for an ACK.
+func (c *call) neverAcked() {
+	c.unacked.again.Stop()
+	c.unacked, c.fault = nil, failed("no ACK came")
+}
+
 // confirm sends a 2xx to an INVITE and starts to wait for the ACK.
 func (c *call) confirm(req *sip.Request, tx *sip.ServerTx, body []byte, offered, first bool) error {
 	res := c.accepted2xx(req, body)
@@ -62,6 +76,6 @@ func (c *call) acknowledged(ack *sip.Request) {
 		c.agree(agreed)
 	}
 	if u.first {
-		c.emit(dialogs.LegEvent{Kind: dialogs.LegAnswered})
+		c.emit(&dialogs.LegEvent{Kind: dialogs.LegAnswered})
 	}
 }

@@ -156,7 +156,7 @@ func (t *trying) progressed(res *sip.Response) {
 	t.place.Worked()
 	cause := causeOf(res.StatusCode, res.Reason)
 	cause.Reason = dialogs.RingingReason
-	t.emit(dialogs.LegEvent{Kind: dialogs.LegRinging, Cause: cause})
+	t.emit(&dialogs.LegEvent{Kind: dialogs.LegRinging, Cause: cause})
 }
 
 // described takes the SDP of a provisional answer: the answer to our offer or, in a reliable one to an INVITE without,

@@ -36,18 +36,18 @@ func (l *latch) isSet() bool {
 
 // emit tells what happened, without waiting. What may come any number of times waits for room in held, in order; of
 // the media and of the hold only the last is kept.
-func (c *call) emit(e dialogs.LegEvent) {
+func (c *call) emit(e *dialogs.LegEvent) {
 	switch e.Kind {
 	case dialogs.LegCalling, dialogs.LegRinging, dialogs.LegAnswered, dialogs.LegEnded:
-		c.post(&e)
+		c.post(e)
 		return
 	case dialogs.LegMedia, dialogs.LegHold:
-		c.held = slices.DeleteFunc(c.held, func(old dialogs.LegEvent) bool { return old.Kind == e.Kind && old.Cause == e.Cause })
+		c.held = slices.DeleteFunc(c.held, func(old *dialogs.LegEvent) bool { return old.Kind == e.Kind && old.Cause == e.Cause })
 	case dialogs.LegKey, dialogs.LegRefer, dialogs.LegReferred:
 	}
 	switch {
 	case len(c.held) == 0 && len(c.events) < eventBuffer-eventReserve:
-		c.post(&e)
+		c.post(e)
 	case len(c.held) < maxHeld:
 		c.held = append(c.held, e)
 	default:
@@ -57,22 +57,22 @@ func (c *call) emit(e dialogs.LegEvent) {
 
 func (c *call) post(e *dialogs.LegEvent) {
 	select {
-	case c.events <- *e:
+	case c.events <- e:
 	default: // cannot be: the reserve is for the few kinds that come once
 		c.log.Error("sip: an event of the call found no room", "kind", int(e.Kind))
 	}
 }
 
 // outlet is where the first held event goes once there is room: a nil channel while nothing is held.
-func (c *call) outlet() chan<- dialogs.LegEvent {
+func (c *call) outlet() chan<- *dialogs.LegEvent {
 	if len(c.held) == 0 || len(c.events) >= eventBuffer-eventReserve {
 		return nil
 	}
 	return c.events
 }
 
-// firstHeld is the event that goes there; the zero one while nothing is held.
-func (c *call) firstHeld() (first dialogs.LegEvent) {
+// firstHeld is the event that goes there; nil while nothing is held.
+func (c *call) firstHeld() (first *dialogs.LegEvent) {
 	if len(c.held) > 0 {
 		first = c.held[0]
 	}
@@ -82,7 +82,7 @@ func (c *call) firstHeld() (first dialogs.LegEvent) {
 // unhold tells at the end what waited, as far as there is room.
 func (c *call) unhold() {
 	for len(c.held) > 0 && len(c.events) < eventBuffer-1 {
-		c.post(&c.held[0])
+		c.post(c.held[0])
 		c.held = c.held[1:]
 	}
 }
@@ -91,10 +91,10 @@ func (c *call) unhold() {
 func (c *call) agree(m media.PortMedia) {
 	if !c.hasMedia || !m.Equal(c.media) {
 		c.media, c.hasMedia = m, true
-		c.emit(dialogs.LegEvent{Kind: dialogs.LegMedia, Port: c.port, Media: m})
+		c.emit(&dialogs.LegEvent{Kind: dialogs.LegMedia, Port: c.port, Media: m})
 	}
 	if hold := c.holding(); hold != c.told {
 		c.told = hold
-		c.emit(dialogs.LegEvent{Kind: dialogs.LegHold, Hold: hold})
+		c.emit(&dialogs.LegEvent{Kind: dialogs.LegHold, Hold: hold})
 	}
 }

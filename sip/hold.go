@@ -18,7 +18,7 @@ func (c *call) pursueHold(on bool) {
 	wish := c.change.hold
 	if c.sdp.hold == on {
 		c.change.hold = nil
-		c.emit(dialogs.LegEvent{Kind: dialogs.LegHold, Hold: c.holding()})
+		c.emit(&dialogs.LegEvent{Kind: dialogs.LegHold, Hold: c.holding()})
 		return
 	}
 	body, err := c.sdp.holding(on)
@@ -49,5 +49,5 @@ func (c *call) pursueHold(on bool) {
 
 // holdFailed tells that a wish was not fulfilled, and how it stands.
 func (c *call) holdFailed(cause dialogs.Cause) {
-	c.emit(dialogs.LegEvent{Kind: dialogs.LegHold, Hold: c.holding(), Cause: cause})
+	c.emit(&dialogs.LegEvent{Kind: dialogs.LegHold, Hold: c.holding(), Cause: cause})
 }

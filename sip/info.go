@@ -98,7 +98,7 @@ func (c *call) informed(r request) {
 	}
 	c.agent.respond(r.Request, r.tx, 200)
 	if key.Digit != 0 {
-		c.emit(dialogs.LegEvent{Kind: dialogs.LegKey, Key: key})
+		c.emit(&dialogs.LegEvent{Kind: dialogs.LegKey, Key: key})
 	}
 }
 

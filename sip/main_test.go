@@ -211,7 +211,7 @@ func next(t *testing.T, l dialogs.Leg) dialogs.LegEvent {
 	select {
 	case e, ok := <-l.Events():
 		require.True(t, ok, "the events are over")
-		return e
+		return *e
 	case <-time.After(patience):
 		require.Fail(t, "no event came")
 		return dialogs.LegEvent{}

@@ -399,7 +399,7 @@ func (c *call) try(ctx context.Context, invite *sip.Request, network string) (*s
 func (c *call) emitCalling() {
 	if !c.called {
 		c.called = true
-		c.emit(dialogs.LegEvent{Kind: dialogs.LegCalling})
+		c.emit(&dialogs.LegEvent{Kind: dialogs.LegCalling})
 	}
 }
 
@@ -433,7 +433,7 @@ func (c *call) answered(ctx context.Context, invite *sip.Request, res *sip.Respo
 	}
 	c.agree(agreed)
 	c.place.Answered()
-	c.emit(dialogs.LegEvent{Kind: dialogs.LegAnswered})
+	c.emit(&dialogs.LegEvent{Kind: dialogs.LegAnswered})
 	if e != nil && e.hungUp { // its BYE was quicker than its 2xx
 		return &dialogs.Cause{Details: byFarEnd}
 	}

@@ -27,7 +27,7 @@ type side struct {
 	index  int
 	agreed media.PortMedia
 	port   *media.Port
-	events chan dialogs.LegEvent
+	events chan *dialogs.LegEvent
 }
 
 // Watched is part of dialogs.Leg.
@@ -44,13 +44,13 @@ func (a *Agent) Pair() (calls, answers dialogs.Leg, err error) {
 			}
 			return nil, nil, err
 		}
-		p.sides[i] = &side{pair: p, index: i, port: port, events: make(chan dialogs.LegEvent, pairEvents)}
+		p.sides[i] = &side{pair: p, index: i, port: port, events: make(chan *dialogs.LegEvent, pairEvents)}
 	}
 	return p.sides[0], p.sides[1], nil
 }
 
 // Events is part of dialogs.Leg.
-func (s *side) Events() <-chan dialogs.LegEvent { return s.events }
+func (s *side) Events() <-chan *dialogs.LegEvent { return s.events }
 
 // Answer is part of dialogs.Leg.
 func (s *side) Answer() {
@@ -65,8 +65,8 @@ func (s *side) Answer() {
 		side.agreed = media.PortMedia{
 			Remote: p.sides[1-i].port.Bound(), Speech: media.PCMU, EventType: ownEventType, Send: true, Receive: true,
 		}
-		side.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: side.port, Media: side.agreed}
-		side.events <- dialogs.LegEvent{Kind: dialogs.LegAnswered}
+		side.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: side.port, Media: side.agreed}
+		side.events <- &dialogs.LegEvent{Kind: dialogs.LegAnswered}
 	}
 }
 
@@ -87,7 +87,7 @@ func (s *side) Hangup(status int) {
 		case !p.up && s.index == 1:
 			cause = causeOf(refusal(status), "")
 		}
-		side.events <- dialogs.LegEvent{Kind: dialogs.LegEnded, Cause: cause}
+		side.events <- &dialogs.LegEvent{Kind: dialogs.LegEnded, Cause: cause}
 		close(side.events)
 		_ = side.port.Close() // nothing can be done about it
 	}
@@ -103,8 +103,8 @@ func (s *side) Hold(on bool) {
 	defer p.mu.Unlock()
 	if p.up && !p.over && len(s.events) < pairEvents-2 {
 		s.agreed.Receive = !on
-		s.events <- dialogs.LegEvent{Kind: dialogs.LegMedia, Port: s.port, Media: s.agreed}
-		s.events <- dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: on}}
+		s.events <- &dialogs.LegEvent{Kind: dialogs.LegMedia, Port: s.port, Media: s.agreed}
+		s.events <- &dialogs.LegEvent{Kind: dialogs.LegHold, Hold: dialogs.Hold{ByUs: on}}
 	}
 }
 
@@ -118,7 +118,7 @@ func (s *side) Refer(dialogs.Refer) {
 	defer p.mu.Unlock()
 	if !p.over && len(s.events) < pairEvents-3 { // Answer may still need two
 		cause := dialogs.Cause{Reason: dialogs.Error, Details: "the far end is another call of this gateway; it can't be asked"}
-		s.events <- dialogs.LegEvent{Kind: dialogs.LegReferred, Cause: cause, Final: true}
+		s.events <- &dialogs.LegEvent{Kind: dialogs.LegReferred, Cause: cause, Final: true}
 	}
 }
 

@@ -68,7 +68,7 @@ func (c *call) refer(r dialogs.Refer) {
 	target, err := c.referTo(r)
 	if err != nil {
 		t.ours = nil
-		c.emit(dialogs.LegEvent{Kind: dialogs.LegReferred, Cause: *failed(err.Error()), Final: true})
+		c.emit(&dialogs.LegEvent{Kind: dialogs.LegReferred, Cause: *failed(err.Error()), Final: true})
 		return
 	}
 	s := &subscription{}
@@ -185,14 +185,14 @@ func (a *Agent) referArrived(res *sip.Response) {
 func (c *call) referAccepted(s *subscription) {
 	if !s.accepted {
 		s.accepted = true
-		c.emit(dialogs.LegEvent{Kind: dialogs.LegReferred, Cause: dialogs.Cause{SIPCode: sip.StatusAccepted}})
+		c.emit(&dialogs.LegEvent{Kind: dialogs.LegReferred, Cause: dialogs.Cause{SIPCode: sip.StatusAccepted}})
 	}
 }
 
 // referOver tells the outcome.
 func (c *call) referOver(cause dialogs.Cause) {
 	c.transfers.ours = nil
-	c.emit(dialogs.LegEvent{Kind: dialogs.LegReferred, Cause: cause, Final: true})
+	c.emit(&dialogs.LegEvent{Kind: dialogs.LegReferred, Cause: cause, Final: true})
 }
 
 func isFalse(h sip.Header) bool {
@@ -241,7 +241,7 @@ func (c *call) notified(r request) {
 		}
 		c.referOver(*failed(details))
 	case status > 0:
-		c.emit(dialogs.LegEvent{Kind: dialogs.LegReferred, Cause: dialogs.Cause{Details: strconv.Itoa(status) + " " + printable(phrase, 80), SIPCode: status}})
+		c.emit(&dialogs.LegEvent{Kind: dialogs.LegReferred, Cause: dialogs.Cause{Details: strconv.Itoa(status) + " " + printable(phrase, 80), SIPCode: status}})
 	}
 }
 

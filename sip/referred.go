@@ -44,7 +44,7 @@ func (c *call) referred(r request) {
 	t.theirs = s
 	t.alarm.set(c.inbox, subscriptionTime, func() { c.tellOutcome(sip.StatusServiceUnavailable) })
 	c.tellOutcome(sip.StatusTrying)
-	c.emit(dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: refer})
+	c.emit(&dialogs.LegEvent{Kind: dialogs.LegRefer, Refer: refer})
 }
 
 // wanted reads what a REFER wants. An error says why that can't be, status is its refusal.
