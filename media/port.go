@@ -101,7 +101,7 @@ type PortStats struct {
 }
 
 // maxDatagram is more than any Ethernet carries; what fills it was cut and is malformed.
-const maxDatagram = 2048
+const maxDatagram = 1536
 
 // maxPayload bounds what Send takes, so that a packet fits an Ethernet frame.
 const maxPayload = 1400

@@ -15,8 +15,8 @@ type sender struct {
 	raw     syscall.RawConn
 	write   func(fd uintptr) bool // made once, so that a packet costs no closure
 	packet  []byte                // what write sends
-	buf     [12 + maxPayload]byte
-	to      *netip.AddrPort // the target that addr was made from
+	buf     []byte                // as long as the longest packet so far, at least
+	to      *netip.AddrPort       // the target that addr was made from
 	addr    syscall.Sockaddr
 	v4      syscall.SockaddrInet4
 	v6      syscall.SockaddrInet6
@@ -70,6 +70,7 @@ func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uin
 	if to != s.to && !s.aim(to) {
 		return false
 	}
+	s.room(12 + len(payload))
 	s.buf[0] = 2 << 6
 	s.buf[1] = payloadType & 0x7f
 	if marker {
@@ -95,6 +96,14 @@ func (s *sender) send(to *netip.AddrPort, payloadType uint8, marker bool, ts uin
 	s.packets++
 	s.octets += uint32(len(payload))
 	return true
+}
+
+// room makes buf long enough for a packet of n bytes. Those of G.711 are short.
+func (s *sender) room(n int) {
+	const step = 256
+	if len(s.buf) < n {
+		s.buf = make([]byte, (n+step-1)/step*step)
+	}
 }
 
 // timestamp is what a packet of a key has that began at ts on the clock of the sound.
