@@ -18,7 +18,7 @@ type buffer struct {
 	on      bool
 	epoch   uint32
 	counted missing // what playout has dropped
-	pcm     [frameMost]int16
+	pcm     samples
 }
 
 // direct sends a frame of the voice that is picked, or lets it wait.
@@ -79,7 +79,7 @@ func (d *downlink) buffered(now time.Time) {
 	}
 	b.playout.Drain(calm && !slow)
 	for range frames {
-		pcm := b.pcm[:size]
+		pcm := b.pcm.of(size)
 		before := b.playout.Concealed
 		if !b.playout.Take(pcm, sinceEpoch(now)) && d.line.n == 0 {
 			d.pause.empty = true

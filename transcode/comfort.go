@@ -20,9 +20,9 @@ const (
 // noise is what a phone wants heard between its words, made on the clock. It belongs to the uplink's lock.
 type noise struct {
 	on    bool
-	maker dsp.NoiseMaker
-	next  time.Time // when the next 20 ms are due
-	pcm   [frameMost]int16
+	maker *dsp.NoiseMaker // nil: the phone has described none yet
+	next  time.Time       // when the next 20 ms are due
+	pcm   samples
 }
 
 // stop ends it: there is sound.
@@ -38,7 +38,11 @@ func (u *uplink) comfort(payload []byte, at time.Time) {
 	u.received++
 	n := &u.noise
 	if !n.on {
-		n.on, n.maker, n.next = true, dsp.NewNoiseMaker(u.packet.SSRC), at.Add(overdue)
+		if n.maker == nil {
+			n.maker = new(dsp.NoiseMaker)
+		}
+		*n.maker = dsp.NewNoiseMaker(u.packet.SSRC)
+		n.on, n.next = true, at.Add(overdue)
 		u.end, u.endAt = max(u.end, u.pos), at
 	}
 	n.maker.Follow(model)
@@ -54,7 +58,7 @@ func (u *uplink) hush(now time.Time) {
 		n.next = now
 	}
 	for ; !now.Before(n.next); n.next = n.next.Add(frameTime) {
-		pcm := n.pcm[:u.media.Speech.Rate()/50]
+		pcm := n.pcm.of(u.media.Speech.Rate() / 50)
 		n.maker.Frame(pcm)
 		pos := u.end
 		u.end, u.endAt = u.end+u.span(frameTime), now

@@ -40,7 +40,7 @@ type downlink struct {
 	apart      apart
 	sharing    sharing
 	heard      *dsp.Concealer
-	joined     []int16 // nil until it is needed
+	joined     samples
 	player     player
 	ended      bool // the player's sound was sent to its end
 	pause      pause
@@ -52,12 +52,12 @@ type downlink struct {
 	sendKey    func(digit byte, duration time.Duration) // by SIP INFO; nil: not possible
 	keys       media.KeyWriter
 	tone       media.ToneWriter
-	tonePCM    [frameMost]int16
+	tonePCM    samples
 	dialled    dialled
 	key        byte  // being sent
 	keyPos     int64 // its timestamp
 	keyClock   uint32
-	queue      [keyQueue]media.Key
+	queue      []media.Key // keyQueue; nil until the first
 	queued     int
 	keysLost   uint64
 	suppressed uint64 // frames not heard because a key was being sent
@@ -118,7 +118,7 @@ func (d *downlink) agree(m media.PortMedia) (anew bool, err error) {
 		d.line.pace(int64(m.Speech.Rate()))
 		d.flush()
 		d.heard = dsp.NewConcealer(m.Speech.Rate())
-		d.player.doubler, d.mixing = dsp.Doubler{}, false
+		d.player.wide, d.mixing = nil, false
 		d.buffer = buffer{}
 	}
 	d.media = m
@@ -299,7 +299,7 @@ func (d *downlink) recall() {
 	if d.picked == nil || d.picked.codec != d.media.Speech {
 		return
 	}
-	recent := d.mix.recent(d.picked.feed, d.room())
+	recent := d.mix.recent(d.picked.feed, d.joined.of(recentMost))
 	d.heard.Reset()
 	d.heard.Good(recent)
 	d.coder.miss(recent)
@@ -368,19 +368,12 @@ func (d *downlink) shares(pcm []int16) bool {
 // sound lets what is sent grow out of what was made up before it. It implements timelineOut.
 func (d *downlink) sound(pcm []int16) []int16 {
 	if d.heard.Merging() {
-		pcm = d.room()[:copy(d.room(), pcm)] // it may be others' too
+		joined := d.joined.of(len(pcm))
+		pcm = joined[:copy(joined, pcm)] // it may be others' too
 	}
 	d.heard.Good(pcm)
 	d.made.all += uint64(len(pcm))
 	return pcm
-}
-
-// room is where sound is put that changes on its way.
-func (d *downlink) room() []int16 {
-	if d.joined == nil {
-		d.joined = make([]int16, soundMost)
-	}
-	return d.joined
 }
 
 // missing makes up for sound that did not come. It implements timelineOut.

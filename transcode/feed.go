@@ -33,12 +33,29 @@ type feed struct {
 	direct       atomic.Int32 // phones that hear it as it comes
 
 	// What follows belongs to the goroutine that publishes.
-	rate    int // of voice; 0: nothing came yet
-	voice   dsp.Voice
+	rate  int // of voice; 0: nothing came yet
+	voice dsp.Voice
+	other *resampled // nil until somebody listens at the other rate
+	codes [2]*codes  // narrow and wide; nil until several phones hear it as it comes
+}
+
+// resampled is a voice at another rate than it comes.
+type resampled struct {
 	halver  dsp.Halver
 	doubler dsp.Doubler
-	other   []int16   // at the other rate; nil until somebody listens there
-	codes   [2]*codes // narrow and wide; nil until several phones hear it as it comes
+	pcm     samples
+}
+
+// half returns sound at half its rate, valid until the next call.
+func (r *resampled) half(pcm []int16) []int16 {
+	out := r.pcm.of(len(pcm) / 2)
+	return out[:r.halver.Frame(out, pcm)]
+}
+
+// double returns sound at twice its rate, valid until the next call.
+func (r *resampled) double(pcm []int16) []int16 {
+	out := r.pcm.of(2 * len(pcm))
+	return out[:r.doubler.Frame(out, pcm)]
 }
 
 // at is the list of those who listen at a rate.
@@ -57,10 +74,10 @@ func (f *feed) speaks(now time.Time) bool {
 	return f.active.Load() && now.UnixNano()-f.last.Load() < int64(fallsSilent)
 }
 
-// room is where the voice is put at the other rate.
-func (f *feed) room() []int16 {
+// elsewhere brings the voice to the other rate.
+func (f *feed) elsewhere() *resampled {
 	if f.other == nil {
-		f.other = make([]int16, soundMost)
+		f.other = new(resampled)
 	}
 	return f.other
 }
@@ -84,8 +101,7 @@ func (f *feed) wanted() bool { return f.narrow.Len() > 0 || f.wide.Len() > 0 }
 // publish hands out a frame of sound at a rate.
 func (f *feed) publish(fr frame, rate int, now time.Time) {
 	if f.rate != rate {
-		f.rate, f.voice = rate, dsp.NewVoice(rate)
-		f.halver, f.doubler = dsp.Halver{}, dsp.Doubler{}
+		f.rate, f.voice, f.other = rate, dsp.NewVoice(rate), nil
 	}
 	f.last.Store(now.UnixNano())
 	if !fr.concealed {
@@ -97,7 +113,7 @@ func (f *feed) publish(fr frame, rate int, now time.Time) {
 	}
 	if rate == wide {
 		if list := f.narrow.All(); len(list) > 0 {
-			half := frame{pos: fr.pos / 2, epoch: fr.epoch, pcm: f.room()[:f.halver.Frame(f.room(), fr.pcm)], concealed: fr.concealed, codes: f.shared(narrow)}
+			half := frame{pos: fr.pos / 2, epoch: fr.epoch, pcm: f.elsewhere().half(fr.pcm), concealed: fr.concealed, codes: f.shared(narrow)}
 			for _, l := range list {
 				l.hear(half, now)
 			}
@@ -105,7 +121,7 @@ func (f *feed) publish(fr frame, rate int, now time.Time) {
 		return
 	}
 	if list := f.wide.All(); len(list) > 0 {
-		double := frame{pos: fr.pos * 2, epoch: fr.epoch, pcm: f.room()[:f.doubler.Frame(f.room(), fr.pcm)], concealed: fr.concealed, codes: f.shared(wide)}
+		double := frame{pos: fr.pos * 2, epoch: fr.epoch, pcm: f.elsewhere().double(fr.pcm), concealed: fr.concealed, codes: f.shared(wide)}
 		for _, l := range list {
 			l.hear(double, now)
 		}
@@ -141,7 +157,7 @@ type decoder struct {
 	pos   int64 // of ts, on the codec's clock
 	last  int   // samples of the last packet
 	epoch uint32
-	pcm   [soundMost]int16
+	pcm   samples
 
 	spoken time.Time // when a packet was not quiet
 
@@ -229,11 +245,12 @@ func (d *decoder) decode(payload []byte, lost int, now time.Time) (samples int, 
 	switch {
 	case d.opus != nil:
 		d.conceal(payload, lost, now)
-		return d.opus.Decode(payload, d.pcm[:])
-	case len(payload) > len(d.pcm):
+		// A packet that has no length is none to libopus either.
+		return d.opus.Decode(payload, d.pcm.of(max(1, opusSamples(payload)*d.rate/opusClock)))
+	case len(payload) > soundMost:
 		return 0, errTooLong
 	}
-	expand(d.codec, d.pcm[:len(payload)], payload)
+	expand(d.codec, d.pcm.of(len(payload)), payload)
 	return len(payload), nil
 }
 
@@ -299,19 +316,20 @@ func (d *decoder) conceal(next []byte, lost int, now time.Time) {
 		lost = 1
 	}
 	n := d.last
+	pcm := d.pcm.of(n)[:n:n]
 	pos := d.position() - int64(lost*n)
 	for i := range lost {
 		var err error
 		if i < lost-1 {
-			err = d.opus.DecodePLC(d.pcm[:n:n])
+			err = d.opus.DecodePLC(pcm)
 		} else {
-			err = d.opus.DecodeFEC(next, d.pcm[:n:n])
+			err = d.opus.DecodeFEC(next, pcm)
 		}
 		if err != nil {
 			return
 		}
 		d.concealed.Add(1)
-		d.feed.publish(frame{pos: pos, epoch: d.epoch, pcm: d.pcm[:n], concealed: true}, d.rate, now)
+		d.feed.publish(frame{pos: pos, epoch: d.epoch, pcm: pcm, concealed: true}, d.rate, now)
 		pos += int64(n)
 	}
 }

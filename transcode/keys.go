@@ -75,6 +75,9 @@ func (d *downlink) queueKey(in *input, k media.Key) {
 	case d.queued >= keyQueue || !k.Ended && d.queued >= keyQueueDown:
 		d.keysLost++
 	default:
+		if d.queue == nil {
+			d.queue = make([]media.Key, keyQueue)
+		}
 		d.queue[d.queued] = k
 		d.queued++
 	}
@@ -135,7 +138,7 @@ func (d *downlink) relay() {
 			d.key = k.Digit
 		}
 		d.queued--
-		copy(d.queue[:], d.queue[1:1+d.queued])
+		copy(d.queue, d.queue[1:1+d.queued])
 	}
 }
 
@@ -180,12 +183,9 @@ func (d *downlink) soundKey(p media.KeyPacket, now time.Time) {
 	if p.End {
 		d.tone = media.ToneWriter{}
 	}
-	pcm := d.tonePCM[:len(d.tonePCM)/2]
+	pcm := d.tonePCM.of(narrow / 50)
 	d.tone.Sound(pcm)
-	if d.rate() == wide {
-		pcm = d.player.double[:d.player.doubler.Frame(d.player.double[:], pcm)]
-	}
-	d.line.clocked(pcm, now)
+	d.line.clocked(d.player.paced(pcm, d.rate()), now)
 }
 
 // ticks is how many ticks a time takes, one at least.

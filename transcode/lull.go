@@ -56,7 +56,7 @@ func (u *uplink) holds(pcm []int16, ts uint32) bool {
 	if u.lull.frames++; !u.lull.on() {
 		return false
 	}
-	copy(u.held[:], pcm)
+	copy(u.held.of(len(pcm)), pcm)
 	if u.lull.due() {
 		u.publish(ts, u.lull.packet[:])
 	}
@@ -68,7 +68,7 @@ func (u *uplink) holds(pcm []int16, ts uint32) bool {
 func (u *uplink) rouse(size int, ts uint32) {
 	u.packet.Marker = true
 	if ts-u.packet.Timestamp >= 2*opusFrame { // a packet without a frame is not there already
-		u.send(u.held[:size], ts-opusFrame)
+		u.send(u.held.of(size), ts-opusFrame)
 	}
 }
 

@@ -44,6 +44,9 @@ type mix struct {
 	codes   codes            // of those who hear the whole sum
 }
 
+// recentMost is how many samples are kept of a voice that a mix does not take.
+const recentMost = 3 * frameMost
+
 // voice is one of the voices of a mix.
 type voice struct {
 	feed  *feed
@@ -54,16 +57,16 @@ type voice struct {
 	mu      sync.Mutex
 	playout *dsp.Playout
 	epoch   uint32
-	recent  [3 * frameMost]int16 // what came last, while the mix takes nothing
-	heard   int                  // samples in it
-	next    int64                // the position that follows
-	asleep  bool                 // it was not active when that came
-	pcm     [frameMost]int16     // of the tick
-	sounds  bool                 // there is something in pcm
-	made    uint64               // samples of it that were made up
-	counted missing              // what playout has dropped
-	missing missing              // of that, since the tick before
-	tail    int                  // samples that waited when it fell silent and are still to be heard; -1: it did not
+	recent  [recentMost]int16 // what came last, while the mix takes nothing
+	heard   int               // samples in it
+	next    int64             // the position that follows
+	asleep  bool              // it was not active when that came
+	pcm     [frameMost]int16  // of the tick
+	sounds  bool              // there is something in pcm
+	made    uint64            // samples of it that were made up
+	counted missing           // what playout has dropped
+	missing missing           // of that, since the tick before
+	tail    int               // samples that waited when it fell silent and are still to be heard; -1: it did not
 }
 
 // newMix makes a mix of the voices of some tracks.
@@ -284,7 +287,7 @@ func (m *mix) tick(at time.Time) {
 type apart struct {
 	on      bool
 	limiter dsp.Limiter
-	pcm     [frameMost]int16
+	pcm     samples
 }
 
 // without returns the sum without the voice of one phone, valid until the next call; shared says that it is what others hear, too.
@@ -300,14 +303,16 @@ func (m *mix) without(own *feed, a *apart) (pcm []int16, shared bool) {
 			for i, s := range v.pcm[:n] {
 				sum[i] = m.sum[i] - int32(s)
 			}
-			a.limiter.Frame(a.pcm[:n], sum)
-			return a.pcm[:n], false
+			pcm = a.pcm.of(n)
+			a.limiter.Frame(pcm, sum)
+			return pcm, false
 		}
 	}
 	if !a.on {
 		return m.out[:n], true
 	}
-	a.limiter.Frame(a.pcm[:n], sum)
+	pcm = a.pcm.of(n)
+	a.limiter.Frame(pcm, sum)
 	a.on = a.limiter.Gain() != m.limiter.Gain()
-	return a.pcm[:n], false
+	return pcm, false
 }

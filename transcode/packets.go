@@ -16,7 +16,7 @@ type packets struct {
 	n       int     // samples in it
 	pos     int64   // of its first sample
 	marker  bool
-	payload [longestPayload]byte
+	payload []byte // as long as the longest so far
 }
 
 // packetSamples is how many samples make a packet: 10, 20, 30, 40 or 60 ms. Opus has no frame of 30.
@@ -88,11 +88,20 @@ func (d *downlink) flush() {
 	d.send(p.pos, p.marker, p.pcm[:n])
 }
 
+// room is where a packet of at most n bytes is made.
+func (p *packets) room(n int) []byte {
+	if len(p.payload) < n {
+		p.payload = make([]byte, n)
+	}
+	return p.payload
+}
+
 // send encodes a packet, unless that was done for another phone that hears the same.
 func (d *downlink) send(pos int64, marker bool, pcm []int16) {
 	payload := d.sharing.take(&d.coder, pos, pcm)
 	if payload == nil {
-		payload = d.packets.payload[:d.coder.encode(d.packets.payload[:], pcm)]
+		room := d.packets.room(d.coder.most(len(pcm)))
+		payload = room[:d.coder.encode(room, pcm)]
 	}
 	if len(payload) > 0 {
 		d.phone.Send(d.media.Audio(), marker, timestamp(d.media, pos), payload)

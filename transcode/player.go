@@ -1,7 +1,5 @@
 package transcode
 
-import "tandem/dsp"
-
 // Sound is what a bridge can play into its phone.
 type Sound struct {
 	Samples []int16 // 8 kHz, mono; it is shared and never changed
@@ -13,11 +11,10 @@ type Sound struct {
 
 // player feeds a downlink with a sound, 20 ms at a time. It belongs to the downlink's lock; the zero value is silent.
 type player struct {
-	sound   Sound
-	at      int // the next sample
-	frame   [frameMost / 2]int16
-	doubler dsp.Doubler
-	double  [frameMost]int16
+	sound Sound
+	at    int // the next sample
+	frame samples
+	wide  *resampled // to the rate of a phone that has twice that; nil: not needed yet
 }
 
 func (p *player) active() bool { return len(p.sound.Samples) > 0 }
@@ -25,14 +22,15 @@ func (p *player) active() bool { return len(p.sound.Samples) > 0 }
 // next returns the next 20 ms, valid until the next call, and whether they were the last ones. What the sound lacks
 // for a whole frame at its end is silence.
 func (p *player) next() (pcm []int16, over bool) {
-	n := copy(p.frame[:], p.sound.Samples[p.at:])
+	pcm = p.frame.of(narrow / 50)
+	n := copy(pcm, p.sound.Samples[p.at:])
 	p.at += n
-	for n < len(p.frame) && p.sound.Loop {
-		p.at = copy(p.frame[n:], p.sound.Samples)
+	for n < len(pcm) && p.sound.Loop {
+		p.at = copy(pcm[n:], p.sound.Samples)
 		n += p.at
 	}
-	clear(p.frame[n:])
-	return p.frame[:], p.at >= len(p.sound.Samples) && !p.sound.Loop
+	clear(pcm[n:])
+	return pcm, p.at >= len(p.sound.Samples) && !p.sound.Loop
 }
 
 // Play lets the phone hear a sound instead of its session, at once; what was playing before is replaced. An empty
@@ -63,8 +61,16 @@ func (d *downlink) play() []int16 {
 			done()
 		}
 	}
-	if d.rate() == wide {
-		return d.player.double[:d.player.doubler.Frame(d.player.double[:], pcm)]
+	return d.player.paced(pcm, d.rate())
+}
+
+// paced returns sound of 8 kHz at the phone's rate, valid until the next call.
+func (p *player) paced(pcm []int16, rate int) []int16 {
+	if rate != wide {
+		return pcm
 	}
-	return pcm
+	if p.wide == nil {
+		p.wide = new(resampled)
+	}
+	return p.wide.double(pcm)
 }

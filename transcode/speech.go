@@ -71,6 +71,14 @@ func (c *coder) use(s media.Speech, cfg Config) error {
 	return nil
 }
 
+// most is how many bytes a packet of so many samples may have.
+func (c *coder) most(samples int) int {
+	if c.opus != nil {
+		return longestPayload
+	}
+	return samples
+}
+
 // remembers says whether a packet depends on those before it.
 func (c *coder) remembers() bool { return c.g722 != nil || c.opus != nil }
 

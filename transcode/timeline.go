@@ -58,14 +58,14 @@ type timeline struct {
 	out  timelineOut
 	rate int64 // samples in a second
 
-	pos     int64            // of the next packet
-	part    [frameMost]int16 // its beginning, while it is not complete
-	n       int              // samples in part
-	origin  time.Time        // when position 0 was due, by the source's clock as it was last seen
-	zero    time.Time        // when position 0 was sent, had all been sent in real time
-	marked  bool             // the next packet needs no marker
-	mapped  bool             // offset is valid
-	offset  int64            // from the source's positions to ours
+	pos     int64     // of the next packet
+	part    samples   // its beginning, while it is not complete
+	n       int       // samples in part
+	origin  time.Time // when position 0 was due, by the source's clock as it was last seen
+	zero    time.Time // when position 0 was sent, had all been sent in real time
+	marked  bool      // the next packet needs no marker
+	mapped  bool      // offset is valid
+	offset  int64     // from the source's positions to ours
 	epoch   uint32
 	next    int64 // the source's position that follows what was sent
 	lateRun int   // packets
@@ -268,11 +268,12 @@ func (t *timeline) append(pcm []int16) {
 	pcm = t.out.sound(pcm)
 	size := t.frame()
 	if t.n > 0 {
-		n := copy(t.part[t.n:size], pcm)
+		part := t.part.of(size)
+		n := copy(part[t.n:], pcm)
 		t.n += n
 		pcm = pcm[n:]
 		if t.n == size {
-			t.send(t.part[:size])
+			t.send(part)
 		}
 	}
 	for len(pcm) >= size {
@@ -280,7 +281,7 @@ func (t *timeline) append(pcm []int16) {
 		pcm = pcm[size:]
 	}
 	if len(pcm) > 0 {
-		t.n = copy(t.part[:size], pcm)
+		t.n = copy(t.part.of(size), pcm)
 	}
 }
 
@@ -288,13 +289,14 @@ func (t *timeline) append(pcm []int16) {
 func (t *timeline) silence(n int64) {
 	size := t.frame()
 	n = min(n, int64(size-t.n))
-	gap := t.part[t.n : t.n+int(n)]
+	part := t.part.of(size)
+	gap := part[t.n : t.n+int(n)]
 	clear(gap)
 	t.out.missing(gap)
 	t.n += int(n)
 	if t.n == size {
 		t.fillers++
-		t.send(t.part[:size])
+		t.send(part)
 	}
 }
 

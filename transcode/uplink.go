@@ -41,16 +41,16 @@ type uplink struct {
 	endAt    time.Time // when that came
 	lost     int       // packets missing since the last audio
 	keys     media.KeyReader
-	keysOf   uint32 // SSRC of keys
-	tones    media.ToneReader
-	merge    media.KeyMerge
-	ears     *machineEars  // nil: nobody wants to know who answered
-	steps    []media.Key   // scratch of who reads keys
-	news     []media.Key   // and of tell
-	g722     *g722.Decoder // of such a phone
-	own      *decoder      // of a phone that speaks Opus, for those who don't; nil: nobody did yet
-	halver   dsp.Halver    // of wide sound, for who looks for tones in it
-	narrowed []int16       // the last sound at 8 kHz
+	keysOf   uint32            // SSRC of keys
+	tones    *media.ToneReader // nil: nobody has looked for keys in the sound yet
+	merge    *media.KeyMerge   // nil: there was no key yet
+	ears     *machineEars      // nil: nobody wants to know who answered
+	steps    []media.Key       // scratch of who reads keys
+	news     []media.Key       // and of tell
+	g722     *g722.Decoder     // of such a phone
+	own      *decoder          // of a phone that speaks Opus, for those who don't; nil: nobody did yet
+	halver   *dsp.Halver       // of wide sound, for who looks for tones in it; nil: not needed yet
+	narrowed []int16           // the last sound at 8 kHz
 	noise    noise
 	lull     lull
 	epoch    uint32
@@ -70,7 +70,7 @@ type uplink struct {
 	passing  bool       // there are such
 	passed   uint32     // where the last one ended, in RTP time
 
-	*uplinkRoom // nil until the first packet: many calls end before
+	uplinkRoom // empty until it is needed: many calls end before
 
 	received, late, malformed uint64
 	missed                    missed
@@ -78,16 +78,23 @@ type uplink struct {
 
 // uplinkRoom is the scratch memory of an uplink.
 type uplinkRoom struct {
-	pcm     [soundMost]int16
-	half    [soundMost / 2]int16
-	part    [frameMost]int16 // beginning of a frame that is not complete
-	held    [frameMost]int16 // the last frame that was not sent
-	encoded [1500]byte
+	pcm     samples
+	half    samples
+	part    samples // beginning of a frame that is not complete
+	held    samples // the last frame that was not sent
+	encoded []byte  // nil: nothing was encoded yet
+}
+
+// payload is where a packet is made.
+func (r *uplinkRoom) payload() []byte {
+	if r.encoded == nil {
+		r.encoded = make([]byte, 1+longestPayload) // a packet of Opus has a byte before its frame
+	}
+	return r.encoded
 }
 
 func (u *uplink) init(cfg Config, m media.PortMedia) {
 	u.encoder, u.cfg = func(rate int) (*voiceEncoder, error) { return newVoiceEncoder(cfg, rate) }, cfg
-	u.steps, u.news = make([]media.Key, 0, 8), make([]media.Key, 0, 8)
 	u.keys.Rate = uint32(max(m.EventRate, 0))
 	u.packet.Header = rtp.Header{
 		Version:        2,
@@ -116,9 +123,6 @@ func (u *uplink) ReceiveRTP(p *rtp.Packet, at time.Time) {
 	if u.closed {
 		return
 	}
-	if u.uplinkRoom == nil {
-		u.uplinkRoom = new(uplinkRoom)
-	}
 	if u.media.IsEvent(p.PayloadType) {
 		u.order.beside(p, at, u)
 		u.inOrder(p, at)
@@ -133,7 +137,7 @@ func (u *uplink) inOrder(p *rtp.Packet, at time.Time) {
 	inOrder := u.follow(p, at, event)
 	switch {
 	case event:
-		u.tell(u.keys.Packet(u.steps[:0], p.Timestamp, p.Payload, at), at)
+		u.tell(u.keys.Packet(u.scratch(), p.Timestamp, p.Payload, at), at)
 	case !inOrder:
 		u.late++
 		u.dropped.disordered.Add(1)
@@ -204,10 +208,12 @@ func (u *uplink) span(d time.Duration) int64 {
 // decode turns a payload of G.711 or G.722 into sound.
 func (u *uplink) decode(payload []byte) []int16 {
 	if u.media.Speech == media.G722 {
-		return u.pcm[:u.g722.Decode(u.pcm[:], payload)]
+		pcm := u.pcm.of(2 * len(payload))
+		return pcm[:u.g722.Decode(pcm, payload)]
 	}
-	expand(u.media.Speech, u.pcm[:len(payload)], payload)
-	return u.pcm[:len(payload)]
+	pcm := u.pcm.of(len(payload))
+	expand(u.media.Speech, pcm, payload)
+	return pcm
 }
 
 // audio passes a payload at u.pos on, decoded for all but those who take it as it comes.
@@ -249,11 +255,15 @@ func (u *uplink) audio(payload []byte, at time.Time) {
 	if u.media.InBand || u.ears != nil {
 		u.narrowed = pcm
 		if ratio == 2 {
-			u.narrowed = u.half[:u.halver.Frame(u.half[:], pcm)]
+			if u.halver == nil {
+				u.halver = new(dsp.Halver)
+			}
+			half := u.half.of(len(pcm) / 2)
+			u.narrowed = half[:u.halver.Frame(half, pcm)]
 		}
 	}
 	if u.media.InBand && u.listen(pcm, gap, at) && len(plain) > 0 {
-		payload = u.encoded[:len(payload)]
+		payload = u.payload()[:len(payload)]
 		compress(u.media.Speech, payload, pcm)
 	}
 	if u.ears != nil && !u.ears.hear(u.narrowed, gap) {
@@ -333,7 +343,7 @@ func (u *uplink) skip(gap int64) {
 	clock, size := int64(u.media.Speech.Clock()), u.frame()
 	if u.n > 0 {
 		pad := min(gap*int64(u.rate)/clock, int64(size-u.n))
-		clear(u.part[u.n : u.n+int(pad)])
+		clear(u.part.of(size)[u.n : u.n+int(pad)])
 		u.n += int(pad)
 		gap -= pad * clock / int64(u.rate)
 		if u.n == size {
@@ -362,7 +372,7 @@ func (u *uplink) frames(pos int64, pcm []int16) {
 		if u.n == 0 {
 			u.partPos = pos
 		}
-		n := copy(u.part[u.n:size], pcm)
+		n := copy(u.part.of(size)[u.n:], pcm)
 		u.n += n
 		pcm, pos = pcm[n:], pos+int64(n)*clock/int64(u.rate)
 		if u.n == size {
@@ -383,13 +393,14 @@ func (u *uplink) encode(pcm []int16, pos int64) {
 // send encodes a frame for the track.
 func (u *uplink) send(pcm []int16, ts uint32) {
 	u.tune()
-	n, err := u.opus.used.Encode(pcm, u.encoded[:])
+	payload := u.payload()
+	n, err := u.opus.used.Encode(pcm, payload)
 	if err != nil {
 		u.malformed++
 		return
 	}
-	u.lull.sent(u.encoded[:n])
-	u.publish(ts, u.encoded[:n])
+	u.lull.sent(payload[:n])
+	u.publish(ts, payload[:n])
 }
 
 // publish gives the track its next packet.
@@ -448,7 +459,7 @@ func (u *uplink) update(m media.PortMedia, now time.Time) {
 		u.tell(u.keys.Reset(u.steps[:0]), now)
 		u.keys.Rate = rate
 	}
-	if !m.InBand {
+	if !m.InBand && u.tones != nil {
 		u.tell(u.tones.Reset(u.steps[:0]), now)
 	}
 	if m.Speech != u.media.Speech {
@@ -469,7 +480,7 @@ func (u *uplink) change(s media.Speech) {
 	if s == media.G722 {
 		u.g722 = g722.NewDecoder(g722.Rate64000, 0)
 	}
-	u.halver = dsp.Halver{}
+	u.halver = nil
 	u.noise.stop()
 	u.epoch++
 }
