@@ -13,7 +13,7 @@ const (
 	playoutExcess   = 5   // of waiting too long that is let be
 	playoutHurry    = 40  // the same, for which there is hurry
 	playoutLateRun  = 100 // of frames too late in a row, and half as long, after which the source has begun anew
-	playoutSpare    = 20  // room of the ring beyond what may wait and the longest frame
+	playoutRoom     = 100 // of the ring, at first
 )
 
 // How long, in milliseconds, a Playout rests between two changes of its delay, and tries for one that is not heard.
@@ -34,8 +34,8 @@ const recentFrames = 32
 // is heard. What is missing is made up for, what comes too late is dropped. At most half a second waits. Positions are a
 // source's count of samples, any start.
 //
-// A Playout is pure: times are given by the caller, since any start, and its memory is made once. It owns its samples and
-// is not safe for concurrent use.
+// A Playout is pure: times are given by the caller, since any start. Its memory grows to what ever waited at once, which few
+// sources make much. It owns its samples and is not safe for concurrent use.
 type Playout struct {
 	Late      uint64 // frames that came when their time had passed
 	Overflow  uint64 // samples dropped because too many waited, or because the source began anew
@@ -77,21 +77,33 @@ type Playout struct {
 // NewPlayout makes a Playout of sound of rate samples per second, of 8000 to 48000.
 func NewPlayout(rate int) *Playout {
 	ms := rate / 1000
-	size := 1
-	for size < (playoutCapacity+playoutLongest+playoutSpare)*ms {
-		size *= 2
-	}
 	stretch := NewStretcher(rate)
-	return &Playout{
+	p := &Playout{
 		rate:    int64(rate),
 		ms:      int64(ms),
 		conceal: NewConcealer(rate),
 		stretch: stretch,
-		ring:    make([]int16, size),
-		mask:    int64(size - 1),
 		stage:   make([]int16, 0, 2*playoutFrame*ms+2*stretch.Span()),
 		late:    lateness{spell: int64(rate / latenessSpell)},
 	}
+	p.room(playoutRoom * int64(ms))
+	return p
+}
+
+// room lets so many samples from read on have a place in the ring.
+func (p *Playout) room(samples int64) {
+	if samples <= int64(len(p.ring)) {
+		return
+	}
+	size := int64(1)
+	for size < samples {
+		size *= 2
+	}
+	ring := make([]int16, size)
+	for pos := p.read; pos < p.waiting.end(); pos++ {
+		ring[pos&(size-1)] = p.ring[pos&p.mask]
+	}
+	p.ring, p.mask = ring, size-1
 }
 
 // Put takes a frame of at most 120 ms whose first sample has position pos and which came at now. concealed: it was made up
@@ -306,6 +318,7 @@ func (p *Playout) store(s span, pcm []int16, concealed bool) {
 	if s.to <= s.from {
 		return
 	}
+	p.room(s.to - p.read)
 	from := s.from
 	for s.from < s.to {
 		part := s
