@@ -38,8 +38,9 @@ func opusCodec() webrtc.RTPCodecParameters {
 
 // peerKind is how the peer connections of one kind of browser are made.
 type peerKind struct {
-	lose  *Network // the browser doesn't get, and reports as lost, what this loses; nil: nothing
-	level bool     // the loudness of each packet is offered (RFC 6464), as browsers do
+	lose  *Network            // the browser doesn't hear, and reports as lost, what this loses; nil: nothing
+	lost  func(packet []byte) // gets what was lost so, in its turn; nil: nobody
+	level bool                // the loudness of each packet is offered (RFC 6464), as browsers do
 	voice []webrtc.RTPCodecParameters
 }
 
@@ -81,7 +82,7 @@ func (p peerKind) open(noted func([]byte, time.Time)) (*webrtc.API, io.Closer, e
 	}
 	var chain interceptor.Registry
 	if p.lose != nil {
-		chain.Add(&lossy{network: p.lose}) // before what counts for the reports
+		chain.Add(&lossy{network: p.lose, lost: p.lost}) // before what counts for the reports
 	}
 	if err := webrtc.ConfigureRTCPReports(&chain); err != nil {
 		return nil, nil, fmt.Errorf("load: RTCP reports: %w", err)
@@ -100,6 +101,7 @@ func (p peerKind) open(noted func([]byte, time.Time)) (*webrtc.API, io.Closer, e
 type lossy struct {
 	interceptor.NoOp
 	network *Network
+	lost    func(packet []byte) // nil: nobody wants it
 }
 
 // NewInterceptor makes it its own factory.
@@ -116,6 +118,9 @@ func (l *lossy) BindRemoteStream(_ *interceptor.StreamInfo, next interceptor.RTP
 			}
 			if copies, _ := l.network.Packet(time.Since(begun)); copies > 0 {
 				return n, with, nil
+			}
+			if l.lost != nil {
+				l.lost(b[:n])
 			}
 		}
 	})
@@ -216,7 +221,7 @@ func (a *arrivalTimes) read(t *webrtc.TrackRemote, took func(at time.Time, p *rt
 }
 
 func newBrowser(p peerKind, log *slog.Logger, start time.Time, f *flow) *browser {
-	return &browser{
+	b := &browser{
 		kind: p, log: log, start: start, flow: f, codec: opusCodec(), step: opusStep,
 		offers:  make(chan sdpOffer, maxOffers),
 		wanted:  make(chan struct{}, 1),
@@ -225,6 +230,8 @@ func newBrowser(p peerKind, log *slog.Logger, start time.Time, f *flow) *browser
 			Version: 2, PayloadType: opusPayloadType, SSRC: rand.Uint32(), SequenceNumber: uint16(rand.Uint32()), Timestamp: rand.Uint32(),
 		}},
 	}
+	b.kind.lost = b.missed
+	return b
 }
 
 // connect opens the device connection and publishes the microphone. close ends what it began, also after an error.
@@ -434,6 +441,15 @@ func (b *browser) listen(t *webrtc.TrackRemote) {
 			b.flow.arrived(at.Sub(b.start), p.SSRC, p.Timestamp, p.SequenceNumber, p.Payload)
 		}
 	})
+}
+
+// missed keeps a packet that the browser reports as lost: which ones are, who analyses what arrived may choose anew. Its goroutine is the
+// one that fills flow.
+func (b *browser) missed(raw []byte) {
+	var p rtp.Packet
+	if p.Unmarshal(raw) == nil && len(p.Payload) > 0 {
+		b.flow.arrived(b.came.of(p.SSRC, p.SequenceNumber).Sub(b.start), p.SSRC, p.Timestamp, p.SequenceNumber, p.Payload)
+	}
 }
 
 // packets is how many were heard.

@@ -22,12 +22,12 @@ type farTalker interface {
 type pair struct {
 	number    int
 	phone     *phone
-	far       farTalker   // the browser, or what stands for one
-	browser   *browser    // nil if far is none
-	says      *sounds     // nil: what all say
-	lose      [2]*Network // what is lost on the way to the gateway, of the phone's and of the browser's; nil: nothing
-	loseAfter *Network    // what is lost on the way from the gateway to the browser; nil: nothing
-	toBrowser *flow       // what the phone says, as the browser hears it
+	far       farTalker // the browser, or what stands for one
+	browser   *browser  // nil if far is none
+	says      *sounds   // nil: what all say
+	lost      [2][]bool // which packets are lost on the way to the gateway, of the phone's and of the browser's, again and again; empty: none
+	loseAfter *Network  // what the browser is told to report as lost on the way from the gateway, and not to hear; nil: nothing
+	toBrowser *flow     // what the phone says, as the browser hears it
 	toPhone   *flow
 	live      atomic.Bool // both sides are up: the pacer speaks for them
 
@@ -73,7 +73,7 @@ func (p *pacer) run(ctx context.Context) {
 func (p *pacer) slot(n int) {
 	for k := n; k < len(p.pairs); k += slots {
 		if c := p.pairs[k]; c.live.Load() {
-			drop := p.dropped(c.lose[0])
+			drop := p.dropped(c.lost[0], len(c.toBrowser.sent))
 			i := c.toBrowser.next(time.Since(p.start), drop)
 			says := c.sounds(p.sounds).phone
 			c.phone.speak(says[i%len(says)], drop)
@@ -81,7 +81,7 @@ func (p *pacer) slot(n int) {
 	}
 	for k := (n + slots/2) % slots; k < len(p.pairs); k += slots {
 		if c := p.pairs[k]; c.live.Load() {
-			drop := p.dropped(c.lose[1])
+			drop := p.dropped(c.lost[1], len(c.toPhone.sent))
 			i := c.toPhone.next(time.Since(p.start), drop)
 			says := c.sounds(p.sounds).browser
 			if c.browser != nil && c.browser.heldNarrow() {
@@ -92,11 +92,10 @@ func (p *pacer) slot(n int) {
 	}
 }
 
-// dropped says whether the next packet is lost on its way to the gateway.
-func (p *pacer) dropped(n *Network) bool {
-	if n != nil {
-		copies, _ := n.Packet(time.Since(p.start))
-		return copies == 0
+// dropped says whether packet number i is lost on its way to the gateway.
+func (p *pacer) dropped(lost []bool, i int) bool {
+	if len(lost) > 0 {
+		return lost[i%len(lost)]
 	}
 	return p.drop > 0 && p.rng.Float64() < p.drop
 }

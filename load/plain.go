@@ -50,8 +50,7 @@ type srtpEnd struct {
 	conn        *ear
 	secret      []byte // what it sends with
 	start       time.Time
-	flow        *flow    // what it hears; filled by read
-	lose        *Network // of what comes; nil: nothing
+	flow        *flow // what it hears; filled by read
 	heard       atomic.Int64
 	remote      netip.AddrPort
 	payloadType uint8
@@ -64,7 +63,7 @@ type srtpEnd struct {
 
 func newSRTPEnd(c *pair, start time.Time) (*srtpEnd, error) {
 	e := &srtpEnd{
-		payloadType: opusPayloadType, secret: make([]byte, srtpKeyLen+srtpSaltLen), start: start, flow: c.toBrowser, lose: c.loseAfter,
+		payloadType: opusPayloadType, secret: make([]byte, srtpKeyLen+srtpSaltLen), start: start, flow: c.toBrowser,
 		header: rtp.Header{
 			Version: 2, PayloadType: opusPayloadType, SSRC: mathrand.Uint32(),
 			SequenceNumber: uint16(mathrand.Uint32() >> 1 & 0x7fff), Timestamp: mathrand.Uint32(),
@@ -94,11 +93,6 @@ func (e *srtpEnd) read(in *srtp.Context) {
 		opened, err := in.DecryptRTP(plain[:0], buf[:n], nil)
 		if err != nil || packet.Unmarshal(opened) != nil || packet.PayloadType != e.payloadType || len(packet.Payload) == 0 {
 			continue // RTCP, or no packet of the call
-		}
-		if e.lose != nil {
-			if copies, _ := e.lose.Packet(at); copies == 0 {
-				continue
-			}
 		}
 		e.heard.Add(1)
 		e.flow.arrived(at, packet.SSRC, packet.Timestamp, packet.SequenceNumber, packet.Payload)
@@ -190,10 +184,20 @@ func canPin() bool {
 
 // pinSelf keeps this process, and what it starts unpinned, off the last core.
 func pinSelf(ctx context.Context, pid int) error {
+	return runOn(ctx, pid, runtime.NumCPU()-2)
+}
+
+// unpinSelf gives it all cores back.
+func unpinSelf(ctx context.Context, pid int) error {
+	return runOn(ctx, pid, runtime.NumCPU()-1)
+}
+
+// runOn keeps a process on the cores up to one, if that can be had.
+func runOn(ctx context.Context, pid, last int) error {
 	if !canPin() {
 		return nil
 	}
-	cores := fmt.Sprintf("0-%d", runtime.NumCPU()-2)
+	cores := fmt.Sprintf("0-%d", last)
 	if said, err := exec.CommandContext(ctx, "taskset", "-a", "-c", "-p", cores, strconv.Itoa(pid)).CombinedOutput(); err != nil { //nolint:gosec // all numbers
 		return fmt.Errorf("load: taskset: %w: %s", err, said)
 	}
