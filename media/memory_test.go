@@ -10,7 +10,7 @@ import (
 )
 
 // TestAPortTakesLittleMemory: of what it sends and reads most is short.
-func TestAPortTakesLittleMemory(t *testing.T) { // what others allocate would count
+func TestAPortTakesLittleMemory(t *testing.T) { // not at once with others: what they allocate would count
 	ps, err := NewPorts(PortsConfig{Listen: []netip.Addr{loopback}, From: 30000, To: 30999, ReportEvery: time.Hour})
 	require.NoError(t, err)
 	far := newEndpoint(t, netip.AddrPort{})
@@ -31,5 +31,5 @@ func TestAPortTakesLittleMemory(t *testing.T) { // what others allocate would co
 	runtime.ReadMemStats(&after)
 	each := (int(after.HeapAlloc) - int(before.HeapAlloc)) / len(ports)
 	t.Logf("%d bytes", each)
-	require.Less(t, each, 7<<10)
+	require.Less(t, each, 8<<10)
 }
