@@ -19,7 +19,7 @@ type BandConfig struct {
 	Gateway  []string      // how this program is called; empty: as it was
 	Calls    int           // held with each; 0: 20
 	Duration time.Duration // of each hold; 0: 6 s
-	Rounds   int           // how often each is measured, in turn; 0: 2
+	Rounds   int           // how often each is measured, in turn; 0: 5
 }
 
 const (
@@ -112,7 +112,7 @@ func RunBand(ctx context.Context, cfg BandConfig, out io.Writer) error {
 		cfg.Duration = 6 * time.Second
 	}
 	if cfg.Rounds == 0 {
-		cfg.Rounds = 2
+		cfg.Rounds = 5
 	}
 	var err error
 	if cfg.Gateway, err = programOr(cfg.Gateway); err != nil {

@@ -26,7 +26,7 @@ import (
 type PartyConfig struct {
 	Gateway  []string      // how this program is called; empty: as it was
 	Duration time.Duration // of each hold; 0: 8 s
-	Rounds   int           // how often each is measured, in turn; 0: 2
+	Rounds   int           // how often each is measured, in turn; 0: 3
 }
 
 // Who is there: as many phones as browsers. The first ones speak.
@@ -200,7 +200,7 @@ func RunParty(ctx context.Context, cfg PartyConfig, out io.Writer) error {
 		cfg.Duration = 8 * time.Second
 	}
 	if cfg.Rounds == 0 {
-		cfg.Rounds = 2
+		cfg.Rounds = 3
 	}
 	var err error
 	if cfg.Gateway, err = programOr(cfg.Gateway); err != nil {

@@ -140,7 +140,7 @@ func (c *passthroughCommand) Run(env *environment) error {
 
 type partyCommand struct {
 	Duration time.Duration `default:"8s" help:"How long each holds the session."`
-	Rounds   int           `default:"2" help:"How often each is measured."`
+	Rounds   int           `default:"3" help:"How often each is measured."`
 }
 
 // Run compares what a session costs in which few speak.
@@ -161,7 +161,7 @@ func (c *partyFloorCommand) Run(env *environment) error {
 type bandCommand struct {
 	Calls    int           `default:"20" help:"How many calls are held."`
 	Duration time.Duration `default:"6s" help:"How long they are held."`
-	Rounds   int           `default:"2" help:"How often each is measured."`
+	Rounds   int           `default:"5" help:"How often each is measured."`
 }
 
 // Run measures what is saved where browsers are told that 8 kHz are enough.
