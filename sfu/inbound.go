@@ -149,7 +149,7 @@ func (r *trackReader) read() error {
 		return nil
 	}
 	if err != nil {
-		return err //nolint:wrapcheck // nobody sees it
+		return err
 	}
 	if r.packet.Unmarshal(r.buf[:n]) == nil && int(r.packet.SequenceNumber) != r.copied {
 		r.came()
