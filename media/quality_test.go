@@ -120,7 +120,7 @@ func TestQualityOverall(t *testing.T) {
 	p.sent.Store(2000) // of them 1000 since the report
 	report := func(lost uint32, jitter time.Duration, ago time.Duration) {
 		p.reports.blocks([]rtcp.ReceptionReport{{
-			SSRC: 7, TotalLost: lost, Jitter: uint32(jitter / (time.Second / 8000)), LastSenderReport: uint32(ntp(at.Add(-ago)) >> 16),
+			SSRC: 7, TotalLost: lost, Jitter: uint32(jitter / (time.Second / 8000)), LastSenderReport: uint32(NTP(at.Add(-ago)) >> 16),
 		}}, sent{ssrc: 7, packets: 1000, left: 50}, at, 8000)
 	}
 	report(80, 10*time.Millisecond, 100*time.Millisecond)

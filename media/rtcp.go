@@ -122,7 +122,7 @@ func (r *reports) blocks(list []rtcp.ReceptionReport, ours sent, at time.Time, c
 			continue
 		}
 		// RFC 3550 §6.4.1: A - LSR - DLSR, in 1/65536 s.
-		if rtt := uint32(ntp(at)>>16) - b.LastSenderReport - b.Delay; rtt < 10<<16 {
+		if rtt := uint32(NTP(at)>>16) - b.LastSenderReport - b.Delay; rtt < 10<<16 {
 			r.roundTrip = time.Duration(rtt) * time.Second >> 16
 			r.roundTrips.add(r.roundTrip.Seconds())
 		}
@@ -174,7 +174,7 @@ func (p *Port) compound(now time.Time, last bool) (netip.AddrPort, []rtcp.Packet
 	var packets []rtcp.Packet
 	if out.packets > 0 {
 		packets = append(packets, &rtcp.SenderReport{
-			SSRC: out.ssrc, NTPTime: ntp(now), RTPTime: out.timestamp,
+			SSRC: out.ssrc, NTPTime: NTP(now), RTPTime: out.timestamp,
 			PacketCount: out.packets, OctetCount: out.octets, Reports: blocks,
 		})
 	} else {
@@ -213,8 +213,8 @@ func (p *Port) rtcpSignalled() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// ntp is t in the 64-bit format of RFC 5905 §6: seconds since 1900 and their fraction.
-func ntp(t time.Time) uint64 {
+// NTP is t in the 64-bit format of RFC 5905 §6: seconds since 1900 and their fraction.
+func NTP(t time.Time) uint64 {
 	const since1900 = 2208988800
 	return uint64(t.Unix()+since1900)<<32 | uint64(t.Nanosecond())<<32/1_000_000_000
 }

@@ -130,7 +130,7 @@ func TestPortSecured(t *testing.T) {
 				require.EqualValues(t, 1, p.Stats().Forged)
 
 				require.True(t, p.Send(8, true, 0, []byte{4, 5, 6}))
-				report, err := rtcp.Marshal([]rtcp.Packet{&rtcp.SenderReport{SSRC: 1, NTPTime: ntp(time.Now())}})
+				report, err := rtcp.Marshal([]rtcp.Packet{&rtcp.SenderReport{SSRC: 1, NTPTime: NTP(time.Now())}})
 				require.NoError(t, err)
 				farRTCP.write(report) // plain: not believed
 				protected, err := sends.EncryptRTCP(nil, report, nil)

@@ -119,9 +119,9 @@ type trackReader struct {
 	packet  rtp.Packet
 	numbers gapless
 	keys    keyReader
-	asked   int // payload type that the device was told of; -1: none yet, for 0 is PCMU
-	last    rollover
-	copied  int // sequence number of the packet that went to remote as well; -1: none
+	asked   int      // payload type that the device was told of; -1: none yet, for 0 is PCMU
+	last    rollover // of what Pion handed out
+	copied  int      // sequence number of the packet that went to remote as well; -1: none
 }
 
 func (r *trackReader) run() {
@@ -152,6 +152,7 @@ func (r *trackReader) read() error {
 		return err
 	}
 	if r.packet.Unmarshal(r.buf[:n]) == nil && int(r.packet.SequenceNumber) != r.copied {
+		r.last.of(r.packet.SequenceNumber)
 		r.came()
 	}
 	return nil
@@ -213,7 +214,6 @@ func (r *trackReader) turn(sequence uint16) {
 func (r *trackReader) came() {
 	now := time.Now()
 	p := &r.packet
-	r.last.of(p.SequenceNumber)
 	if report := r.reports.packet(p.SSRC, p.SequenceNumber, p.Timestamp, now); report != nil {
 		_ = r.pc.WriteRTCP([]rtcp.Packet{report}) // lost like any packet
 	}

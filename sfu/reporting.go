@@ -57,9 +57,6 @@ func (r *reports) senderReport(sr *rtcp.SenderReport, at time.Time) {
 	r.heard.Store(&heard{id: uint32(sr.NTPTime >> 16), at: at})
 }
 
-// ntpEpoch is 1900 as the time of Unix, in seconds (RFC 5905 §6).
-const ntpEpoch = 2208988800
-
 // sent is what went out of a stream, for our sender reports (RFC 3550 §6.4.1). Its outbound's mu guards it.
 type sent struct {
 	packets, octets uint32
@@ -74,10 +71,5 @@ func (s *sent) packet(h *rtp.Header, octets int, now time.Time) *rtcp.SenderRepo
 		return nil
 	}
 	s.next = now.Add(reportEvery)
-	return &rtcp.SenderReport{SSRC: h.SSRC, NTPTime: ntp(now), RTPTime: h.Timestamp, PacketCount: s.packets, OctetCount: s.octets}
-}
-
-// ntp is a time in the format of RFC 5905 §6: seconds since 1900 and their fraction.
-func ntp(t time.Time) uint64 {
-	return uint64(t.Unix()+ntpEpoch)<<32 | uint64(t.Nanosecond())<<32/uint64(time.Second)
+	return &rtcp.SenderReport{SSRC: h.SSRC, NTPTime: media.NTP(now), RTPTime: h.Timestamp, PacketCount: s.packets, OctetCount: s.octets}
 }
