@@ -128,9 +128,9 @@ func feedBack(codecs *webrtc.MediaEngine, chain *interceptor.Registry) error {
 
 // receiving is what a connection needs on which nothing is sent: each interceptor that is left out saves a goroutine.
 func receiving(chain *interceptor.Registry) error {
-	missing, err := nack.NewGeneratorInterceptor()
+	missing, err := newMissing()
 	if err != nil {
-		return fmt.Errorf("NACK: %w", err)
+		return err
 	}
 	chain.Add(missing)
 	return nil

@@ -168,7 +168,7 @@ func (o *outbound) admit(f *feed, p *rtp.Packet, payload []byte, law *media.Spee
 		Version: 2, Marker: marker, PayloadType: payloadType, SequenceNumber: seq, Timestamp: ts, SSRC: o.ssrc,
 		Extensions: f.header.Extensions[:0],
 	}
-	out.writer, out.report = o.writer, o.sent.packet(&f.header, len(payload), now)
+	out.writer, out.report = o.writer, o.sent.packet(&f.header, len(payload), tellEvery(o.kind), now)
 	if o.outlet != nil {
 		out.sealed, out.to = o.outlet.seal(&f.header, payload, &f.buffer)
 	}

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	reportEvery  = time.Second
-	rtpHeaderLen = 12 // without what is optional (RFC 3550 §5.1)
+	reportEvery  = time.Second     // of what comes, by which a browser chooses its FEC, and of video
+	soundEvery   = 5 * time.Second // of sound that goes out (RFC 3550 §6.2; browsers report theirs as often)
+	rtpHeaderLen = 12              // without what is optional (RFC 3550 §5.1)
 )
 
 // reports tell a browser each second, as long as packets come, what has come of one of its streams (RFC 3550 §6.4.2). Those of Pion make
@@ -60,16 +61,29 @@ func (r *reports) senderReport(sr *rtcp.SenderReport, at time.Time) {
 // sent is what went out of a stream, for our sender reports (RFC 3550 §6.4.1). Its outbound's mu guards it.
 type sent struct {
 	packets, octets uint32
+	reports         int
 	next            time.Time // of the next report
 }
 
-// packet counts one, and returns a report with the first and then each second, as long as packets go out.
-func (s *sent) packet(h *rtp.Header, octets int, now time.Time) *rtcp.SenderReport {
+// packet counts one, and returns a report when it is time, as long as packets go out: with the first, a second later, by when a browser knows how
+// the stream's clock goes, and then as often as is told.
+func (s *sent) packet(h *rtp.Header, octets int, every time.Duration, now time.Time) *rtcp.SenderReport {
 	s.packets++
 	s.octets += uint32(octets)
 	if now.Before(s.next) {
 		return nil
 	}
-	s.next = now.Add(reportEvery)
+	if s.reports++; s.reports == 1 {
+		every = reportEvery
+	}
+	s.next = now.Add(every)
 	return &rtcp.SenderReport{SSRC: h.SSRC, NTPTime: media.NTP(now), RTPTime: h.Timestamp, PacketCount: s.packets, OctetCount: s.octets}
+}
+
+// tellEvery is how often those who hear or see something are told what was sent.
+func tellEvery(k media.Kind) time.Duration {
+	if k == media.Video {
+		return reportEvery
+	}
+	return soundEvery
 }
