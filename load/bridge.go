@@ -27,8 +27,10 @@ func (b *bench) startBridge(ctx context.Context, dir string) error {
 		return err
 	}
 	b.connect = func(ctx context.Context, c *pair, far *peerEnd) error {
-		if err := j.joinPhone(ctx, c.phone); err != nil {
-			return err
+		if !c.phoneless {
+			if err := j.joinPhone(ctx, c.phone); err != nil {
+				return err
+			}
 		}
 		return j.joinBrowser(ctx, far)
 	}

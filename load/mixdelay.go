@@ -43,7 +43,7 @@ func mixedDelay(ctx context.Context, cfg DelayConfig, onsets *sounds) (late []ti
 		}
 		b.check = func(b *bench) error {
 			for k, c := range b.pairs {
-				if k%2 == 0 && audio.Goertzel(c.toPhone.last(time.Second, b.to), phoneRate, mixedHz) < heardLevel {
+				if k%2 == 0 && audio.Goertzel(c.toPhone.last(time.Second, b.to, decodePhone), phoneRate, mixedHz) < heardLevel {
 					return errUnmixed
 				}
 			}

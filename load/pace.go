@@ -30,6 +30,7 @@ type pair struct {
 	toBrowser *flow     // what the phone says, as the browser hears it
 	toPhone   *flow
 	live      atomic.Bool // both sides are up: the pacer speaks for them
+	phoneless bool        // the phone takes no part
 
 	room         *room // the session, of one pair or several
 	level        uint8 // how loud the browser says that it is (RFC 6464); 0: it doesn't say

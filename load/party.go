@@ -35,6 +35,8 @@ const (
 	partyPhones   = 1 // who speak
 	partyBrowsers = 2
 
+	partyBrowsersAlone = 2 * partyPairs // as many, where there are no phones
+
 	mostOfFloor  = 1.25
 	mostOfBridge = 0.3
 
@@ -75,8 +77,8 @@ func talk(hz, level float64) (*sounds, error) {
 	return s, s.encode(enc, talkLoop, write)
 }
 
-// gather makes a run one of a party: everybody is in one session, and few speak.
-func gather() (func(*bench), error) {
+// gather makes a run one of a party: everybody is in one session, and few speak. Without phones, browsers say what these would.
+func gather(phones bool) (func(*bench), error) {
 	var says []*sounds
 	for _, hz := range talkTones() {
 		one, err := talk(hz, talkLevel)
@@ -89,42 +91,71 @@ func gather() (func(*bench), error) {
 	if err != nil {
 		return nil, err
 	}
+	inPhones, inBrowsers := says[:partyPhones], says[partyPhones:]
+	if !phones {
+		inPhones, inBrowsers = nil, says
+	}
 	return func(b *bench) {
-		b.cfg.PerSession, b.party = partyPairs, true
+		b.cfg.PerSession, b.party = b.cfg.Calls, true
 		b.prepare = func(k int, c *pair) error {
+			c.phoneless = !phones
 			c.says, c.level = &sounds{phone: silent.phone, browser: silent.browser}, quietLevel
-			if k < partyPhones {
-				c.says.phone = says[k].phone
+			if k < len(inPhones) {
+				c.says.phone = inPhones[k].phone
 			}
-			if k < partyBrowsers {
-				c.says.browser, c.level = says[partyPhones+k].browser, voiceFlag|loudLevel
+			if k < len(inBrowsers) {
+				c.says.browser, c.level = inBrowsers[k].browser, voiceFlag|loudLevel
 			}
 			return nil
 		}
 		b.check = checkParty
+		if !phones {
+			b.check = checkBrowsers
+		}
 	}, nil
 }
 
 // checkParty fails if a phone doesn't hear what it should at the end of the hold: all who speak, and not itself.
 func checkParty(b *bench) error {
 	for k, c := range b.pairs {
-		heard := c.toPhone.last(time.Second, b.to)
-		for i, hz := range talkTones() {
-			level := audio.Goertzel(heard, phoneRate, hz)
-			if own := i == k && k < partyPhones; (level > heardLevel) == own {
-				return fmt.Errorf("load: phone %d hears the tone of %g Hz at %.0f dBFS; it speaks itself: %v", k, hz, level, own)
-			}
+		if err := checkTones("phone", k, k < partyPhones, c.toPhone.last(time.Second, b.to, decodePhone)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// last is what a phone was sent in the last moment before to.
-func (f *flow) last(length, to time.Duration) []int16 {
+// checkBrowsers is the same for browsers that have one mix each.
+func checkBrowsers(b *bench) error {
+	for k, c := range b.pairs {
+		decode, err := newBrowserDecoder()
+		if err != nil {
+			return err
+		}
+		if err := checkTones("browser", k, k < len(talkTones()), c.toBrowser.last(time.Second, b.to, decode)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTones fails if number k of the phones or browsers misses a tone in what it heard, or hears its own.
+func checkTones(who string, k int, speaks bool, heard []int16) error {
+	for i, hz := range talkTones() {
+		level := audio.Goertzel(heard, phoneRate, hz)
+		if own := i == k && speaks; (level > heardLevel) == own {
+			return fmt.Errorf("load: %s %d hears the tone of %g Hz at %.0f dBFS; it speaks itself: %v", who, k, hz, level, own)
+		}
+	}
+	return nil
+}
+
+// last is what was sent to somebody in the last moment before to.
+func (f *flow) last(length, to time.Duration, decode decoder) []int16 {
 	var out []int16
 	var frame [frameSamples]int16
 	for _, a := range f.arrivals {
-		if a.at > to-length && a.at <= to && decodePhone(f.store[a.from:a.from+a.len], &frame) {
+		if a.at > to-length && a.at <= to && decode(f.store[a.from:a.from+a.len], &frame) {
 			out = append(out, frame[:]...)
 		}
 	}
@@ -194,7 +225,8 @@ func readMetric(from io.Reader, name string) (float64, error) {
 }
 
 // RunParty holds a session of 10 phones and 10 browsers, of whom 3 speak, over our gateway, over the least code that does it and
-// over Janus, and prints what each takes.
+// over Janus, and prints what each takes. A participant of Janus's room is a browser; a phone that comes by plain RTP costs it half as much. So there
+// is one row of 20 browsers, and one of the same phones and browsers as ours.
 func RunParty(ctx context.Context, cfg PartyConfig, out io.Writer) error {
 	if cfg.Duration == 0 {
 		cfg.Duration = 8 * time.Second
@@ -209,7 +241,11 @@ func RunParty(ctx context.Context, cfg PartyConfig, out io.Writer) error {
 	if moved, err := moveIn(ctx, out); moved {
 		return err
 	}
-	with, err := gather()
+	with, err := gather(true)
+	if err != nil {
+		return err
+	}
+	alone, err := gather(false)
 	if err != nil {
 		return err
 	}
@@ -219,10 +255,12 @@ func RunParty(ctx context.Context, cfg PartyConfig, out io.Writer) error {
 	all := []*contender{
 		{name: "Tandem", kind: ours, calls: partyPairs, again: true, with: with},
 		{name: "the floor", kind: leastRoom, calls: partyPairs, again: true, with: with},
-		{name: "Janus, audiobridge", kind: viaBridge, calls: partyPairs, again: true, with: with},
+		{name: "Janus, audiobridge, 20 browsers", kind: viaBridge, calls: partyBrowsersAlone, again: true, with: alone},
+		{name: "Janus, audiobridge, 10 phones over plain RTP", kind: viaBridge, calls: partyPairs, again: true, with: with},
 	}
 	if !isolated() {
 		all[2].missing = missingJanus(ctx)
+		all[3].missing = all[2].missing
 	}
 	run := RivalConfig{Gateway: cfg.Gateway, Duration: cfg.Duration, Rounds: cfg.Rounds}
 	if err := measureRounds(ctx, run, nil, all); err != nil {
@@ -231,13 +269,15 @@ func RunParty(ctx context.Context, cfg PartyConfig, out io.Writer) error {
 	return printParty(out, cfg, all)
 }
 
+// whole is the CPU of all its calls.
+func (c *contender) whole() float64 { return float64(c.calls) * c.cpu() }
+
 func printParty(out io.Writer, cfg PartyConfig, all []*contender) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := lines(w)
 	line("%d phones, of whom %d speaks, and %d browsers, of whom %d speak; held for %v, medians of %d runs", partyPairs, partyPhones, partyPairs, partyBrowsers,
 		cfg.Duration, cfg.Rounds)
 	line("\tCPU of a second\tlowest, highest\tmemory\tpackets of a second to each phone, each browser\tbrowsers decoded\town CPU\tsent late")
-	perSecond := func(packets int64, r Result) float64 { return float64(packets) / r.Seconds / partyPairs }
 	for _, c := range all {
 		if len(c.runs) == 0 {
 			line("%s\t%s", c.name, c.missing)
@@ -248,12 +288,15 @@ func printParty(out io.Writer, cfg PartyConfig, all []*contender) error {
 			decoders = fmt.Sprintf("%.2f of %d who speak (to reach: no more)", c.median(func(r Result) float64 { return r.Decoders }), partyBrowsers)
 		}
 		low, high := spread(c.runs)
-		line("%s\t%.1f ms\t%.1f, %.1f\t%.0f kB\t%.1f, %.1f\t%s\t%.0f %%\t%.1f ms", c.name, partyPairs*c.cpu(), partyPairs*low, partyPairs*high, partyPairs*c.memory(),
+		pairs := float64(c.calls)
+		perSecond := func(packets int64, r Result) float64 { return float64(packets) / r.Seconds / pairs }
+		line("%s\t%.1f ms\t%.1f, %.1f\t%.0f kB\t%.1f, %.1f\t%s\t%.0f %%\t%.1f ms", c.name, pairs*c.cpu(), pairs*low, pairs*high, pairs*c.memory(),
 			c.median(func(r Result) float64 { return perSecond(r.PhonesHeard, r) }), c.median(func(r Result) float64 { return perSecond(r.BrowsersHeard, r) }),
 			decoders, c.median(func(r Result) float64 { return r.OwnCPUPct }), c.median(func(r Result) float64 { return r.PacerLateMaxMs }))
 	}
 	printRatio(line, "CPU against the floor", all[0].cpu(), all[1].cpu(), mostOfFloor)
-	printRatio(line, "CPU against Janus audiobridge", all[0].cpu(), all[2].cpu(), mostOfBridge)
+	printRatio(line, "CPU against Janus audiobridge with 20 browsers", all[0].whole(), all[2].whole(), mostOfBridge)
+	printRatio(line, "CPU against Janus audiobridge with 10 phones over plain RTP", all[0].whole(), all[3].whole(), mostOfBridge)
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("load: print: %w", err)
 	}

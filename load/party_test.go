@@ -74,23 +74,25 @@ func TestPartyIsChecked(t *testing.T) {
 func TestPartyIsPrinted(t *testing.T) {
 	run := Result{CPUMsPerCallSecond: 10, Seconds: 2, PhonesHeard: 1000, BrowsersHeard: 19000, Decoders: 2, OwnCPUPct: 33, PacerLateMaxMs: 1.5}
 	all := []*contender{
-		{name: "Tandem", kind: ours, runs: []Result{run}},
-		{name: "the floor", kind: leastRoom, runs: []Result{{CPUMsPerCallSecond: 8, Seconds: 2}}},
-		{name: "Janus, audiobridge", kind: viaBridge, missing: "gone"},
+		{name: "Tandem", kind: ours, calls: 10, runs: []Result{run}},
+		{name: "the floor", kind: leastRoom, calls: 10, runs: []Result{{CPUMsPerCallSecond: 8, Seconds: 2}}},
+		{name: "Janus, audiobridge", kind: viaBridge, calls: 20, runs: []Result{{CPUMsPerCallSecond: 20, Seconds: 2}}},
+		{name: "Janus, phones", kind: viaBridge, calls: 10, missing: "gone"},
 	}
 	var out bytes.Buffer
 	require.NoError(t, printParty(&out, PartyConfig{}, all))
 	assert.Contains(t, out.String(), "10 phones, of whom 1 speaks, and 10 browsers, of whom 2 speak")
 	assert.Regexp(t, `Tandem +100\.0 ms +100\.0, 100\.0 +0 kB +50\.0, 950\.0 +2\.00 of 2 who speak .* 33 % +1\.5 ms`, out.String())
 	assert.Regexp(t, `against the floor +1\.250 +to reach: at most 1\.25\n`, out.String())
-	assert.Regexp(t, `audiobridge +gone`, out.String())
-	assert.NotContains(t, out.String(), "against Janus")
+	assert.Regexp(t, `with 20 browsers +0\.250 +to reach: at most 0\.3\n`, out.String())
+	assert.Regexp(t, `phones +gone`, out.String())
+	assert.NotContains(t, out.String(), "against Janus audiobridge with 10 phones")
 }
 
 // partyRun is a short run of a party.
-func partyRun(t *testing.T, calls int) (Config, func(*bench)) {
+func partyRun(t *testing.T, calls int, phones bool) (Config, func(*bench)) {
 	t.Helper()
-	with, err := gather()
+	with, err := gather(phones)
 	require.NoError(t, err)
 	return Config{
 		Gateway: []string{"none"}, Calls: calls, Duration: 2 * time.Second, Idle: time.Millisecond, RampPerSecond: 20, Log: slog.New(slog.DiscardHandler),
@@ -102,11 +104,24 @@ func TestAudiobridge(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	cfg, with := partyRun(t, 3)
+	cfg, with := partyRun(t, 3, true)
 	r, err := hold(t.Context(), viaBridge, cfg, nil, nil, with)
 	require.NoError(t, err)
 	t.Logf("%+v", r)
 	assert.Positive(t, r.PhonesHeard)
+	assert.Positive(t, r.BrowsersHeard)
+}
+
+// TestAudiobridgeOfBrowsers: so do browsers among themselves.
+func TestAudiobridgeOfBrowsers(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	cfg, with := partyRun(t, 5, false)
+	r, err := hold(t.Context(), viaBridge, cfg, nil, nil, with)
+	require.NoError(t, err)
+	t.Logf("%+v", r)
+	assert.Zero(t, r.PhonesHeard)
 	assert.Positive(t, r.BrowsersHeard)
 }
 
@@ -125,7 +140,7 @@ func TestPartyFloor(t *testing.T) {
 	ready := &child{exited: make(chan struct{})}
 	require.NoError(t, ready.waitReady(t.Context(), "http://"+addr))
 
-	cfg, with := partyRun(t, calls)
+	cfg, with := partyRun(t, calls, true)
 	b := &bench{cfg: cfg, start: time.Now(), connect: joinPartyFloor("http://"+addr, first)}
 	with(b)
 	require.NoError(t, b.makePairs())
