@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,7 +18,7 @@ import (
 // BandConfig is a comparison of browsers that are told that 8 kHz are enough with others. The zero value is usable.
 type BandConfig struct {
 	Gateway  []string      // how this program is called; empty: as it was
-	Calls    int           // held with each; 0: 20
+	Calls    []int         // held with each, one number after the other; empty: 20, and 100
 	Duration time.Duration // of each hold; 0: 6 s
 	Rounds   int           // how often each is measured, in turn; 0: 5
 }
@@ -105,8 +106,8 @@ func narrowSounds(s *sounds) error {
 // RunBand holds calls whose browsers send the full band, and such whose gateway has told them that 8 kHz are enough, and
 // prints what each costs.
 func RunBand(ctx context.Context, cfg BandConfig, out io.Writer) error {
-	if cfg.Calls == 0 {
-		cfg.Calls = 20
+	if len(cfg.Calls) == 0 {
+		cfg.Calls = []int{20, 100}
 	}
 	if cfg.Duration == 0 {
 		cfg.Duration = 6 * time.Second
@@ -128,18 +129,20 @@ func RunBand(ctx context.Context, cfg BandConfig, out io.Writer) error {
 	if err := pinSelf(ctx, os.Getpid()); err != nil {
 		return err
 	}
-	asked := make([]string, 2)
-	keep := func(i int) func(*bench) {
+	var asked [2]string // of the default, and of narrowband
+	keep := func(of *string) func(*bench) {
 		return func(b *bench) {
 			b.check = func(b *bench) error {
-				asked[i] = *b.pairs[0].browser.asked.Load()
+				*of = *b.pairs[0].browser.asked.Load()
 				return nil
 			}
 		}
 	}
-	all := []*contender{
-		{name: "full band, the default", kind: ours, calls: cfg.Calls, again: true, with: keep(0)},
-		{name: "held to narrowband", kind: ours, calls: cfg.Calls, again: true, with: keep(1), follows: true},
+	var all []*contender // pairs of the default and narrowband
+	for _, calls := range cfg.Calls {
+		all = append(all,
+			&contender{name: "full band, the default", kind: ours, calls: calls, again: true, with: keep(&asked[0])},
+			&contender{name: "held to narrowband", kind: ours, calls: calls, again: true, with: keep(&asked[1]), follows: true})
 	}
 	run := RivalConfig{Gateway: cfg.Gateway, Duration: cfg.Duration, Rounds: cfg.Rounds}
 	if err := measureRounds(ctx, run, says, all); err != nil {
@@ -150,10 +153,12 @@ func RunBand(ctx context.Context, cfg BandConfig, out io.Writer) error {
 	line("held for %v each, medians of %d runs; Opus of %d kbit/s, in narrowband of %d", cfg.Duration, cfg.Rounds, browserBitrate/1000, narrowBitrate/1000)
 	printHeld(line, all)
 	line("what %d kbit/s spoil of the marks counts as lost towards phones", narrowBitrate/1000)
-	for i, c := range all {
-		line("%s\tthe gateway's SDP asked for: %s", c.name, asked[i])
+	for i, asked := range asked {
+		line("%s\tthe gateway's SDP asked for: %s", all[i].name, asked)
 	}
-	printRatio(line, "CPU held to narrowband against the default", all[1].cpu(), all[0].cpu(), mostOfFullBand)
+	for pair := range slices.Chunk(all, 2) {
+		printRatio(line, fmt.Sprintf("CPU held to narrowband against the default, %d calls", pair[0].calls), pair[1].cpu(), pair[0].cpu(), mostOfFullBand)
+	}
 	printStarved(line, all)
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("load: print: %w", err)

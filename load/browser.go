@@ -16,6 +16,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
+	"github.com/pion/interceptor/pkg/report"
 	"github.com/pion/rtp"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
@@ -43,6 +44,11 @@ type peerKind struct {
 	level bool                // the loudness of each packet is offered (RFC 6464), as browsers do
 	voice []webrtc.RTPCodecParameters
 }
+
+const (
+	reportEvery = 5 * time.Second // how often Chromium reports sound
+	lossEvery   = time.Second     // where what becomes of losses is measured: from then on the gateway knows of them
+)
 
 // opusPeers speak Opus, and know FEC if something is lost.
 func opusPeers(lose *Network) peerKind {
@@ -81,10 +87,13 @@ func (p peerKind) open(noted func([]byte, time.Time)) (*webrtc.API, io.Closer, e
 		}
 	}
 	var chain interceptor.Registry
+	every := reportEvery
 	if p.lose != nil {
 		chain.Add(&lossy{network: p.lose, lost: p.lost}) // before what counts for the reports
+		every = lossEvery
 	}
-	if err := webrtc.ConfigureRTCPReports(&chain); err != nil {
+	err := webrtc.ConfigureRTCPReportsWithOptions(&chain, []report.ReceiverOption{report.ReceiverInterval(every)}, report.SenderInterval(every))
+	if err != nil {
 		return nil, nil, fmt.Errorf("load: RTCP reports: %w", err)
 	}
 	socket, err := newEar(host, noted)

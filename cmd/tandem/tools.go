@@ -159,7 +159,7 @@ func (c *partyFloorCommand) Run(env *environment) error {
 }
 
 type bandCommand struct {
-	Calls    int           `default:"20" help:"How many calls are held."`
+	Calls    []int         `default:"20,100" help:"How many calls are held, one number after the other."`
 	Duration time.Duration `default:"6s" help:"How long they are held."`
 	Rounds   int           `default:"5" help:"How often each is measured."`
 }
