@@ -42,14 +42,13 @@ func TestMissingVideoIsAskedFor(t *testing.T) {
 				_, _, err := read.Read(make([]byte, 100), nil)
 				require.NoError(t, err)
 			}
-			began := time.Now()
-			time.Sleep(110 * time.Millisecond)
+			time.Sleep(110 * time.Millisecond) // of the bubble's clock: past one look
 			synctest.Wait()
 			if name != "video" {
 				require.Empty(t, asked, name)
 				continue
 			}
-			require.Len(t, asked, 1, "after %v", time.Since(began))
+			require.Len(t, asked, 1)
 			n, ok := asked[0].(*rtcp.TransportLayerNack)
 			require.True(t, ok)
 			require.EqualValues(t, 9, n.MediaSSRC)

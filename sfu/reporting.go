@@ -61,7 +61,6 @@ func (r *reports) senderReport(sr *rtcp.SenderReport, at time.Time) {
 // sent is what went out of a stream, for our sender reports (RFC 3550 §6.4.1). Its outbound's mu guards it.
 type sent struct {
 	packets, octets uint32
-	reports         int
 	next            time.Time // of the next report
 }
 
@@ -73,7 +72,7 @@ func (s *sent) packet(h *rtp.Header, octets int, every time.Duration, now time.T
 	if now.Before(s.next) {
 		return nil
 	}
-	if s.reports++; s.reports == 1 {
+	if s.packets == 1 {
 		every = reportEvery
 	}
 	s.next = now.Add(every)
