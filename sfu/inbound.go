@@ -3,6 +3,7 @@ package sfu
 import (
 	"encoding/binary"
 	"errors"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -103,14 +104,15 @@ func (l *inbound) aim(src *media.Source, onBand func(t *media.Track, narrow bool
 
 // trackReader carries the packets of one RTP stream to the lane's target. It owns one buffer and one packet.
 type trackReader struct {
-	d      *Device
-	lane   *inbound
-	remote *webrtc.TrackRemote
-	pc     *webrtc.PeerConnection
-	after  <-chan struct{} // the reader before: a track has one writer at a time
-	done   chan struct{}
-	inlet  *inlet        // where the packets are taken; nil: they are read from remote
-	secret *srtp.Context // of inlet's packets
+	d        *Device
+	lane     *inbound
+	remote   *webrtc.TrackRemote
+	receiver *webrtc.RTPReceiver // of remote
+	pc       *webrtc.PeerConnection
+	after    <-chan struct{} // the reader before: a track has one writer at a time
+	done     chan struct{}
+	inlet    *inlet        // where the packets are taken; nil: they are read from remote
+	secret   *srtp.Context // of inlet's packets
 
 	reports reports
 
@@ -126,6 +128,8 @@ type trackReader struct {
 
 func (r *trackReader) run() {
 	defer close(r.done)
+	// Of a receiver that Pion stopped a moment before it began, only the RTP is over.
+	defer func() { _ = r.receiver.SetReadDeadline(time.Now()) }()
 	if r.inlet != nil {
 		defer r.inlet.close()
 	}
@@ -160,7 +164,9 @@ func (r *trackReader) read() error {
 
 // direct takes packets from the inlet until they don't come there any more, and says why. A first one that can't be decrypted ends it too.
 func (r *trackReader) direct() inletState {
-	r.drain() // what came before the inlet was there
+	if errors.Is(r.drain(), io.EOF) { // what came before the inlet was there
+		return inletOver
+	}
 	known := false
 	for {
 		raw, state := r.inlet.next()
@@ -168,12 +174,12 @@ func (r *trackReader) direct() inletState {
 		case raw == nil && state != inletOpen:
 			return state
 		case raw == nil:
-			r.drain()
+			_ = r.drain()
 			continue
 		case !known:
 			sequence := binary.BigEndian.Uint16(raw[2:])
 			r.copied = int(sequence)
-			r.drain() // what was on its way through Pion
+			_ = r.drain() // what was on its way through Pion
 			r.secret.SetROC(binary.BigEndian.Uint32(raw[8:]), r.last.of(sequence))
 		}
 		clear, err := r.secret.DecryptRTP(raw, raw, &r.packet.Header)
@@ -193,12 +199,14 @@ func (r *trackReader) direct() inletState {
 	}
 }
 
-// drain reads what waits at Pion.
-func (r *trackReader) drain() {
+// drain reads what waits at Pion, and says why there is no more.
+func (r *trackReader) drain() (err error) {
 	_ = r.remote.SetReadDeadline(time.Now().Add(drainTime)) // there are always deadlines
-	for r.read() == nil {
+	for err == nil {
+		err = r.read()
 	}
 	_ = r.remote.SetReadDeadline(time.Time{})
+	return err
 }
 
 // turn follows a packet that went to Pion as well, so that it knows how often the sequence numbers went round (RFC 3711 §3.3.1) if the
@@ -269,13 +277,13 @@ func (r *trackReader) askForKeyframe() {
 }
 
 // listen reads the RTCP of a stream until it ends.
-func (r *trackReader) listen(receiver *webrtc.RTPReceiver) {
+func (r *trackReader) listen() {
 	if r.inlet != nil {
 		defer r.inlet.close()
 	}
 	buf := make([]byte, packetSize)
 	for {
-		n, _, err := receiver.Read(buf)
+		n, _, err := r.receiver.Read(buf)
 		if err != nil {
 			return
 		}

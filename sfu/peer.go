@@ -133,7 +133,22 @@ func (p *peer) close() {
 	p.mu.Unlock()
 	p.endHandshake()
 	_ = p.pc.GracefulClose()
+	p.stopTracks()
 	p.reading.Wait()
+}
+
+// stopTracks ends what Pion's Close has missed, once that is over. When the browser ends a connection, Pion closes ours by itself, also while
+// we negotiate. It misses a sender or a receiver that takes the place of another just then, or comes with a new line: whoever reads it
+// would never end, nor would the device.
+func (p *peer) stopTracks() {
+	for _, t := range p.pc.GetTransceivers() {
+		if s := t.Sender(); s != nil {
+			_ = s.Stop()
+		}
+		if r := t.Receiver(); r != nil {
+			_ = r.Stop()
+		}
+	}
 }
 
 // endHandshake ends a handshake that goes on, and waits until Pion has taken note of how it ended. Between the end of the

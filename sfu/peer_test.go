@@ -7,14 +7,18 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"tandem/media"
 )
 
 // listened is a socket that says when RTP came.
@@ -55,6 +59,22 @@ func waitForTransport(t *testing.T) {
 		}
 		return false
 	}, 10*time.Second, time.Millisecond)
+}
+
+// connect lets far offer a connection to near.
+func connect(t *testing.T, far *webrtc.PeerConnection, near *peer) {
+	t.Helper()
+	offer, err := far.CreateOffer(nil)
+	require.NoError(t, err)
+	gathered := webrtc.GatheringCompletePromise(far)
+	require.NoError(t, far.SetLocalDescription(offer))
+	<-gathered
+	require.NoError(t, near.pc.SetRemoteDescription(*far.LocalDescription()))
+	answer, err := near.pc.CreateAnswer(nil)
+	require.NoError(t, err)
+	described, err := near.describe(t.Context(), answer)
+	require.NoError(t, err)
+	require.NoError(t, far.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: described}))
 }
 
 func closeWhileConnecting(t *testing.T, when webrtc.DTLSTransportState) {
@@ -107,17 +127,7 @@ func closeWhileConnecting(t *testing.T, when webrtc.DTLSTransportState) {
 		waitForTransport(t)
 	})
 
-	offer, err := far.CreateOffer(nil)
-	require.NoError(t, err)
-	gathered := webrtc.GatheringCompletePromise(far)
-	require.NoError(t, far.SetLocalDescription(offer))
-	<-gathered
-	require.NoError(t, near.pc.SetRemoteDescription(*far.LocalDescription()))
-	answer, err := near.pc.CreateAnswer(nil)
-	require.NoError(t, err)
-	described, err := near.describe(t.Context(), answer)
-	require.NoError(t, err)
-	require.NoError(t, far.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: described}))
+	connect(t, far, near)
 
 	pace := time.NewTicker(time.Millisecond)
 	defer pace.Stop()
@@ -140,4 +150,126 @@ func closeWhileConnecting(t *testing.T, when webrtc.DTLSTransportState) {
 		}
 	}
 	require.NoError(t, far.GracefulClose())
+}
+
+// stuck is a socket that keeps back what Pion says with DTLS, from a time on.
+type stuck struct {
+	net.PacketConn
+	keeps atomic.Bool
+	kept  func()
+	free  chan struct{}
+}
+
+func (s *stuck) WriteTo(b []byte, to net.Addr) (int, error) {
+	if s.keeps.Load() && b[0] >= 20 && b[0] < 64 { // RFC 7983 §7
+		s.kept()
+		<-s.free
+	}
+	return s.PacketConn.WriteTo(b, to)
+}
+
+// lateTrack is one that is asked for its kind while it is added.
+type lateTrack struct {
+	*webrtc.TrackLocalStaticRTP
+	asked func()
+}
+
+func (l lateTrack) Kind() webrtc.RTPCodecType {
+	l.asked()
+	return l.TrackLocalStaticRTP.Kind()
+}
+
+// connected is a peer whose far end sends nothing.
+func connected(t *testing.T, socket net.PacketConn) (*engine, *peer) {
+	t.Helper()
+	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: socket})
+	e, err := newEngine(udp, nil, netip.Addr{}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	var settings webrtc.SettingEngine
+	settings.SetIncludeLoopbackCandidate(true)
+	far, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(webrtc.Configuration{})
+	require.NoError(t, err)
+	near, err := newPeer(e.publishing, func(webrtc.PeerConnectionState) {})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		near.close()
+		require.NoError(t, far.GracefulClose())
+		require.NoError(t, udp.Close())
+		_ = socket.Close()
+	})
+	_, err = far.CreateDataChannel("any", nil)
+	require.NoError(t, err)
+	connect(t, far, near)
+	require.Eventually(t, func() bool { return near.heartbeat.ReadyState() == webrtc.DataChannelStateOpen }, 10*time.Second, time.Millisecond)
+	return e, near
+}
+
+// requireEnd wants all to end soon.
+func requireEnd(t *testing.T, all *sync.WaitGroup) {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		all.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		require.FailNow(t, "somebody reads for ever")
+	}
+}
+
+// oneStream is what a receiver is told of the only stream of a line.
+func oneStream(ssrc webrtc.SSRC) webrtc.RTPReceiveParameters {
+	return webrtc.RTPReceiveParameters{Encodings: []webrtc.RTPDecodingParameters{{RTPCodingParameters: webrtc.RTPCodingParameters{SSRC: ssrc}}}}
+}
+
+// TestALineThatComesWhilePionCloses: Pion closes by itself, as when the browser has ended the connection, and has stopped the
+// lines that there are when another one comes. Whoever reads that ends with the peer.
+func TestALineThatComesWhilePionCloses(t *testing.T) {
+	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	closing := make(chan struct{})
+	conn := &stuck{PacketConn: socket, kept: sync.OnceFunc(func() { close(closing) }), free: make(chan struct{})}
+	_, near := connected(t, conn)
+	static, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, "audio", "late")
+	require.NoError(t, err)
+	var working sync.WaitGroup
+	line, err := near.pc.AddTransceiverFromTrack(lateTrack{static, sync.OnceFunc(func() {
+		conn.keeps.Store(true)
+		working.Go(func() { _ = near.pc.Close() })
+		<-closing // SCTP says that it is over: the lines come before it
+	})})
+	require.NoError(t, err)
+	require.NoError(t, line.Receiver().Receive(oneStream(7)))
+	for _, read := range []func([]byte) (int, interceptor.Attributes, error){line.Sender().Read, line.Receiver().Read, line.Receiver().Track().Read} {
+		working.Go(func() {
+			_, _, err := read(make([]byte, packetSize))
+			assert.Error(t, err)
+		})
+	}
+	close(conn.free)
+	near.close()
+	requireEnd(t, &working)
+}
+
+// TestAReceiverThatIsStoppedTooSoon: Pion stops it, and then it begins.
+func TestAReceiverThatIsStoppedTooSoon(t *testing.T) {
+	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	e, near := connected(t, socket)
+	var working sync.WaitGroup
+	for ssrc := range webrtc.SSRC(20) { // what reads RTCP sees that by chance
+		receiver, err := e.publishing.NewRTPReceiver(webrtc.RTPCodecTypeAudio, near.pc.SCTP().Transport())
+		require.NoError(t, err)
+		require.NoError(t, receiver.Stop())
+		require.NoError(t, receiver.Receive(oneStream(ssrc+1)))
+		r := &trackReader{lane: newInbound("0", media.Audio), remote: receiver.Track(), receiver: receiver, pc: near.pc, done: make(chan struct{})}
+		if ssrc%2 == 0 {
+			r.inlet = newInlets().open(netip.AddrPort{}, uint32(ssrc+1))
+		}
+		working.Go(r.run)
+		working.Go(r.listen)
+	}
+	requireEnd(t, &working)
 }

@@ -295,7 +295,7 @@ func (p *publisher) arrived(from *peer, remote *webrtc.TrackRemote, receiver *we
 		return
 	}
 	r := &trackReader{
-		d: p.d, lane: lane, remote: remote, pc: from.pc, after: lane.reading, asked: -1, copied: -1, done: make(chan struct{}),
+		d: p.d, lane: lane, remote: remote, receiver: receiver, pc: from.pc, after: lane.reading, asked: -1, copied: -1, done: make(chan struct{}),
 		reports: reports{ours: rand.Uint32(), came: media.NewReception(int64(lane.current.codec.ClockRate))},
 	}
 	if lane.kind == media.Audio {
@@ -303,7 +303,7 @@ func (p *publisher) arrived(from *peer, remote *webrtc.TrackRemote, receiver *we
 	}
 	lane.reading, lane.inlet = r.done, r.inlet
 	p.d.attend(r.run)
-	p.d.attend(func() { r.listen(receiver) })
+	p.d.attend(r.listen)
 	if lane.frames != nil {
 		p.d.attend(func() { lane.frames.run(r.done, p.d.server.cfg.KeyframePause, r.askForKeyframe) })
 	}
