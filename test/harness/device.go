@@ -36,10 +36,11 @@ type Device struct {
 	Participant string
 	ID          string // its uniqueId
 
-	tb   testing.TB
-	work sync.WaitGroup
-	keys chan byte // events to be sent
-	rate int       // of what it records
+	tb      testing.TB
+	work    sync.WaitGroup
+	answers sync.WaitGroup // to offers, in the making
+	keys    chan byte      // events to be sent
+	rate    int            // of what it records
 
 	mu         sync.Mutex
 	socket     *websocket.Conn
@@ -149,15 +150,23 @@ func (d *Device) end() {
 	d.mu.Unlock()
 	cancel()
 	_ = socket.CloseNow()
+	d.answers.Wait()
 	d.closePeers()
 	d.work.Wait()
-	d.closePeers() // one that was being made
 }
 
+// closePeers closes the connections. No answer may be in the making: Pion's Close misses a receiver that the answer puts in the place of
+// another just then, and its reader would never end. It also begins by itself when the gateway ends a connection, so what it missed is
+// stopped after it.
 func (d *Device) closePeers() {
 	for _, pc := range d.peers() {
 		endHandshake(pc)
-		_ = pc.Close()
+		_ = pc.GracefulClose() // what Pion had to do for the last answer is done
+		for _, t := range pc.GetTransceivers() {
+			if r := t.Receiver(); r != nil {
+				_ = r.Stop()
+			}
+		}
 	}
 }
 
@@ -204,12 +213,12 @@ func (d *Device) WaitClosed(tb testing.TB) websocket.StatusCode {
 	return d.code
 }
 
-// start runs f unless the device is closing.
-func (d *Device) start(f func()) {
+// start runs f as one of those unless the device is closing.
+func (d *Device) start(those *sync.WaitGroup, f func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.dropped {
-		d.work.Go(f)
+		those.Go(f)
 	}
 }
 
@@ -240,7 +249,7 @@ func (d *Device) read(ctx context.Context, socket *websocket.Conn, closed chan<-
 		switch {
 		case m.Method == "sdpOffer":
 			offer := m.Params
-			d.start(func() { d.answer(offer) })
+			d.start(&d.answers, func() { d.answer(offer) })
 		case m.Method != "":
 			var params Object
 			_ = json.Unmarshal(m.Params, &params)
@@ -399,7 +408,7 @@ func (d *Device) answer(params json.RawMessage) {
 		if pc, err = newPeer(); err != nil {
 			return
 		}
-		pc.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { d.start(func() { d.listen(track) }) })
+		pc.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { d.start(&d.work, func() { d.listen(track) }) })
 		d.mu.Lock()
 		d.subscriber = pc
 		d.mu.Unlock()

@@ -98,7 +98,7 @@ func (d *Device) publish(alias string, next func(frame []int16)) {
 	case <-time.After(Patience):
 		require.FailNow(d.tb, "the publishing connection was not made")
 	}
-	d.start(func() { track.speak(pc, next, d.keys) })
+	d.start(&d.work, func() { track.speak(pc, next, d.keys) })
 }
 
 // PressKeys presses keys on the published stream, 100 ms each and 100 ms apart, as RTCDTMFSender does: events take the place
