@@ -16,8 +16,8 @@ const (
 	holdMillis  = 20 // the runtime interrupts after 10 whoever holds a processor; this ends it where that is turned off
 
 	// Shares of all cores. It takes the less CPU for the same work while the processor is held.
-	mostHeld  = 0.35
-	mostTaken = 0.3
+	mostHeld  = 0.55
+	mostTaken = 0.5
 )
 
 // spareProcessor keeps the runtime's monitor thread calm while there is some work.

@@ -66,7 +66,7 @@ func TestSpareProcessorIsForLittleWork(t *testing.T) {
 	for _, c := range []struct {
 		share       float64
 		held, light bool
-	}{{0.1, false, true}, {0.1, true, true}, {0.32, false, false}, {0.32, true, true}, {0.4, true, false}, {0.9, false, false}} {
+	}{{0.1, false, true}, {0.1, true, true}, {0.52, false, false}, {0.52, true, true}, {0.6, true, false}, {0.9, false, false}} {
 		require.Equal(t, c.light, light(c.share, c.held), c)
 	}
 	require.Positive(t, cpuTime())
