@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 // BandConfig is a comparison of browsers that are told that 8 kHz are enough with others. The zero value is usable.
 type BandConfig struct {
 	Gateway  []string      // how this program is called; empty: as it was
+	Voice    string        // a file of speech as SpeechConfig.Voice; empty: that
 	Calls    []int         // held with each, one number after the other; empty: 20, and 100
 	Duration time.Duration // of each hold; 0: 6 s
 	Rounds   int           // how often each is measured, in turn; 0: 5
@@ -28,6 +30,7 @@ const (
 	narrowFmtp     = "maxplaybackrate=8000" // RFC 7587 §6.1
 	narrowBitrate  = 12000                  // what Chromium takes for 8 kHz, as 32000 for the full band
 	narrowLimit    = 15 * time.Second       // until every browser is told
+	packetsApart   = 37                     // of what two calls say at the same time, so that they don't pause together
 )
 
 // opusParameters are those of Opus in an SDP, as they are there; empty: none.
@@ -93,14 +96,22 @@ func (b *bench) waitNarrow(ctx context.Context) error {
 	return nil
 }
 
-// narrowSounds adds what the browsers say in narrowband.
-func narrowSounds(s *sounds) error {
-	enc, err := browserEncoder(narrowBitrate, opus.Narrowband)
+// bandSounds is speech, as it is said in calls: a decoder has more to do for it than for tones. Browsers say the same in both bands.
+func bandSounds(voice [2][]int16) (*sounds, error) {
+	s, err := speechSounds(voice, pcmu, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.narrow, err = encodeMarks(enc)
-	return err
+	s.narrow, err = browserSpeech(voice[1], narrowBitrate, opus.Narrowband, 0)
+	return s, err
+}
+
+// from is what a call says that is ahead of others by so many packets.
+func (s *sounds) from(packet int) *sounds {
+	ahead := func(all [][]byte) [][]byte {
+		return slices.Concat(all[packet%len(all):], all[:packet%len(all)])
+	}
+	return &sounds{phone: ahead(s.phone), browser: ahead(s.browser), narrow: ahead(s.narrow)}
 }
 
 // RunBand holds calls whose browsers send the full band, and such whose gateway has told them that 8 kHz are enough, and
@@ -119,11 +130,15 @@ func RunBand(ctx context.Context, cfg BandConfig, out io.Writer) error {
 	if cfg.Gateway, err = programOr(cfg.Gateway); err != nil {
 		return err
 	}
-	says, err := newSounds()
+	voice, err := readVoice(cmp.Or(cfg.Voice, speechVoice))
+	if errors.Is(err, os.ErrNotExist) {
+		return noSpeech(out, cmp.Or(cfg.Voice, speechVoice))
+	}
 	if err != nil {
 		return err
 	}
-	if err := narrowSounds(says); err != nil {
+	says, err := bandSounds(voice)
+	if err != nil {
 		return err
 	}
 	if err := pinSelf(ctx, os.Getpid()); err != nil {
@@ -134,6 +149,10 @@ func RunBand(ctx context.Context, cfg BandConfig, out io.Writer) error {
 		return func(b *bench) {
 			b.check = func(b *bench) error {
 				*of = *b.pairs[0].browser.asked.Load()
+				return nil
+			}
+			b.prepare = func(k int, c *pair) error {
+				c.says = says.from(k * packetsApart)
 				return nil
 			}
 		}
@@ -148,20 +167,40 @@ func RunBand(ctx context.Context, cfg BandConfig, out io.Writer) error {
 	if err := measureRounds(ctx, run, says, all); err != nil {
 		return err
 	}
+	return printBand(out, cfg, all, asked)
+}
+
+// printBand prints what each contender costs, and the ratio of each pair.
+func printBand(out io.Writer, cfg BandConfig, all []*contender, asked [2]string) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := lines(w)
-	line("held for %v each, medians of %d runs; Opus of %d kbit/s, in narrowband of %d", cfg.Duration, cfg.Rounds, browserBitrate/1000, narrowBitrate/1000)
-	printHeld(line, all)
-	line("what %d kbit/s spoil of the marks counts as lost towards phones", narrowBitrate/1000)
+	line("both ends speak; held for %v each, medians of %d runs; Opus of %d kbit/s, in narrowband of %d", cfg.Duration, cfg.Rounds, browserBitrate/1000, narrowBitrate/1000)
+	line("\tcalls\tCPU per call-second\tlowest, highest\tpackets of a second to each phone\tdecoded of each browser\town CPU\tsent late")
+	for _, c := range all {
+		low, high := spread(c.runs)
+		line("%s\t%d\t%.2f ms\t%.2f, %.2f\t%.1f\t%.1f\t%.0f %%\t%.1f ms", c.name, c.calls, c.cpu(), low, high, c.median(phoneHears), c.median(decodedOfBrowser),
+			c.median(func(r Result) float64 { return r.OwnCPUPct }), c.median(func(r Result) float64 { return r.PacerLateMaxMs }))
+		const whole = float64(time.Second/packetTime) * (1 - starved/100.0)
+		if least := min(c.median(phoneHears), c.median(decodedOfBrowser)); least < whole {
+			line("void: of each browser of %q only %.1f packets of a second were decoded and heard, so its CPU is that of less work", c.name, least)
+		}
+	}
 	for i, asked := range asked {
 		line("%s\tthe gateway's SDP asked for: %s", all[i].name, asked)
 	}
 	for pair := range slices.Chunk(all, 2) {
 		printRatio(line, fmt.Sprintf("CPU held to narrowband against the default, %d calls", pair[0].calls), pair[1].cpu(), pair[0].cpu(), mostOfFullBand)
 	}
-	printStarved(line, all)
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("load: print: %w", err)
 	}
 	return nil
+}
+
+// phoneHears is how many packets of a second each phone heard.
+func phoneHears(r Result) float64 { return float64(r.PhonesHeard) / r.Seconds / float64(r.Calls) }
+
+// decodedOfBrowser is how many packets of a second the gateway decoded of each browser.
+func decodedOfBrowser(r Result) float64 {
+	return r.Decoders / packetTime.Seconds() / float64(r.Calls)
 }

@@ -74,10 +74,7 @@ func verdict(reached bool) string {
 // printStarved says which rows say nothing.
 func printStarved(line func(string, ...any), all []*contender) {
 	for _, c := range all {
-		lost := c.median(func(r Result) float64 { return r.ToBrowser.LossPct })
-		if !c.follows { // in narrowband the codec spoils some marks on the way to phones, which looks like loss
-			lost = max(lost, c.median(func(r Result) float64 { return r.ToPhone.LossPct }))
-		}
+		lost := max(c.median(func(r Result) float64 { return r.ToBrowser.LossPct }), c.median(func(r Result) float64 { return r.ToPhone.LossPct }))
 		if lost > starved {
 			line("void: %s lost %.1f %% of the packets, so its CPU is that of less work", c.name, lost)
 		}

@@ -24,8 +24,8 @@ const (
 // sounds is what phones and browsers say: packet i says sounds[i % len]. Made once, shared and read only.
 type sounds struct {
 	phone   [][]byte // G.711 µ-law
-	narrow  [][]byte // of the same, Opus as a browser sends it that was told that 8 kHz are enough; nil: none was
-	browser [][]byte // Opus, full band, without in-band FEC: it would bring back what was dropped on purpose
+	browser [][]byte // Opus, full band; marks without in-band FEC: it would bring back what was dropped on purpose
+	narrow  [][]byte // Opus of the same, as a browser sends it that was told that 8 kHz are enough; nil: none was
 }
 
 // plainSounds is where nobody speaks anything but G.711.

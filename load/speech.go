@@ -110,8 +110,7 @@ func RunSpeech(ctx context.Context, cfg SpeechConfig, out io.Writer) error {
 	}
 	voice, err := readVoice(cfg.Voice)
 	if errors.Is(err, os.ErrNotExist) {
-		_, err = fmt.Fprintf(out, "no speech: %s is not here (scripts/install bench)\n", cfg.Voice)
-		return err
+		return noSpeech(out, cfg.Voice)
 	}
 	if err != nil {
 		return err
@@ -157,6 +156,12 @@ func RunSpeech(ctx context.Context, cfg SpeechConfig, out io.Writer) error {
 	return err
 }
 
+// noSpeech says why nothing was measured.
+func noSpeech(out io.Writer, path string) error {
+	_, err := fmt.Fprintf(out, "no speech: %s is not here (scripts/install bench)\n", path)
+	return err
+}
+
 // readVoice reads two stretches of 36 s: what phones say, and what browsers do.
 func readVoice(path string) ([2][]int16, error) {
 	raw, err := os.ReadFile(path) //nolint:gosec // the operator names it
@@ -189,27 +194,33 @@ func speechSounds(voice [2][]int16, codec string, loss float64) (*sounds, error)
 		}
 		s.phone = append(s.phone, payload)
 	}
-	enc, err := opus.NewEncoder(browserRate, 1, opus.AppVoIP)
+	var err error
+	s.browser, err = browserSpeech(voice[1], browserBitrate, opus.Fullband, loss)
+	return s, err
+}
+
+// browserSpeech is what a browser sends of a voice, at a bit rate and in a band, whose encoder was told of a share of losses.
+func browserSpeech(voice []int16, bitrate int, band opus.Bandwidth, loss float64) ([][]byte, error) {
+	enc, err := browserEncoder(bitrate, band)
 	if err != nil {
-		return nil, fmt.Errorf("load: Opus encoder: %w", err)
+		return nil, err
 	}
-	for _, err := range []error{
-		enc.SetBitrate(browserBitrate), enc.SetMaxBandwidth(opus.Fullband), enc.SetInBandFEC(true), enc.SetPacketLossPerc(int(100 * loss)),
-	} {
+	for _, err := range []error{enc.SetInBandFEC(true), enc.SetPacketLossPerc(int(100 * loss))} {
 		if err != nil {
 			return nil, fmt.Errorf("load: Opus encoder: %w", err)
 		}
 	}
-	wide := audio.Resample(voice[1], voiceRate, browserRate)
+	wide := audio.Resample(voice, voiceRate, browserRate)
 	packet := make([]byte, maxPayload)
-	for i := range speechFrames {
+	all := make([][]byte, speechFrames)
+	for i := range all {
 		n, err := enc.Encode(wide[i*opusStep:(i+1)*opusStep], packet)
 		if err != nil {
 			return nil, fmt.Errorf("load: encode Opus: %w", err)
 		}
-		s.browser = append(s.browser, slices.Clone(packet[:n]))
+		all[i] = slices.Clone(packet[:n])
 	}
-	return s, nil
+	return all, nil
 }
 
 // allSays is what the calls of each badness say.
