@@ -12,7 +12,8 @@ import (
 )
 
 // BenchmarkComplexity is why the encoder's default complexities are what they are: how much of the voice of RunSpeech is
-// understood after libopus alone, and what 20 ms of it take to encode. It wants what scripts/install bench installs.
+// understood after libopus alone, what that adds to it, at all and before onsets, and what 20 ms of it take to encode. It wants what
+// scripts/install bench installs.
 func BenchmarkComplexity(b *testing.B) {
 	voice, err := readVoice(speechVoice)
 	require.NoError(b, err)
@@ -50,6 +51,9 @@ func BenchmarkComplexity(b *testing.B) {
 					}
 				}
 				b.ReportMetric(understood(said, heard, width.rate), "STOI")
+				aligned, _ := audio.Align(said, heard, width.rate, 2*packetTime)
+				b.ReportMetric(audio.SegmentalSNR(said, aligned, width.rate), "dB-SNR")
+				b.ReportMetric(audio.PreEcho(said, aligned, width.rate), "dB-pre-echo")
 				b.ReportMetric(float64(spent.Microseconds())/float64(len(said)/step), "µs/frame")
 			})
 		}
