@@ -61,6 +61,16 @@ func waitForTransport(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 }
 
+// newFar is a browser's end of a connection.
+func newFar(t *testing.T) *webrtc.PeerConnection {
+	t.Helper()
+	var settings webrtc.SettingEngine
+	settings.SetIncludeLoopbackCandidate(true)
+	far, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(webrtc.Configuration{})
+	require.NoError(t, err)
+	return far
+}
+
 // connect lets far offer a connection to near.
 func connect(t *testing.T, far *webrtc.PeerConnection, near *peer) {
 	t.Helper()
@@ -90,10 +100,7 @@ func closeWhileConnecting(t *testing.T, when webrtc.DTLSTransportState) {
 	e, err := newEngine(udp, nil, netip.Addr{}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 
-	var settings webrtc.SettingEngine
-	settings.SetIncludeLoopbackCandidate(true)
-	far, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(webrtc.Configuration{})
-	require.NoError(t, err)
+	far := newFar(t)
 	track, err := webrtc.NewTrackLocalStaticRTP(
 		webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, "audio", "stream")
 	require.NoError(t, err)
@@ -185,10 +192,7 @@ func connected(t *testing.T, socket net.PacketConn) (*engine, *peer) {
 	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: socket})
 	e, err := newEngine(udp, nil, netip.Addr{}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	var settings webrtc.SettingEngine
-	settings.SetIncludeLoopbackCandidate(true)
-	far, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(webrtc.Configuration{})
-	require.NoError(t, err)
+	far := newFar(t)
 	near, err := newPeer(e.publishing, func(webrtc.PeerConnectionState) {})
 	require.NoError(t, err)
 	t.Cleanup(func() {
