@@ -198,7 +198,7 @@ func printBand(out io.Writer, cfg BandConfig, all []*contender, asked [2]string)
 }
 
 // phoneHears is how many packets of a second each phone heard.
-func phoneHears(r Result) float64 { return float64(r.PhonesHeard) / r.Seconds / float64(r.Calls) }
+func phoneHears(r Result) float64 { return r.perSecond(r.PhonesHeard, r.Calls) }
 
 // decodedOfBrowser is how many packets of a second the gateway decoded of each browser.
 func decodedOfBrowser(r Result) float64 {

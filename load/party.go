@@ -289,9 +289,8 @@ func printParty(out io.Writer, cfg PartyConfig, all []*contender) error {
 		}
 		low, high := spread(c.runs)
 		pairs := float64(c.calls)
-		perSecond := func(packets int64, r Result) float64 { return float64(packets) / r.Seconds / pairs }
 		line("%s\t%.1f ms\t%.1f, %.1f\t%.0f kB\t%.1f, %.1f\t%s\t%.0f %%\t%.1f ms", c.name, pairs*c.cpu(), pairs*low, pairs*high, pairs*c.memory(),
-			c.median(func(r Result) float64 { return perSecond(r.PhonesHeard, r) }), c.median(func(r Result) float64 { return perSecond(r.BrowsersHeard, r) }),
+			c.median(func(r Result) float64 { return r.perSecond(r.PhonesHeard, c.calls) }), c.median(func(r Result) float64 { return r.perSecond(r.BrowsersHeard, c.calls) }),
 			decoders, c.median(func(r Result) float64 { return r.OwnCPUPct }), c.median(func(r Result) float64 { return r.PacerLateMaxMs }))
 	}
 	printRatio(line, "CPU against the floor", all[0].cpu(), all[1].cpu(), mostOfFloor)

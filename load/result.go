@@ -36,6 +36,11 @@ type Result struct {
 	PacerLateMaxMs float64 `json:"pacerLateMaxMs"` // how late we sent at worst: above 20 the machine was too small for both
 }
 
+// perSecond is how many of packets, which came during the hold, each of so many ends got in a second.
+func (r *Result) perSecond(packets int64, ends int) float64 {
+	return float64(packets) / r.Seconds / float64(ends)
+}
+
 // print writes the result as a table, or as JSON.
 func (r *Result) print(out io.Writer, asJSON bool) error {
 	if asJSON {

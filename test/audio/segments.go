@@ -1,6 +1,7 @@
 package audio
 
 import (
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -46,7 +47,7 @@ func PreEcho(original, degraded []int16, rate int) float64 {
 }
 
 // segments are the powers of what was said, and of what was added to it, in squares of samples; that is never less than rounding adds.
-func segments(original, degraded []int16, rate int) func(yield func(sound, added float64) bool) {
+func segments(original, degraded []int16, rate int) iter.Seq2[float64, float64] {
 	const rounding = 1.0 / 12
 	n := count(rate, segment)
 	return func(yield func(sound, added float64) bool) {
