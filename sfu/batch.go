@@ -14,12 +14,12 @@ import (
 const batchMost = 32
 
 // batchConn is the UDP port of all browsers. While it is corked, what is written waits, and goes out in one system call
-// (sendmmsg) when the cork is taken out: a packet that many listen to is many packets at once. What is read of streams that have an
-// inlet goes there. It implements
-// ice.AddrPortReaderWriter and media.Batch.
+// (sendmmsg) when the cork is taken out: a packet that many listen to is many packets at once. What has come is read in one, too, and what
+// is of streams that have an inlet goes there. It implements ice.AddrPortReaderWriter and media.Batch.
 type batchConn struct {
 	*net.UDPConn
 	writeBatch func([]ipv4.Message, int) (int, error)
+	arrivals   *arrivals // of who reads
 	inlets     *inlets
 
 	corked atomic.Int32 // changes under mu
@@ -59,22 +59,29 @@ func (b *batch) add(packet []byte, to netip.AddrPort) {
 	b.to[i].IP, b.to[i].Port, b.to[i].Zone = b.ip[i][:], int(to.Port()), addr.Zone()
 }
 
-func newBatchConn(conn *net.UDPConn) *batchConn {
-	c := &batchConn{UDPConn: conn, inlets: newInlets(), waiting: newBatch(), spare: newBatch()}
+func newBatchConn(conn *net.UDPConn) (*batchConn, error) {
+	arrivals, err := newArrivals(conn)
+	if err != nil {
+		return nil, err
+	}
+	c := &batchConn{UDPConn: conn, arrivals: arrivals, inlets: newInlets(), waiting: newBatch(), spare: newBatch()}
 	if local, ok := conn.LocalAddr().(*net.UDPAddr); ok && local.IP.To4() == nil {
 		c.writeBatch = ipv6.NewPacketConn(conn).WriteBatch
 	} else {
 		c.writeBatch = ipv4.NewPacketConn(conn).WriteBatch
 	}
-	return c
+	return c, nil
 }
 
 // ReadFromAddrPort implements ice.AddrPortReaderWriter. It returns what no inlet takes; one goroutine calls it.
 func (c *batchConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 	for {
-		n, from, err := c.ReadFromUDPAddrPort(b)
-		if err != nil || !c.inlets.take(b[:n], from) {
-			return n, from, err
+		packet, from, err := c.arrivals.next()
+		if err != nil {
+			return 0, netip.AddrPort{}, err
+		}
+		if !c.inlets.take(packet, from) {
+			return copy(b, packet), from, nil
 		}
 	}
 }

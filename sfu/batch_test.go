@@ -22,7 +22,9 @@ func batchPair(tb testing.TB, ip string) (*batchConn, *net.UDPConn, netip.AddrPo
 		return conn
 	}
 	ear := open()
-	return newBatchConn(open()), ear, ear.LocalAddr().(*net.UDPAddr).AddrPort()
+	c, err := newBatchConn(open())
+	require.NoError(tb, err)
+	return c, ear, ear.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
 // numbers reads n packets of two numbers each.

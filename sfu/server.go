@@ -121,7 +121,11 @@ func Listen(cfg Config, members Members, log *slog.Logger) (*Server, error) {
 	// A short queue loses packets whenever the reader is not scheduled for some milliseconds. The kernel may allow less.
 	_ = s.udp.SetReadBuffer(udpSocketQueue)
 	_ = s.udp.SetWriteBuffer(udpSocketQueue)
-	s.port = newBatchConn(s.udp)
+	s.port, err = newBatchConn(s.udp)
+	if err != nil {
+		_ = s.udp.Close()
+		return nil, fmt.Errorf("listen for browsers' media: %w", err)
+	}
 	if cfg.TCP.IsValid() {
 		s.tcp, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(cfg.TCP))
 		if err != nil {

@@ -63,6 +63,7 @@ func PlaySIPp(tb testing.TB, captures map[string]*Capture, scenario string, args
 			tb.Log(s.read("errors.log"), s.Messages())
 		}
 	})
+	ShowRaces(tb) // above the many messages
 	return s
 }
 
