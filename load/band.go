@@ -191,10 +191,19 @@ func printBand(out io.Writer, cfg BandConfig, all []*contender, asked [2]string)
 	for pair := range slices.Chunk(all, 2) {
 		printRatio(line, fmt.Sprintf("CPU held to narrowband against the default, %d calls", pair[0].calls), pair[1].cpu(), pair[0].cpu(), mostOfFullBand)
 	}
+	if most := len(all) - 2; most > 0 {
+		full, narrow := oneMore(all[0], all[most]), oneMore(all[1], all[most+1])
+		line("CPU of one more call, from %d to %d\t%.2f ms\t%.2f ms\tits ratio %.3f", all[0].calls, all[most].calls, full, narrow, narrow/full)
+	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("load: print: %w", err)
 	}
 	return nil
+}
+
+// oneMore is what a call costs beside others, in ms of CPU a second: without what waking up costs, however few calls there are.
+func oneMore(few, many *contender) float64 {
+	return (many.cpu()*float64(many.calls) - few.cpu()*float64(few.calls)) / float64(many.calls-few.calls)
 }
 
 // phoneHears is how many packets of a second each phone heard.

@@ -88,6 +88,14 @@ func TestBandRows(t *testing.T) {
 	assert.Contains(t, out, "(not reached)")
 	all[1].runs = []Result{run(5, 19, 2000)}
 	assert.Contains(t, rows(), `void: of each browser of "narrow" only 47.5 packets`)
+	assert.NotContains(t, out, "one more call")
+
+	all = append(all, &contender{name: "full", calls: 100, runs: []Result{run(4, 20, 2000)}}, &contender{name: "narrow", calls: 100, runs: []Result{run(3.2, 20, 2000)}})
+	all[1].runs = []Result{run(4.5, 20, 2000)}
+	out = rows()
+	assert.Contains(t, out, "100 calls 0.800 to reach")
+	assert.Contains(t, out, "CPU of one more call, from 20 to 100 3.50 ms 2.88 ms")
+	assert.Contains(t, out, "its ratio 0.821")
 }
 
 // Calls that are apart say the same, each from another place on.
