@@ -27,6 +27,7 @@ import (
 
 	"tandem/dialogs"
 	"tandem/media"
+	"tandem/test/testlog"
 )
 
 // TestMain makes the timers of RFC 3261 twice as fast, before anything reads them, and no faster: on a machine that is busy,
@@ -140,7 +141,7 @@ func startAgentOn(t *testing.T, cfg Config, in dialogs.Callers, rtp media.PortsC
 		level = slog.LevelDebug
 	}
 	book := &logbook{}
-	log := slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), book), &slog.HandlerOptions{Level: level}))
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(testlog.Writer(t), book), &slog.HandlerOptions{Level: level}))
 	if len(rtp.Listen) == 0 {
 		rtp.Listen = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	}

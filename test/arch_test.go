@@ -39,6 +39,7 @@ func allowed() map[string][]string {
 		"cmd/tandem":      {"gateway", "lab", "load", "store", "api"},
 		"test":            {"*"},
 		"test/audio":      {},
+		"test/testlog":    {},
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tandem/gateway"
+	"tandem/test/testlog"
 )
 
 // The one account of a test gateway.
@@ -94,7 +95,7 @@ func Start(tb testing.TB, cfg gateway.Config) *Gateway {
 	require.NoError(tb, cfg.Check())
 	ctx, cancel := context.WithCancel(context.Background())
 	logged := &kept{}
-	log := slog.New(slog.NewTextHandler(io.MultiWriter(testWriter{tb}, logged), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(testlog.Writer(tb), logged), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	app, err := gateway.New(ctx, cfg, log)
 	if err != nil {
 		cancel()
@@ -148,14 +149,7 @@ func (g *Gateway) SIPAddr(tb testing.TB, transport string) string {
 
 // Log writes to the test's own log.
 func Log(tb testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(testWriter{tb}, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-type testWriter struct{ tb testing.TB }
-
-func (w testWriter) Write(p []byte) (int, error) {
-	w.tb.Logf("%s", bytes.TrimRight(p, "\n"))
-	return len(p), nil
+	return slog.New(slog.NewTextHandler(testlog.Writer(tb), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // Object is a JSON object of the API.

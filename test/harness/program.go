@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -21,6 +22,7 @@ import (
 
 	"tandem/api"
 	"tandem/gateway"
+	"tandem/test/testlog"
 )
 
 // Command is one way to start the real binary.
@@ -41,7 +43,7 @@ type Program struct {
 
 // text keeps what a program writes and shows it in the test's log.
 type text struct {
-	show testWriter
+	show io.Writer
 
 	mu   sync.Mutex
 	kept bytes.Buffer
@@ -80,7 +82,7 @@ func (c Command) Begin(tb testing.TB) *Program {
 	}
 	cmd.Env = append(cmd.Env, c.Env...)
 	p := &Program{
-		cmd: cmd, ended: make(chan struct{}), stdout: &text{show: testWriter{tb}}, stderr: &text{show: testWriter{tb}},
+		cmd: cmd, ended: make(chan struct{}), stdout: &text{show: testlog.Writer(tb)}, stderr: &text{show: testlog.Writer(tb)},
 	}
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
 	// If the tests are killed, the program goes with them; for the kernel that is when the starting thread ends.
