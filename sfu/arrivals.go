@@ -28,9 +28,12 @@ type arrivals struct {
 	came, given int // packets that were read, and those of them that next returned
 	headers     [arrivalsMost]messageHeader
 	parts       [arrivalsMost]unix.Iovec
-	from        [arrivalsMost]unix.RawSockaddrInet6 // of IPv4 too, in the form of RawSockaddrInet4
+	from        [arrivalsMost]address
 	data        [arrivalsMost][datagramSize]byte
 }
+
+// address is what the kernel writes of where a packet came from: a struct sockaddr_in (ip(7)) or sockaddr_in6 (ipv6(7)).
+type address [unix.SizeofSockaddrInet6]byte
 
 // messageHeader is struct mmsghdr (recvmmsg(2)).
 type messageHeader struct {
@@ -49,7 +52,7 @@ func newArrivals(conn *net.UDPConn) (*arrivals, error) {
 		a.parts[i].Base = &a.data[i][0]
 		a.parts[i].SetLen(datagramSize)
 		h := &a.headers[i]
-		h.Name = (*byte)(unsafe.Pointer(&a.from[i])) //nolint:gosec // the kernel writes an address of either family there
+		h.Name = &a.from[i][0]
 		h.Namelen = unix.SizeofSockaddrInet6
 		h.Iov = &a.parts[i]
 		h.SetIovlen(1)
@@ -66,7 +69,7 @@ func (a *arrivals) next() (packet []byte, from netip.AddrPort, err error) {
 	}
 	i := a.given
 	a.given++
-	return a.data[i][:a.headers[i].length], a.address(i), nil
+	return a.data[i][:a.headers[i].length], a.source(&a.from[i]), nil
 }
 
 // fill waits until there is a packet, and reads all that fit.
@@ -87,7 +90,7 @@ func (a *arrivals) fill() error {
 // receive is one attempt; false: nothing is there.
 func (a *arrivals) receive(fd uintptr) bool {
 	for {
-		n, _, err := syscall.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&a.headers[0])), arrivalsMost, unix.MSG_DONTWAIT, 0, 0) //nolint:gosec // as recvmmsg(2) wants it
+		n, _, err := syscall.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&a.headers[0])), arrivalsMost, unix.MSG_DONTWAIT, 0, 0) //nolint:gosec // neither library has it without allocating, and a system call takes a pointer as a number
 		switch err {
 		case 0:
 			a.came, a.err = int(n), 0
@@ -102,17 +105,15 @@ func (a *arrivals) receive(fd uintptr) bool {
 	}
 }
 
-// address is where packet i came from.
-func (a *arrivals) address(i int) netip.AddrPort {
-	from := &a.from[i]
-	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&from.Port))[:]) //nolint:gosec // in the network's order
-	if from.Family == unix.AF_INET {
-		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(from)) //nolint:gosec // it is one, and shorter
-		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), port)
+// source is an address as the net package gives it.
+func (a *arrivals) source(from *address) netip.AddrPort {
+	port := binary.BigEndian.Uint16(from[2:])
+	if binary.NativeEndian.Uint16(from[:]) == unix.AF_INET {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(from[4:8])), port)
 	}
-	addr := netip.AddrFrom16(from.Addr)
-	if from.Scope_id != 0 {
-		addr = addr.WithZone(a.zone(from.Scope_id))
+	addr := netip.AddrFrom16([16]byte(from[8:24]))
+	if scope := binary.NativeEndian.Uint32(from[24:]); scope != 0 {
+		addr = addr.WithZone(a.zone(scope))
 	}
 	return netip.AddrPortFrom(addr, port)
 }

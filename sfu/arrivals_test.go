@@ -2,11 +2,13 @@ package sfu
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // port is a UDP socket of a test.
@@ -48,6 +50,26 @@ func TestArrivals(t *testing.T) {
 				require.Equal(t, min(arrivalsMost, all-i/arrivalsMost*arrivalsMost), a.came)
 			}
 		})
+	}
+}
+
+// An address of one link alone has the name of its interface, or its number where that is gone, as the net package has it.
+func TestArrivalsZone(t *testing.T) {
+	conn, _ := port(t, "::1")
+	a, err := newArrivals(conn)
+	require.NoError(t, err)
+	loopback, err := net.InterfaceByName("lo")
+	require.NoError(t, err)
+	for scope, zone := range map[uint32]string{uint32(loopback.Index): "lo", 1 << 30: "1073741824"} {
+		var from address
+		binary.NativeEndian.PutUint16(from[:], unix.AF_INET6)
+		binary.BigEndian.PutUint16(from[2:], 5004)
+		ip := netip.MustParseAddr("fe80::1").As16()
+		copy(from[8:], ip[:])
+		binary.NativeEndian.PutUint32(from[24:], scope)
+		for range 2 {
+			require.Equal(t, netip.MustParseAddrPort("[fe80::1%"+zone+"]:5004"), a.source(&from))
+		}
 	}
 }
 

@@ -14,17 +14,12 @@ import (
 // batchPair is a port and somebody who hears what it sends.
 func batchPair(tb testing.TB, ip string) (*batchConn, *net.UDPConn, netip.AddrPort) {
 	tb.Helper()
-	open := func() *net.UDPConn {
-		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(ip), 0)))
-		require.NoError(tb, err)
-		require.NoError(tb, conn.SetReadBuffer(4<<20))
-		tb.Cleanup(func() { _ = conn.Close() })
-		return conn
-	}
-	ear := open()
-	c, err := newBatchConn(open())
+	ear, to := port(tb, ip)
+	require.NoError(tb, ear.SetReadBuffer(4<<20))
+	conn, _ := port(tb, ip)
+	c, err := newBatchConn(conn)
 	require.NoError(tb, err)
-	return c, ear, ear.LocalAddr().(*net.UDPAddr).AddrPort()
+	return c, ear, to
 }
 
 // numbers reads n packets of two numbers each.
