@@ -94,8 +94,10 @@ func TestNoAllocationPerDescription(t *testing.T) {
 	c := newClock()
 	e := testEngine(c, Config{})
 	var web discard
+	var plain plainDiscard
 	noisy, _ := deafBridge(t, e, comforted)
 	noisy.Source().Audio().Add(&web)
+	noisy.Source().Audio().AddPlain(&plain, media.LawOf(comforted.Speech))
 	listener, ear := deafBridge(t, e, comforted)
 	listener.Subscribe(noisy.Source())
 	word := newPhoneVoice(media.PCMU).make(audio.Tone(450, -20, narrow, frameTime))
@@ -120,10 +122,11 @@ func TestNoAllocationPerDescription(t *testing.T) {
 	for range 100 {
 		one()
 	}
-	before := []int{web.packets, ear.packets}
+	before := []int{web.packets, ear.packets, plain.packets}
 	require.Zero(t, testing.AllocsPerRun(200, one))
 	require.Greater(t, web.packets-before[0], 150, "the noise is heard too")
 	require.Greater(t, ear.packets-before[1], 40)
+	require.Greater(t, plain.packets-before[2], 150)
 }
 
 // TestNoAllocationOfPlainPackets: who takes a phone's packets as they come.

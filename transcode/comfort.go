@@ -62,6 +62,11 @@ func (u *uplink) hush(now time.Time) {
 		n.maker.Frame(pcm)
 		pos := u.end
 		u.end, u.endAt = u.end+u.span(frameTime), now
+		if plain, _ := u.track.ListenersOf(u.media.Speech); len(plain) > 0 { // of whom not all take descriptions
+			payload := u.payload()[:len(pcm)]
+			compress(u.media.Speech, payload, pcm)
+			u.pass(plain, pos, payload, 0)
+		}
 		u.sound(pos, pcm, 0, now)
 	}
 }

@@ -22,10 +22,12 @@ type noisyPhone struct {
 	ear   *opusEar
 }
 
-func newNoisyPhone(t *testing.T) *noisyPhone {
+func newNoisyPhone(t *testing.T, law media.Speech) *noisyPhone {
 	c := newClock()
-	b, _ := testBridge(t, testEngine(c, Config{}), c, comforted, nil)
-	p := &noisyPhone{t: t, b: b, c: c, voice: newPhoneVoice(media.PCMU), ear: &opusEar{}}
+	m := comforted
+	m.Speech = law
+	b, _ := testBridge(t, testEngine(c, Config{}), c, m, nil)
+	p := &noisyPhone{t: t, b: b, c: c, voice: newPhoneVoice(law), ear: &opusEar{}}
 	b.Source().Audio().Add(p.ear)
 	return p
 }
@@ -56,7 +58,7 @@ func (p *noisyPhone) wait(d time.Duration) {
 
 // TestNoiseOfAPhone: between its words a phone is heard with the noise that it describes, until it speaks or there is a hold.
 func TestNoiseOfAPhone(t *testing.T) {
-	p := newNoisyPhone(t)
+	p := newNoisyPhone(t, media.PCMU)
 	p.speak(25)
 	p.describe(40)
 	p.ear.got = nil
@@ -91,11 +93,48 @@ func TestNoiseOfAPhone(t *testing.T) {
 	}
 }
 
+// TestNoiseOfAPhoneWithoutACodec: who takes the phone's G.711 as it comes has the noise between its words too, as packets that
+// follow each other, and the next words as they come.
+func TestNoiseOfAPhoneWithoutACodec(t *testing.T) {
+	for _, law := range []media.Speech{media.PCMU, media.PCMA} {
+		t.Run(law.String(), func(t *testing.T) {
+			p := newNoisyPhone(t, law)
+			var ear plainEar
+			p.b.Source().Audio().AddPlain(&ear, media.LawOf(law))
+			p.speak(25)
+			p.describe(40)
+			p.wait(time.Second)
+			require.InDelta(t, 25+47, len(ear.plain), 2)
+			var pcm []int16
+			for i, packet := range ear.plain {
+				require.Equal(t, uint8(law), packet.PayloadType)
+				require.Equal(t, i == 0, packet.Marker)
+				require.Equal(t, ear.plain[0].SequenceNumber+uint16(i), packet.SequenceNumber)
+				require.Equal(t, ear.plain[0].Timestamp+uint32(i*frameSamples), packet.Timestamp)
+				require.Len(t, packet.Payload, frameSamples)
+				if i >= 25 {
+					said := make([]int16, frameSamples)
+					expand(law, said, packet.Payload)
+					pcm = append(pcm, said...)
+				}
+			}
+			require.InDelta(t, -40+3.01, audio.Level(pcm), 0.5)
+
+			ear.plain = nil
+			p.voice.packet.Timestamp += narrow
+			p.speak(10)
+			p.wait(time.Second)
+			require.Len(t, ear.plain, 10, "it spoke, and has described nothing since")
+			require.False(t, ear.plain[1].Marker)
+		})
+	}
+}
+
 // TestNoiseCutsNoWord: a phone whose clock is 200 ppm slow describes its noise for seven minutes; it is heard from the first
 // frame of its next words.
 func TestNoiseCutsNoWord(t *testing.T) {
 	for _, every := range []time.Duration{200 * time.Millisecond, time.Hour} { // repeated, or said once
-		p := newNoisyPhone(t)
+		p := newNoisyPhone(t, media.PCMU)
 		p.speak(25)
 		p.describe(50)
 		const long = 7 * time.Minute // 84 ms of drift

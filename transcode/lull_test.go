@@ -189,7 +189,7 @@ func TestSilenceToPhonesIsSent(t *testing.T) {
 
 // TestSoftNoiseOfAPhoneIsNotSent: so is noise that a phone describes (RFC 3389) and that nobody hears.
 func TestSoftNoiseOfAPhoneIsNotSent(t *testing.T) {
-	p := newNoisyPhone(t)
+	p := newNoisyPhone(t, media.PCMU)
 	p.speak(25)
 	p.describe(75)
 	p.wait(time.Second)
