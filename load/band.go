@@ -191,7 +191,7 @@ func printBand(out io.Writer, cfg BandConfig, all []*contender, asked [2]string)
 	for pair := range slices.Chunk(all, 2) {
 		printRatio(line, fmt.Sprintf("CPU held to narrowband against the default, %d calls", pair[0].calls), pair[1].cpu(), pair[0].cpu(), mostOfFullBand)
 	}
-	if most := len(all) - 2; most > 0 {
+	if most := len(all) - 2; all[most].calls != all[0].calls {
 		full, narrow := oneMore(all[0], all[most]), oneMore(all[1], all[most+1])
 		line("CPU of one more call, from %d to %d\t%.2f ms\t%.2f ms\tits ratio %.3f", all[0].calls, all[most].calls, full, narrow, narrow/full)
 	}

@@ -96,6 +96,8 @@ func TestBandRows(t *testing.T) {
 	assert.Contains(t, out, "100 calls 0.800 to reach")
 	assert.Contains(t, out, "CPU of one more call, from 20 to 100 3.50 ms 2.88 ms")
 	assert.Contains(t, out, "its ratio 0.821")
+	all[2].calls, all[3].calls = 20, 20
+	assert.NotContains(t, rows(), "one more call", "asked for the same number twice")
 }
 
 // Calls that are apart say the same, each from another place on.
