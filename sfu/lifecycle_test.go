@@ -2,6 +2,7 @@ package sfu_test
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -336,11 +337,12 @@ func TestNothingStays(t *testing.T) {
 
 func TestPortsInUse(t *testing.T) {
 	g := serve(t, anybody("ann"), sfu.Config{})
-	_, err := sfu.Listen(sfu.Config{UDP: g.UDPAddr()}, g.room, nil)
+	log := slog.New(slog.DiscardHandler)
+	_, err := sfu.Listen(sfu.Config{UDP: g.UDPAddr()}, g.room, log)
 	require.ErrorContains(t, err, "listen for browsers' media")
-	_, err = sfu.Listen(sfu.Config{TCP: g.TCPAddr()}, g.room, nil)
+	_, err = sfu.Listen(sfu.Config{TCP: g.TCPAddr()}, g.room, log)
 	require.ErrorContains(t, err, "over TCP")
-	alone, err := sfu.Listen(sfu.Config{}, g.room, nil)
+	alone, err := sfu.Listen(sfu.Config{}, g.room, log)
 	require.NoError(t, err)
 	require.False(t, alone.TCPAddr().IsValid())
 	require.NoError(t, alone.Close())

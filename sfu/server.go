@@ -76,11 +76,10 @@ type Membership interface {
 }
 
 const (
-	maxUniqueID    = 128 // bytes
-	maxRemembered  = 4096
-	udpSocketQueue = 4 << 20 // bytes
-	tcpReadQueue   = 16      // packets of one connection, whose memory is taken at once; the kernel keeps what is more
-	tcpWriteQueue  = 1 << 20 // bytes of one connection; what is more is dropped, so that no writer waits
+	maxUniqueID   = 128 // bytes
+	maxRemembered = 4096
+	tcpReadQueue  = 16      // packets of one connection, whose memory is taken at once; the kernel keeps what is more
+	tcpWriteQueue = 1 << 20 // bytes of one connection; what is more is dropped, so that no writer waits
 )
 
 // Server holds the devices of this node.
@@ -118,9 +117,7 @@ func Listen(cfg Config, members Members, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for browsers' media: %w", err)
 	}
-	// A short queue loses packets whenever the reader is not scheduled for some milliseconds. The kernel may allow less.
-	_ = s.udp.SetReadBuffer(udpSocketQueue)
-	_ = s.udp.SetWriteBuffer(udpSocketQueue)
+	lengthen(s.udp, log)
 	s.port, err = newBatchConn(s.udp)
 	if err != nil {
 		_ = s.udp.Close()
