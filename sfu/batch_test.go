@@ -97,34 +97,36 @@ func TestBatchSurvivesAFault(t *testing.T) {
 
 // Many publishers and other writers at once: nothing is lost, nothing stays behind, and each one's order is kept.
 func TestBatchOfManyWriters(t *testing.T) {
-	const writers, packets = 8, 200
+	const writers, rounds, packets = 8, 4, 60 // of a round no more than a kernel lets wait that nobody told to keep more
 	c, ear, to := batchPair(t, "127.0.0.1")
-	var all sync.WaitGroup
-	for w := range uint32(writers) {
-		all.Go(func() {
-			for i := range uint32(packets) {
-				if w%4 != 0 { // some never cork
-					c.Cork()
-				}
-				_, _ = c.WriteToAddrPort(numbered(w, i), to)
-				if w%4 != 0 {
-					c.Uncork()
-				}
-			}
-		})
-	}
-	all.Wait()
-	require.Zero(t, c.waiting.n)
-	require.Zero(t, c.corked.Load())
 	seen := make(map[uint32]int)
-	for _, got := range numbers(t, ear, writers*packets) {
-		if got[0]%4 != 0 {
-			require.EqualValues(t, seen[got[0]], got[1], "the order of one who corks")
+	for round := range uint32(rounds) {
+		var all sync.WaitGroup
+		for w := range uint32(writers) {
+			all.Go(func() {
+				for i := range uint32(packets) {
+					if w%4 != 0 { // some never cork
+						c.Cork()
+					}
+					_, _ = c.WriteToAddrPort(numbered(w, round*packets+i), to)
+					if w%4 != 0 {
+						c.Uncork()
+					}
+				}
+			})
 		}
-		seen[got[0]]++
+		all.Wait()
+		require.Zero(t, c.waiting.n)
+		require.Zero(t, c.corked.Load())
+		for _, got := range numbers(t, ear, writers*packets) {
+			if got[0]%4 != 0 {
+				require.EqualValues(t, seen[got[0]], got[1], "the order of one who corks")
+			}
+			seen[got[0]]++
+		}
 	}
 	for w := range uint32(writers) {
-		require.Equal(t, packets, seen[w])
+		require.Equal(t, rounds*packets, seen[w])
 	}
 }
 
