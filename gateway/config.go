@@ -85,7 +85,7 @@ type MediaConfig struct {
 	// SilenceTimeout does not run while a call is on hold.
 	SilenceTimeout time.Duration `name:"silence-timeout" yaml:"silenceTimeout" default:"5m" help:"How long the far end of an answered call may send neither RTP nor RTCP before the call ends; 0: for ever. A hold does not count, nor does a far end that keeps a session timer."`
 	// The Opus of phones' voices, as browsers get it.
-	OpusComplexity   int         `name:"opus-complexity" yaml:"opusComplexity" default:"0" placeholder:"N" help:"Of the encoder of phones' voices, 1 to 10: better sound for more CPU; 0 is 1 for narrowband and 5 for wideband. While the machine is short of CPU it is less."`
+	OpusComplexity   int         `name:"opus-complexity" yaml:"opusComplexity" default:"0" placeholder:"N" help:"Of the encoder of phones' voices, 1 to 10: better sound for more CPU; 0 is 5 for wideband, and for narrowband 1 where sound begins and 0 elsewhere. While the machine is short of CPU it is less."`
 	OpusBitrate      int         `name:"opus-bitrate" yaml:"opusBitrate" default:"0" placeholder:"BITS" help:"Per second; 0: 32000, and 48000 for wideband phones."`
 	OpusFEC          bool        `name:"opus-fec" yaml:"opusFEC" default:"true" help:"Send each frame again, smaller, with the next one, so that a lost packet can be made up for."`
 	OpusExpectedLoss int         `name:"opus-expected-loss" yaml:"opusExpectedLoss" default:"0" placeholder:"PERCENT" help:"What FEC is made for at least; what browsers report counts if it is more. FEC takes bits from the sound."`

@@ -19,6 +19,8 @@ import (
 	"github.com/pion/srtp/v3"
 	"github.com/pion/webrtc/v4"
 	"github.com/zaf/g711"
+
+	"tandem/dsp"
 )
 
 // FloorConfig is how the floor is run. It codes as our gateway does by default.
@@ -40,8 +42,9 @@ func floorSecret() []byte {
 }
 
 const (
-	floorFirstPort = 30000 // below what the kernel gives to sockets without a port
-	floorBitrate   = 32000
+	floorFirstPort    = 30000 // below what the kernel gives to sockets without a port
+	floorBitrate      = 32000
+	gatewayComplexity = 1 // by default, of narrowband
 )
 
 // ServeFloor is the least code that does the work of bridged calls: a socket to the phone, libopus, and SRTP or a bare
@@ -182,11 +185,11 @@ func (c *floorCall) start(far *floorSocket, complexity int) error {
 
 // startUp carries the phone's sound from now on.
 func (c *floorCall) startUp(far floorFar, complexity int) error {
-	enc, err := floorEncoder(complexity)
+	voice, err := newFloorVoice(complexity)
 	if err != nil {
 		return err
 	}
-	c.work.run(func() error { return c.up(far, enc) })
+	c.work.run(func() error { return c.up(far, voice) })
 	return nil
 }
 
@@ -287,8 +290,16 @@ func (s *floorSocket) write(packet *rtp.Packet) error {
 	return nil
 }
 
-// floorEncoder encodes as our gateway does by default while nothing is lost.
-func floorEncoder(complexity int) (*opus.Encoder, error) {
+// floorVoice encodes as our gateway does by default while nothing is lost: at complexity 1 where sound begins, and at 0 elsewhere. At
+// any other complexity it encodes everything.
+type floorVoice struct {
+	enc        *opus.Encoder
+	complexity int
+	onsets     dsp.Onsets
+	now        int // enc has
+}
+
+func newFloorVoice(complexity int) (*floorVoice, error) {
 	enc, err := opus.NewEncoder(phoneRate, 1, opus.AppRestrictedLowdelay)
 	if err != nil {
 		return nil, fmt.Errorf("load: floor: %w", err)
@@ -296,11 +307,28 @@ func floorEncoder(complexity int) (*opus.Encoder, error) {
 	if err := errors.Join(enc.SetComplexity(complexity), enc.SetBitrate(floorBitrate)); err != nil {
 		return nil, fmt.Errorf("load: floor: %w", err)
 	}
-	return enc, nil
+	return &floorVoice{enc: enc, complexity: complexity, onsets: dsp.NewOnsets(phoneRate), now: complexity}, nil
+}
+
+// encode encodes 20 ms and returns how long the packet is that is in packet then.
+func (v *floorVoice) encode(pcm []int16, packet []byte) (int, error) {
+	if v.complexity == gatewayComplexity {
+		complexity := 0
+		if v.onsets.Frame(pcm) {
+			complexity = gatewayComplexity
+		}
+		if complexity != v.now {
+			if err := v.enc.SetComplexity(complexity); err != nil {
+				return 0, err
+			}
+			v.now = complexity
+		}
+	}
+	return v.enc.Encode(pcm, packet)
 }
 
 // up carries the phone's sound to the far end.
-func (c *floorCall) up(far floorFar, enc *opus.Encoder) error {
+func (c *floorCall) up(far floorFar, voice *floorVoice) error {
 	var buf, coded [1500]byte
 	var pcm [frameSamples]int16
 	packet, sent := rtp.Packet{}, rtp.Packet{Header: rtp.Header{Version: 2, PayloadType: opusPayloadType, SSRC: rand.Uint32()}}
@@ -318,7 +346,7 @@ func (c *floorCall) up(far floorFar, enc *opus.Encoder) error {
 		for i, b := range packet.Payload {
 			pcm[i] = g711.DecodeUlawFrame(b)
 		}
-		size, err := enc.Encode(pcm[:], coded[:])
+		size, err := voice.encode(pcm[:], coded[:])
 		if err != nil {
 			return err
 		}
@@ -374,7 +402,7 @@ func (b *bench) startFloor(ctx context.Context, dir string, program []string, we
 	addr := "127.0.0.1:" + strconv.Itoa(port)
 	complexity := b.cfg.Opus.Complexity
 	if complexity == 0 {
-		complexity = 1 // the gateway's for narrowband
+		complexity = gatewayComplexity
 	}
 	f := &floor{first: floorFirstPort + 2*rand.IntN(500)}
 	argv := append(pinned(b.cfg.Pinned), program...)

@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -111,13 +110,10 @@ func (f *partyFloor) readPhone(k int) error {
 	var buf, coded [1500]byte
 	var pcm [frameSamples]int16
 	var packet rtp.Packet
-	var enc *opus.Encoder
+	var voice *floorVoice
 	if k < partyPhones {
 		var err error
-		if enc, err = opus.NewEncoder(phoneRate, 1, opus.AppVoIP); err != nil {
-			return err
-		}
-		if err := errors.Join(enc.SetComplexity(1), enc.SetBitrate(floorBitrate)); err != nil { // as a gateway does by default
+		if voice, err = newFloorVoice(gatewayComplexity); err != nil {
 			return err
 		}
 	}
@@ -131,14 +127,14 @@ func (f *partyFloor) readPhone(k int) error {
 			p.remote = addr
 			p.mu.Unlock()
 		}
-		if enc == nil || packet.Unmarshal(buf[:n]) != nil || len(packet.Payload) != frameSamples {
+		if voice == nil || packet.Unmarshal(buf[:n]) != nil || len(packet.Payload) != frameSamples {
 			continue
 		}
 		for i, b := range packet.Payload {
 			pcm[i] = g711.DecodeUlawFrame(b)
 		}
 		f.say(k, &pcm)
-		size, err := enc.Encode(pcm[:], coded[:])
+		size, err := voice.encode(pcm[:], coded[:])
 		if err != nil {
 			return err
 		}

@@ -35,7 +35,7 @@ func allowed() map[string][]string {
 		"store/storetest": {},
 		"gateway":         {"*"},
 		"lab":             {"media", "transcode", "errs"},
-		"load":            {"media", "transcode", "errs", "test/audio"},
+		"load":            {"media", "transcode", "dsp", "errs", "test/audio"},
 		"cmd/tandem":      {"gateway", "lab", "load", "store", "api"},
 		"test":            {"*"},
 		"test/audio":      {},

@@ -10,6 +10,7 @@ import (
 	"github.com/pion/rtp"
 	"github.com/stretchr/testify/require"
 
+	"tandem/dsp"
 	"tandem/media"
 )
 
@@ -134,10 +135,24 @@ func libopusPair(b *testing.B) func() {
 	enc, err := Config{}.encoder(narrow, opus.AppRestrictedLowdelay)
 	require.NoError(b, err)
 	pcm, data := make([]int16, maxFrame), make([]byte, 1500)
-	i := 0
+	var complexities [50]int // as the bridge chooses them, whose work that is
+	onsets := dsp.NewOnsets(narrow)
+	for i := range 2 * len(complexities) { // the first second has an onset that the others do not
+		complexities[i%50] = 0
+		if onsets.Frame(p.voice[i%50]) {
+			complexities[i%50] = Config{}.complexity(narrow)
+		}
+	}
+	i, complexity := 0, -1
 	return func() {
 		if _, err := dec.Decode(p.web[i%50].Payload, pcm); err != nil {
 			b.Fatal(err)
+		}
+		if to := complexities[i%50]; to != complexity {
+			complexity = to
+			if err := enc.SetComplexity(to); err != nil {
+				b.Fatal(err)
+			}
 		}
 		if _, err := enc.Encode(p.voice[i%50], data); err != nil {
 			b.Fatal(err)

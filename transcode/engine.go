@@ -20,14 +20,14 @@ import (
 
 // Config is how phones' voices are encoded for browsers. The zero value is usable.
 type Config struct {
-	OpusComplexity int  // 1 to 10; 0: 1, and 5 for wideband. Under load it is less
+	OpusComplexity int  // 1 to 10; 0: 5 for wideband, and of narrowband 1 where sound begins, 0 elsewhere. Under load it is less
 	Bitrate        int  // bit/s; 0: 32000, and 48000 for wideband
 	NoFEC          bool // do not send each frame again, smaller, in the next packet (RFC 6716 §2.1.7)
 	ExpectedLoss   int  // percent of the packets, what FEC is made for at least. What listeners report counts if it is more
 	DTX            bool // send next to nothing while a phone is silent
 }
 
-// complexity is what the sound of a rate is encoded with. Of narrowband speech as much is understood at 1 as
+// complexity is what the sound of a rate is encoded with, but for what voiceEncoder saves. Of narrowband speech as much is understood at 1 as
 // at 10, for a third of the CPU; of wideband speech more from 4 on (docs/performance.md).
 func (c Config) complexity(rate int) int {
 	switch {

@@ -327,7 +327,7 @@ func (u *uplink) wake(rate int) bool {
 		u.opus, u.rate = enc, rate
 		u.tuned = 0
 	} else {
-		_ = u.opus.used.Reset() // fails for no reason that a running encoder could have
+		u.opus.reset()
 	}
 	u.idle, u.n, u.lull.frames = false, 0, 0
 	u.packet.Marker = true
@@ -394,7 +394,7 @@ func (u *uplink) encode(pcm []int16, pos int64) {
 func (u *uplink) send(pcm []int16, ts uint32) {
 	u.tune()
 	payload := u.payload()
-	n, err := u.opus.used.Encode(pcm, payload)
+	n, err := u.opus.encode(pcm, payload)
 	if err != nil {
 		u.malformed++
 		return

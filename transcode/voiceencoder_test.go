@@ -63,7 +63,7 @@ func TestSilenceIsNotSentWithDTX(t *testing.T) {
 	packet := make([]byte, 1500)
 	quiet := 0
 	for range 100 {
-		n, err := v.used.Encode(make([]int16, frameSamples), packet)
+		n, err := v.encode(make([]int16, frameSamples), packet)
 		require.NoError(t, err)
 		if n <= 2 {
 			quiet++
@@ -102,4 +102,43 @@ func TestVoiceEncoderKeepsWhatItIs(t *testing.T) {
 	v, err = newVoiceEncoder(Config{ExpectedLoss: 5}, narrow)
 	require.NoError(t, err)
 	require.Equal(t, []int{1, 5}, of())
+}
+
+// TestComplexityFollowsOnsets: narrowband is encoded at complexity 1 where sound begins and at 0 elsewhere, unless a complexity is
+// configured, the load wants less, or the mode is that for speech.
+func TestComplexityFollowsOnsets(t *testing.T) {
+	silence := make([]int16, frameSamples)
+	tone := audio.Tone(500, -20, narrow, frameTime)
+	packet := make([]byte, 1500)
+	of := func(v *voiceEncoder, frames ...[]int16) (complexities []int) {
+		for _, pcm := range frames {
+			_, err := v.encode(pcm, packet)
+			require.NoError(t, err)
+			complexity, err := v.used.Complexity()
+			require.NoError(t, err)
+			complexities = append(complexities, complexity)
+		}
+		return complexities
+	}
+	encoder := func(cfg Config, rate int) *voiceEncoder {
+		v, err := newVoiceEncoder(cfg, rate)
+		require.NoError(t, err)
+		return v
+	}
+	v := encoder(Config{}, narrow)
+	require.Equal(t, []int{0, 1, 0, 0, 0}, of(v, silence, tone, tone, tone, silence))
+	require.NoError(t, v.tune(tuning{complexity: 1, loss: 10}))
+	require.Equal(t, []int{1, 1}, of(v, silence, silence), "the mode for speech")
+	require.NoError(t, v.tune(tuning{complexity: 1}))
+	require.Equal(t, []int{0}, of(v, silence))
+	require.NoError(t, v.tune(tuning{}))
+	v.reset()
+	require.Equal(t, []int{0, 0}, of(v, tone, tone), "the load wants less")
+	require.NoError(t, v.tune(tuning{complexity: 1}))
+	v.reset()
+	require.Equal(t, []int{1, 0}, of(v, tone, tone), "what it begins with is an onset")
+
+	require.Equal(t, []int{1, 1}, of(encoder(Config{OpusComplexity: 1}, narrow), silence, tone))
+	wideTone := audio.Tone(500, -20, wide, frameTime)
+	require.Equal(t, []int{5, 5}, of(encoder(Config{}, wide), make([]int16, len(wideTone)), wideTone))
 }
