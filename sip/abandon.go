@@ -56,6 +56,8 @@ func (c *call) abandon(invite *sip.Request, tx *sip.ClientTx, network string, he
 				return
 			case <-tx.Done():
 				return
+			case <-left.again:
+				left.sendCancel(ctx)
 			case res := <-tx.Responses():
 				switch {
 				case res.IsProvisional() && left.cancel == nil:

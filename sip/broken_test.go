@@ -234,7 +234,7 @@ func TestBrokenConnectionIsNamed(t *testing.T) {
 // ours.
 func TestRingingSurvivesABrokenConnection(t *testing.T) {
 	t.Parallel()
-	ringing := func(t *testing.T) (w *wire, g *gateway, leg dialogs.Leg, invite string) {
+	unbroken := func(t *testing.T) (w *wire, g *gateway, leg dialogs.Leg, invite string) {
 		t.Helper()
 		w = newWire(t)
 		g = startAgent(t, Config{Trunks: []Trunk{w.trunk("carrier", 1)}}, newCallers(nil))
@@ -243,6 +243,11 @@ func TestRingingSurvivesABrokenConnection(t *testing.T) {
 		invite = w.next("INVITE ")
 		w.answer(invite, "180 Ringing", "")
 		await(t, leg, dialogs.LegRinging)
+		return w, g, leg, invite
+	}
+	ringing := func(t *testing.T) (w *wire, g *gateway, leg dialogs.Leg, invite string) {
+		t.Helper()
+		w, g, leg, invite = unbroken(t)
 		w.breaks()
 		return w, g, leg, invite
 	}
@@ -270,6 +275,31 @@ func TestRingingSurvivesABrokenConnection(t *testing.T) {
 		require.Equal(t, byThisEnd, end(t, leg).Details)
 		g.idle(t)
 	})
+	t.Run("cancelled before the break is noticed", func(t *testing.T) {
+		t.Parallel()
+		w, g, leg, invite := unbroken(t)
+		mute(t, g)
+		leg.Hangup(0)
+		w.accept()
+		w.answer(w.next("CANCEL "), "200 OK", "")
+		w.answer(invite, "487 Request Terminated", "")
+		require.Equal(t, byThisEnd, end(t, leg).Details)
+		require.NotEmpty(t, g.kept.lines("sending the CANCEL failed"))
+		g.idle(t)
+	})
+}
+
+// mute lets the gateway write no more on the one connection that it has.
+func mute(t *testing.T, g *gateway) {
+	t.Helper()
+	g.streams.mu.Lock()
+	defer g.streams.mu.Unlock()
+	require.Len(t, g.streams.all, 1)
+	for st := range g.streams.all {
+		conn, ok := st.Conn.(*net.TCPConn)
+		require.True(t, ok)
+		require.NoError(t, conn.CloseWrite())
+	}
 }
 
 // TestCallSurvivesABrokenConnection: requests of a call that is up go over another connection, and once more when that

@@ -17,6 +17,8 @@ type trying struct {
 	shows   certFiles
 	heard   bool // a provisional answer came
 	cancel  *sip.ClientTx
+	again   <-chan time.Time // when the CANCEL is tried again that could not be sent; nil: it was, or is not wanted
+	pause   time.Duration    // before that
 
 	progress *progress // its provisional answers
 }
@@ -75,6 +77,8 @@ func (t *trying) wait(ctx context.Context) (*sip.Response, error) {
 		case <-t.tx.Done():
 			t.catchUp()
 			return nil, cmp.Or(t.tx.Err(), sip.ErrTransactionTerminated)
+		case <-t.again:
+			t.sendCancel(ctx)
 		case <-cancelled:
 		case r := <-requests:
 			if t.progress.final.isSet() { // it came behind the answer, which is to be dealt with first
@@ -119,6 +123,7 @@ func (c *call) putBack(r request) {
 	}
 }
 
+// sendCancel sends the CANCEL, or says when to try again: the phone would ring on whose connection broke just now.
 func (t *trying) sendCancel(ctx context.Context) {
 	invite := t.invite
 	req := sip.NewRequest(sip.CANCEL, invite.Recipient)
@@ -137,7 +142,9 @@ func (t *trying) sendCancel(ctx context.Context) {
 	tx, err := t.agent.start(ctx, req, t.shows)
 	if err != nil {
 		t.log.Info("sip: sending the CANCEL failed", "error", err)
+		t.pause = min(max(sip.T1, 2*t.pause), sip.T2)
+		t.again = time.After(t.pause)
 		return
 	}
-	t.cancel = tx
+	t.cancel, t.again = tx, nil
 }
