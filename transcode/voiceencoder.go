@@ -14,7 +14,7 @@ import (
 // receiver's decoder fades from the one to the other.
 //
 // Narrowband in the low-delay mode is encoded at complexity 1, if nothing else is configured, where sound begins, and at 0 elsewhere. What
-// libopus leaves out at 0 is to look for onsets, which costs a fifth of the frame; without one there is nothing to find.
+// libopus leaves out at 0 is above all to look for onsets, which costs a quarter of the frame; without one there is nothing to find.
 type voiceEncoder struct {
 	cfg        Config
 	rate       int
