@@ -33,6 +33,7 @@ type downlink struct {
 	line       timeline
 	inputs     []*input // with audio
 	picked     *input   // whom the phone hears directly; nil: nobody
+	plain      bool     // it gets picked's packets as they are
 	mixing     bool     // it hears mix instead
 	buffer     buffer   // what it hears directly waits there, if need be
 	mix        *mix     // of its inputs and its own voice; nil: they are fewer than two
@@ -122,6 +123,7 @@ func (d *downlink) agree(m media.PortMedia) (anew bool, err error) {
 		d.buffer = buffer{}
 	}
 	d.media = m
+	d.count(d.picked)
 	return anew, nil
 }
 
@@ -198,9 +200,24 @@ func (d *downlink) pick(in *input) {
 			other.feed.direct.Add(-1)
 		}
 	}
+	d.count(nil)
 	d.picked = in
+	d.count(in)
 	d.buffer.on = false
 	d.line.detach()
+}
+
+// count lets the voice that was picked know whether the phone gets its packets as they are.
+func (d *downlink) count(picked *input) {
+	plain := picked != nil && picked.codec == d.media.Speech
+	if plain == d.plain {
+		return
+	}
+	if d.plain = plain; plain {
+		picked.feed.plain.Add(1)
+	} else {
+		d.picked.feed.plain.Add(-1)
+	}
 }
 
 // seam lets what comes next grow out of what was heard last: another voice takes over, or another way to hear the same.
@@ -237,6 +254,9 @@ func (d *downlink) hear(in *input, f frame, now time.Time) {
 	defer d.mu.Unlock()
 	if f.concealed && in == d.picked {
 		d.made.up += uint64(len(f.pcm))
+	}
+	if in.feed.woke && d.mix != nil && in.rate == d.rate() {
+		d.mix.wake(in.feed, now)
 	}
 	if d.closed || d.mixes() || in.gone || in.muted || in.rate != d.rate() {
 		return

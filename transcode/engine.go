@@ -335,7 +335,7 @@ func (e *Engine) join(voices []*input, own *feed, ownTrack *media.Track, rate in
 		m = newMix(key, rate, shard)
 		for track, f := range tracks {
 			f.refs++
-			v := &voice{feed: f, track: track, rate: rate, playout: dsp.NewPlayout(rate)}
+			v := &voice{mix: m, feed: f, track: track, rate: rate, playout: dsp.NewPlayout(rate)}
 			m.voices = append(m.voices, v)
 			f.at(rate).Add(v)
 			f.attach()

@@ -31,9 +31,11 @@ type feed struct {
 	active       atomic.Bool  // there was something to hear in the last frame: a voice, or what may be one
 	last         atomic.Int64 // when that came, in Unix ns
 	direct       atomic.Int32 // phones that hear it as it comes
+	plain        atomic.Int32 // of those, how many get its packets as they are
 
 	// What follows belongs to the goroutine that publishes.
-	rate  int // of voice; 0: nothing came yet
+	woke  bool // it became active with this frame
+	rate  int  // of voice; 0: nothing came yet
 	voice dsp.Voice
 	other *resampled // nil until somebody listens at the other rate
 	codes [2]*codes  // narrow and wide; nil until several phones hear it as it comes
@@ -104,8 +106,9 @@ func (f *feed) publish(fr frame, rate int, now time.Time) {
 		f.rate, f.voice, f.other = rate, dsp.NewVoice(rate), nil
 	}
 	f.last.Store(now.UnixNano())
-	if !fr.concealed {
-		f.active.Store(f.voice.Frame(fr.pcm))
+	if f.woke = false; !fr.concealed {
+		active := f.voice.Frame(fr.pcm)
+		f.woke = !f.active.Swap(active) && active
 	}
 	fr.codes = f.shared(rate)
 	for _, l := range f.at(rate).All() {

@@ -21,18 +21,20 @@ const idleMix = frameTime * 3 / 2
 // mix is what the phones hear that hear the same voices, each phone but its own. Every voice waits and is added once for
 // all of them, 20 ms at a time, and what those hear who say nothing is encoded once. One shard clocks them all. They go over
 // to it at the same tick, as soon as one of them hears two voices, and back at the same: whoever came later would hear again
-// what waits in it.
+// what waits in it. From the packet on with which the second voice begins nobody is given anything directly.
 type mix struct {
 	key   string
 	rate  int
 	shard *shard
 	refs  int         // under Engine.mu
-	heard atomic.Bool // it is heard in place of its voices themselves; changes under mu
+	heard atomic.Bool // it is heard in place of its voices themselves, or will be from the next tick on; changes under mu
 
 	mu      sync.Mutex // of the clock, and of joining
 	voices  []*voice
 	hearers []*feed   // the own voices of those who have it
-	decided time.Time // the tick for which heard holds
+	decided time.Time // the tick for which on holds
+	on      bool      // it is heard at that tick
+	woken   bool      // it is to be heard at the next one
 	leaving time.Time // since when nobody has had more than one voice to hear; zero: somebody has
 	at      time.Time // of the tick that was made last
 	sum     [frameMost]int32
@@ -49,6 +51,7 @@ const recentMost = 3 * frameMost
 
 // voice is one of the voices of a mix.
 type voice struct {
+	mix   *mix
 	feed  *feed
 	track *media.Track
 	rate  int
@@ -59,6 +62,8 @@ type voice struct {
 	epoch   uint32
 	recent  [recentMost]int16 // what came last, while the mix takes nothing
 	heard   int               // samples in it
+	kept    int               // of those, how many came last that nobody was given directly
+	came    time.Time         // when the last of them did
 	next    int64             // the position that follows
 	asleep  bool              // it was not active when that came
 	pcm     [frameMost]int16  // of the tick
@@ -76,10 +81,13 @@ func newMix(key string, rate int, shard *shard) *mix {
 
 // hear takes a frame of the voice. It implements listener.
 func (v *voice) hear(f frame, now time.Time) {
+	if v.feed.woke {
+		v.mix.wake(v.feed, now)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !v.used.Load() {
-		v.remember(f)
+		v.remember(f, now)
 		return
 	}
 	if f.epoch != v.epoch {
@@ -90,7 +98,7 @@ func (v *voice) hear(f frame, now time.Time) {
 }
 
 // remember keeps what comes while the mix takes nothing: of a voice that begins all of it, since nobody has heard that yet.
-func (v *voice) remember(f frame) {
+func (v *voice) remember(f frame, now time.Time) {
 	awake := v.feed.active.Load()
 	if awake && v.asleep || f.epoch != v.epoch || f.pos != v.next {
 		v.heard = 0
@@ -100,6 +108,12 @@ func (v *voice) remember(f frame) {
 	copy(v.recent[:], v.recent[keep:])
 	copy(v.recent[len(v.recent)-keep:], f.pcm[len(f.pcm)-keep:])
 	v.heard = min(v.heard+keep, len(v.recent))
+	v.came = now
+	if !v.mix.heard.Load() {
+		v.kept = 0
+		return
+	}
+	v.kept = min(v.kept+keep, v.heard)
 }
 
 // sinceEpoch is a time as a Playout wants it.
@@ -111,7 +125,7 @@ func (v *voice) take(n int, speaks, drain bool, now time.Time) {
 	defer v.mu.Unlock()
 	if !v.used.Load() {
 		v.used.Store(true)
-		v.begin(now)
+		v.begin()
 	}
 	switch {
 	case speaks:
@@ -137,22 +151,28 @@ func (v *voice) take(n int, speaks, drain bool, now time.Time) {
 }
 
 // begin lets the mix go on from where phones have heard the voice directly, or begin where nobody has.
-func (v *voice) begin(now time.Time) {
+func (v *voice) begin() {
 	recent := v.recent[len(v.recent)-v.heard:]
-	v.heard, v.tail = 0, -1
+	direct, missed := v.feed.direct.Load() > 0, v.heard
+	switch {
+	case direct:
+		missed = v.kept
+	case missed == len(v.recent): // it has spoken for longer than that: only what comes now is missed
+		missed = v.rate / 50
+	}
+	known := len(recent) - missed
 	v.playout.Forget()
-	if v.feed.direct.Load() > 0 {
-		v.playout.Begin(v.next, recent)
-		return
+	if direct {
+		v.playout.Begin(v.next-int64(missed), recent[:known])
 	}
-	if len(recent) == len(v.recent) { // it has spoken for longer than that: only what comes now is missed
-		recent = recent[len(recent)-v.rate/50:]
-	}
-	for pos := v.next - int64(len(recent)); len(recent) > 0; {
+	for recent = recent[known:]; len(recent) > 0; {
 		n := min(len(recent), v.rate/50)
-		v.playout.Put(pos, recent[:n], false, sinceEpoch(now))
-		recent, pos = recent[n:], pos+int64(n)
+		after := len(recent) - n
+		came := v.came.Add(-time.Duration(after) * time.Second / time.Duration(v.rate))
+		v.playout.Put(v.next-int64(len(recent)), recent[:n], false, sinceEpoch(came))
+		recent = recent[n:]
 	}
+	v.heard, v.kept, v.tail = 0, 0, -1
 }
 
 // rest lets what comes pass unheard.
@@ -166,32 +186,48 @@ func (v *voice) rest() {
 	v.sounds = false
 }
 
+// wake lets the mix be heard from the next tick on if a voice that begins at now is the second one for somebody. Until then what comes
+// is kept for the mix: who was given that directly would hear it again, and the others never. A phone that gets the voice's packets as
+// they are has this one already.
+func (m *mix) wake(begins *feed, now time.Time) {
+	if m.heard.Load() || begins.plain.Load() > 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.heard.Load() && m.several(now) {
+		m.woken = true
+		m.heard.Store(true)
+	}
+}
+
 // decide says whether those who have the mix hear it from the tick at now on, or one voice each as it comes.
 func (m *mix) decide(now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.decided.Equal(now) {
-		return m.heard.Load()
+		return m.on
 	}
 	m.decided = now
 	if now.Sub(m.at) > idleMix { // by the clock: late as it may be, what comes meanwhile is not in vain
 		m.rest()
 	}
 	switch {
-	case m.several(now):
-		m.leaving = time.Time{}
+	case m.woken || m.several(now):
+		m.on, m.woken, m.leaving = true, false, time.Time{}
 		m.heard.Store(true)
-	case !m.heard.Load():
+	case !m.on:
 	case m.leaving.IsZero():
 		m.leaving = now
 		fallthrough
 	default:
 		if m.settled(now) || now.Sub(m.leaving) > leaveMix {
+			m.on = false
 			m.heard.Store(false)
 			m.rest()
 		}
 	}
-	return m.heard.Load()
+	return m.on
 }
 
 // several says whether somebody has two voices or more to hear.
@@ -210,7 +246,7 @@ func (m *mix) several(now time.Time) bool {
 	return false
 }
 
-// recent copies what came last of a voice while the mix took nothing.
+// recent copies what came last of a voice while the mix took nothing, but for what is kept for the mix.
 func (m *mix) recent(f *feed, dst []int16) []int16 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -218,7 +254,7 @@ func (m *mix) recent(f *feed, dst []int16) []int16 {
 		if v.feed == f {
 			v.mu.Lock()
 			defer v.mu.Unlock()
-			return dst[:copy(dst, v.recent[:])]
+			return dst[:copy(dst, v.recent[:len(v.recent)-v.kept])]
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -129,6 +130,43 @@ func TestFirstWordOfAMixIsWhole(t *testing.T) {
 			}
 		}
 		require.InDelta(t, 200, heard, 15, "ms of the word were heard; another voice spoke: %v", begun)
+	}
+}
+
+// TestFirstPacketOfAWordIsHeardByAll: a browser begins to speak while one phone does. That phone has heard it directly until then, or
+// not; the other one hears both. Of the word's first packet nothing is missing, and nothing comes twice.
+func TestFirstPacketOfAWordIsHeardByAll(t *testing.T) {
+	word := slices.Concat(audio.Tone(2600, -20, 48000, 20*time.Millisecond), audio.Tone(1500, -20, 48000, 200*time.Millisecond))
+	for _, direct := range []bool{true, false} {
+		k := newConference(t, 2, 2)
+		speaks := newPhoneVoice(media.PCMU).speaker(k.phones[0], k.c, 440, -30)
+		if direct {
+			k.run(50, k.webs[0].pause(), k.webs[1].speaker(1500, -20))
+			k.run(100, k.webs[0].pause(), k.webs[1].pause())
+		}
+		for round := range 3 {
+			k.run(100, speaks, k.webs[0].pause(), k.webs[1].pause())
+			require.Equal(t, direct && round == 0, k.phones[0].down.picked == k.phones[0].inputs[k.webs[1].src])
+			from := []int{len(k.ears[0].got), len(k.ears[1].got)}
+			said := 0
+			k.run(60, speaks, k.webs[0].pause(), func() {
+				if said += 960; said <= len(word) {
+					k.webs[1].say(word[said-960 : said])
+				} else {
+					k.webs[1].say(make([]int16, 960))
+				}
+			})
+			for i, ear := range k.ears {
+				pcm := ear.pcm(media.PCMU)[from[i]*160:]
+				heard := 0
+				for at := 0; at+40 <= len(pcm); at += 40 {
+					if audio.Goertzel(pcm[at:at+40], 8000, 2600) > -29 {
+						heard += 5
+					}
+				}
+				require.InDelta(t, 20, heard, 10, "ms of the first packet at phone %d, round %d, heard directly before: %v", i, round, direct)
+			}
+		}
 	}
 }
 
