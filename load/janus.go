@@ -162,10 +162,14 @@ func (j *janus) read(ctx context.Context) {
 	}
 }
 
-// do sends a request and returns its answer, or the event that answers it.
+// do sends a request and returns its answer, or the event that answers it. Who gives up leaves the connection as it is.
 func (j *janus) do(ctx context.Context, request map[string]any) (janusReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, janusLimit)
 	defer cancel()
+	gaveUp := func() error { return fmt.Errorf("load: Janus: no answer to %v: %w", request["janus"], ctx.Err()) }
+	if ctx.Err() != nil {
+		return janusReply{}, gaveUp()
+	}
 	answer := make(chan janusReply, 1)
 	j.mu.Lock()
 	j.next++
@@ -180,7 +184,9 @@ func (j *janus) do(ctx context.Context, request map[string]any) (janusReply, err
 	if err != nil {
 		return janusReply{}, fmt.Errorf("load: Janus: %w", err)
 	}
-	if err := j.conn.Write(ctx, websocket.MessageText, text); err != nil {
+	writing, written := context.WithTimeout(context.WithoutCancel(ctx), janusLimit) // whose end closes the connection
+	defer written()
+	if err := j.conn.Write(writing, websocket.MessageText, text); err != nil {
 		return janusReply{}, fmt.Errorf("load: Janus: %w", err)
 	}
 	select {
@@ -192,7 +198,7 @@ func (j *janus) do(ctx context.Context, request map[string]any) (janusReply, err
 	case <-j.done:
 		return janusReply{}, fmt.Errorf("load: Janus: %w", errEnded)
 	case <-ctx.Done():
-		return janusReply{}, fmt.Errorf("load: Janus: no answer to %v: %w", request["janus"], ctx.Err())
+		return janusReply{}, gaveUp()
 	}
 }
 

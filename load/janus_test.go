@@ -94,8 +94,16 @@ func TestJanusIsAsked(t *testing.T) {
 	require.ErrorContains(t, err, "odd")
 	ended, end := context.WithCancel(t.Context())
 	end()
-	_, err = j.ask(ended, 1, map[string]any{"request": "hangs"}, nil, nil)
-	require.ErrorIs(t, err, context.Canceled)
+	for range 20 {
+		_, err = j.ask(ended, 1, map[string]any{"request": "hangs"}, nil, nil)
+		require.ErrorIs(t, err, context.Canceled)
+	}
+	impatient, end := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer end()
+	_, err = j.ask(impatient, 1, map[string]any{"request": "hangs"}, nil, nil)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = j.ask(t.Context(), 1, map[string]any{"request": "refused"}, nil, nil)
+	require.ErrorContains(t, err, "no offer", "the others are answered on")
 	_, err = dialJanus(t.Context(), "ws://127.0.0.1:1")
 	require.Error(t, err)
 }
