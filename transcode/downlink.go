@@ -122,8 +122,9 @@ func (d *downlink) agree(m media.PortMedia) (anew bool, err error) {
 		d.player.wide, d.mixing = nil, false
 		d.buffer = buffer{}
 	}
+	d.tell(-1)
 	d.media = m
-	d.count(d.picked)
+	d.tell(1)
 	return anew, nil
 }
 
@@ -190,33 +191,25 @@ func (d *downlink) pick(in *input) {
 	if d.picked == in {
 		return
 	}
-	for _, other := range [...]*input{d.picked, in} {
-		if other == nil {
-			continue
-		}
-		if other == in {
-			other.feed.direct.Add(1)
-		} else {
-			other.feed.direct.Add(-1)
-		}
-	}
-	d.count(nil)
+	d.tell(-1)
 	d.picked = in
-	d.count(in)
+	d.tell(1)
 	d.buffer.on = false
 	d.line.detach()
 }
 
-// count lets the voice that was picked know whether the phone gets its packets as they are.
-func (d *downlink) count(picked *input) {
-	plain := picked != nil && picked.codec == d.media.Speech
-	if plain == d.plain {
+// tell adds the phone to those who hear the voice that is picked directly, or takes it off again with -1.
+func (d *downlink) tell(by int32) {
+	if d.picked == nil {
+		d.plain = false
 		return
 	}
-	if d.plain = plain; plain {
-		picked.feed.plain.Add(1)
-	} else {
-		d.picked.feed.plain.Add(-1)
+	if by > 0 {
+		d.plain = d.picked.codec == d.media.Speech
+	}
+	d.picked.feed.direct.Add(by)
+	if d.plain {
+		d.picked.feed.plain.Add(by)
 	}
 }
 
@@ -316,7 +309,7 @@ func (d *downlink) choose(now time.Time) {
 
 // recall lets what comes next grow out of what was heard directly, where that was a source's packets: nobody has seen their sound.
 func (d *downlink) recall() {
-	if d.picked == nil || d.picked.codec != d.media.Speech {
+	if !d.plain {
 		return
 	}
 	recent := d.mix.recent(d.picked.feed, d.joined.of(recentMost))
@@ -350,7 +343,7 @@ func (d *downlink) tick(now time.Time) {
 		d.buffered(now)
 	default:
 		patience := overdue
-		if d.picked != nil && d.picked.codec == d.media.Speech {
+		if d.plain {
 			patience = forwardGap
 		}
 		d.line.fill(now, patience)

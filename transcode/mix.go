@@ -33,8 +33,7 @@ type mix struct {
 	voices  []*voice
 	hearers []*feed   // the own voices of those who have it
 	decided time.Time // the tick for which on holds
-	on      bool      // it is heard at that tick
-	woken   bool      // it is to be heard at the next one
+	on      bool      // it is heard at that tick; not yet where a voice that woke has set heard since
 	leaving time.Time // since when nobody has had more than one voice to hear; zero: somebody has
 	at      time.Time // of the tick that was made last
 	sum     [frameMost]int32
@@ -196,7 +195,6 @@ func (m *mix) wake(begins *feed, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.heard.Load() && m.several(now) {
-		m.woken = true
 		m.heard.Store(true)
 	}
 }
@@ -213,8 +211,8 @@ func (m *mix) decide(now time.Time) bool {
 		m.rest()
 	}
 	switch {
-	case m.woken || m.several(now):
-		m.on, m.woken, m.leaving = true, false, time.Time{}
+	case m.heard.Load() != m.on || m.several(now): // the first: a voice woke since the tick before
+		m.on, m.leaving = true, time.Time{}
 		m.heard.Store(true)
 	case !m.on:
 	case m.leaving.IsZero():

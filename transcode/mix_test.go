@@ -58,6 +58,28 @@ func (b *browser) pause() func() {
 	return func() { b.say(silence) }
 }
 
+// word lets a browser say what is at 48 kHz, and then silence.
+func (b *browser) word(pcm []int16) func() {
+	said := 0
+	return func() {
+		if said += 960; said <= len(pcm) {
+			b.say(pcm[said-960 : said])
+		} else {
+			b.say(make([]int16, 960))
+		}
+	}
+}
+
+// lasts is for how many ms a tone is heard at 8 kHz, louder than level in dBFS.
+func lasts(pcm []int16, freq, level float64) (ms int) {
+	for i := 0; i+40 <= len(pcm); i += 40 {
+		if audio.Goertzel(pcm[i:i+40], 8000, freq) > level {
+			ms += 5
+		}
+	}
+	return ms
+}
+
 // TestOneMixForAll: who hears the same voices, each but its own, shares one mix.
 func TestOneMixForAll(t *testing.T) {
 	k := newConference(t, 4, 2)
@@ -114,21 +136,8 @@ func TestFirstWordOfAMixIsWhole(t *testing.T) {
 		}
 		k.run(100, one, k.webs[1].pause())
 		from := len(k.ears[0].got)
-		said := 0
-		k.run(60, one, func() { // 200 ms of a tone, then nothing
-			if said++; said <= 10 {
-				k.webs[1].say(audio.Tone(1500, -20, 48000, time.Second)[960*(said-1) : 960*said])
-			} else {
-				k.webs[1].say(make([]int16, 960))
-			}
-		})
-		pcm := k.ears[0].pcm(media.PCMU)[from*160:]
-		heard := 0
-		for i := 0; i+40 <= len(pcm); i += 40 {
-			if audio.Goertzel(pcm[i:i+40], 8000, 1500) > -26 {
-				heard += 5
-			}
-		}
+		k.run(60, one, k.webs[1].word(audio.Tone(1500, -20, 48000, 200*time.Millisecond)))
+		heard := lasts(k.ears[0].pcm(media.PCMU)[from*160:], 1500, -26)
 		require.InDelta(t, 200, heard, 15, "ms of the word were heard; another voice spoke: %v", begun)
 	}
 }
@@ -148,22 +157,9 @@ func TestFirstPacketOfAWordIsHeardByAll(t *testing.T) {
 			k.run(100, speaks, k.webs[0].pause(), k.webs[1].pause())
 			require.Equal(t, direct && round == 0, k.phones[0].down.picked == k.phones[0].inputs[k.webs[1].src])
 			from := []int{len(k.ears[0].got), len(k.ears[1].got)}
-			said := 0
-			k.run(60, speaks, k.webs[0].pause(), func() {
-				if said += 960; said <= len(word) {
-					k.webs[1].say(word[said-960 : said])
-				} else {
-					k.webs[1].say(make([]int16, 960))
-				}
-			})
+			k.run(60, speaks, k.webs[0].pause(), k.webs[1].word(word))
 			for i, ear := range k.ears {
-				pcm := ear.pcm(media.PCMU)[from[i]*160:]
-				heard := 0
-				for at := 0; at+40 <= len(pcm); at += 40 {
-					if audio.Goertzel(pcm[at:at+40], 8000, 2600) > -29 {
-						heard += 5
-					}
-				}
+				heard := lasts(ear.pcm(media.PCMU)[from[i]*160:], 2600, -29)
 				require.InDelta(t, 20, heard, 10, "ms of the first packet at phone %d, round %d, heard directly before: %v", i, round, direct)
 			}
 		}
