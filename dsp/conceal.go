@@ -143,6 +143,15 @@ func (c *Concealer) Reset() {
 // Past is what was played last, up to 60 ms, valid until the next call.
 func (c *Concealer) Past() []int16 { return c.hist[len(c.hist)-c.filled:] }
 
+// proceed lets c go on as another one of the same rate would.
+func (c *Concealer) proceed(from *Concealer) {
+	before := *c
+	*c = *from
+	c.hist, c.past, c.search = before.hist, before.past, before.search
+	copy(c.hist, from.hist)
+	copy(c.past, from.past)
+}
+
 // note keeps what is played.
 func (c *Concealer) note(pcm []int16) {
 	n := len(c.hist)

@@ -180,6 +180,20 @@ func (p *Playout) Begin(pos int64, history []int16) {
 	p.conceal.Good(history)
 }
 
+// Continue lets p go on from where another Playout of the same rate is: with what waits there, and what it knows of the
+// path. Both are whole afterwards. p's counters stay; it neither drains nor holds.
+func (p *Playout) Continue(from *Playout) {
+	before := *p
+	*p = *from
+	p.Late, p.Overflow, p.Concealed = before.Late, before.Overflow, before.Concealed
+	p.Inserted, p.Removed = before.Inserted, before.Removed
+	p.ring = append(before.ring[:0], from.ring...)
+	p.stage = append(before.stage[:0], from.stage...)
+	p.stretch, p.conceal = before.stretch, before.conceal
+	p.conceal.proceed(from.conceal)
+	p.drained, p.held = false, 0
+}
+
 // Drain lets the delay shrink as fast as nobody hears it, as long as on: to hear the source directly when next to
 // nothing waits. What is left then is Rest's.
 func (p *Playout) Drain(on bool) { p.drained = on }

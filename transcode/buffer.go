@@ -43,11 +43,16 @@ func (d *downlink) direct(f frame, now time.Time) {
 // wait lets the voice be heard through the buffer from f on, as it was heard until now.
 func (d *downlink) wait(f frame) {
 	b := &d.buffer
-	if b.rate != d.rate() {
-		b.playout, b.rate, b.counted = dsp.NewPlayout(d.rate()), d.rate(), missing{}
-	}
-	b.on, b.epoch = true, f.epoch
+	b.open(d.rate(), f.epoch)
 	b.playout.Begin(max(f.pos, d.line.next), d.heard.Past())
+}
+
+// open lets the buffer be used for sound of a rate.
+func (b *buffer) open(rate int, epoch uint32) {
+	if b.rate != rate {
+		b.playout, b.rate, b.counted = dsp.NewPlayout(rate), rate, missing{}
+	}
+	b.on, b.epoch = true, epoch
 }
 
 // hasten ends the buffer: what waits is not heard.

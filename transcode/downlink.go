@@ -287,6 +287,7 @@ func (d *downlink) choose(now time.Time) {
 		if !d.mixing {
 			d.mixing, d.apart.on = true, false
 			d.recall()
+			d.mix.takeOver(d.picked, &d.buffer)
 			d.seam()
 		}
 		return
@@ -301,6 +302,9 @@ func (d *downlink) choose(now time.Time) {
 	case d.mixing:
 		d.pick(one)
 		d.stopMixing()
+		if !d.plain && d.mix.rate == d.rate() {
+			d.mix.handBack(one, &d.buffer, now)
+		}
 	case one != d.picked:
 		d.pick(one)
 		d.seam()

@@ -58,6 +58,7 @@ type voice struct {
 
 	mu      sync.Mutex
 	playout *dsp.Playout
+	left    bool // the mix took from it until its last tick, and playout is as it was then
 	epoch   uint32
 	recent  [recentMost]int16 // what came last, while the mix takes nothing
 	heard   int               // samples in it
@@ -151,6 +152,7 @@ func (v *voice) take(n int, speaks, drain bool, now time.Time) {
 
 // begin lets the mix go on from where phones have heard the voice directly, or begin where nobody has.
 func (v *voice) begin() {
+	v.left = false
 	recent := v.recent[len(v.recent)-v.heard:]
 	direct, missed := v.feed.direct.Load() > 0, v.heard
 	switch {
@@ -159,28 +161,86 @@ func (v *voice) begin() {
 	case missed == len(v.recent): // it has spoken for longer than that: only what comes now is missed
 		missed = v.rate / 50
 	}
-	known := len(recent) - missed
 	v.playout.Forget()
 	if direct {
-		v.playout.Begin(v.next-int64(missed), recent[:known])
+		v.playout.Begin(v.next-int64(missed), recent[:len(recent)-missed])
 	}
-	for recent = recent[known:]; len(recent) > 0; {
-		n := min(len(recent), v.rate/50)
-		after := len(recent) - n
-		came := v.came.Add(-time.Duration(after) * time.Second / time.Duration(v.rate))
-		v.playout.Put(v.next-int64(len(recent)), recent[:n], false, sinceEpoch(came))
-		recent = recent[n:]
-	}
+	v.put(v.playout, missed)
 	v.heard, v.kept, v.tail = 0, 0, -1
+}
+
+// put lets the last n samples that came while the mix took nothing wait in a play-out buffer.
+func (v *voice) put(p *dsp.Playout, n int) {
+	for n > 0 {
+		part := min(n, v.rate/50)
+		from := len(v.recent) - n
+		came := v.came.Add(-time.Duration(n-part) * time.Second / time.Duration(v.rate))
+		p.Put(v.next-int64(n), v.recent[from:from+part], false, sinceEpoch(came))
+		n -= part
+	}
+}
+
+// takeOver lets the mix go on with what waits of a voice for a phone that comes over to it: what came so unevenly does so further.
+func (m *mix) takeOver(in *input, b *buffer) {
+	if !b.on {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.of(in.feed)
+	if v == nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.used.Load() || v.epoch != b.epoch || v.rate != b.rate {
+		return // others heard it otherwise, and came before
+	}
+	v.playout.Continue(b.playout)
+	v.put(v.playout, v.kept)
+	v.used.Store(true)
+	v.heard, v.kept, v.tail, v.left = 0, 0, -1, false
+}
+
+// handBack lets a phone that leaves the mix at now go on with what waits there of the voice that it hears from now on, if that is more
+// than the last packet or has to be.
+func (m *mix) handBack(in *input, b *buffer, now time.Time) {
+	if in == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.of(in.feed)
+	if v == nil || now.Sub(m.at) > idleMix {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.left || !v.waits() && !v.uneven() {
+		return
+	}
+	b.open(v.rate, v.epoch)
+	b.playout.Continue(v.playout)
+	v.put(b.playout, v.heard)
+}
+
+// of finds a voice. m.mu is held.
+func (m *mix) of(f *feed) *voice {
+	for _, v := range m.voices {
+		if v.feed == f {
+			return v
+		}
+	}
+	return nil
 }
 
 // rest lets what comes pass unheard.
 func (v *voice) rest() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.used.Load() {
+	if v.left = v.used.Load(); v.left {
 		v.used.Store(false)
-		v.heard = 0
+		v.heard, v.kept = 0, 0
 	}
 	v.sounds = false
 }
@@ -207,8 +267,9 @@ func (m *mix) decide(now time.Time) bool {
 		return m.on
 	}
 	m.decided = now
-	if now.Sub(m.at) > idleMix { // by the clock: late as it may be, what comes meanwhile is not in vain
+	if pause := now.Sub(m.at); pause > idleMix || pause < 0 { // by the clock: late as it may be, what comes meanwhile is not in vain
 		m.rest()
+		m.limiter = dsp.NewLimiter(m.rate)
 	}
 	switch {
 	case m.heard.Load() != m.on || m.several(now): // the first: a voice woke since the tick before
@@ -248,36 +309,41 @@ func (m *mix) several(now time.Time) bool {
 func (m *mix) recent(f *feed, dst []int16) []int16 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, v := range m.voices {
-		if v.feed == f {
-			v.mu.Lock()
-			defer v.mu.Unlock()
-			return dst[:copy(dst, v.recent[:len(v.recent)-v.kept])]
-		}
+	v := m.of(f)
+	if v == nil {
+		return nil
 	}
-	return nil
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return dst[:copy(dst, v.recent[:len(v.recent)-v.kept])]
 }
 
-// settled says whether voices may be heard directly again: nothing much of them waits but the
-// last packet.
+// settled says whether phones may hear their voices by themselves again: nothing much of them waits but the last packet, or more of it
+// has to.
 func (m *mix) settled(now time.Time) bool {
 	for _, v := range m.voices {
-		if v.feed.speaks(now) && v.waits() > frameTime+settledIn {
+		if v.feed.speaks(now) && v.lags() {
 			return false
 		}
 	}
 	return true
 }
 
-// waits is how long the voice waits.
-func (v *voice) waits() time.Duration {
+// lags says that the voice waits here, and need not.
+func (v *voice) lags() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if !v.used.Load() {
-		return 0
-	}
-	return time.Duration(v.playout.Delay()) * time.Second / time.Duration(v.rate)
+	return v.used.Load() && v.waits() && !v.uneven()
 }
+
+// waits says that more waits than the last packet. v.mu is held.
+func (v *voice) waits() bool { return v.playout.Delay() > v.samples(frameTime+settledIn) }
+
+// uneven says that its frames come too unevenly to be heard directly. v.mu is held.
+func (v *voice) uneven() bool { return v.playout.Target() > v.samples(calmTarget) }
+
+// samples is how many of the voice a time takes.
+func (v *voice) samples(d time.Duration) int { return int(d * time.Duration(v.rate) / time.Second) }
 
 // rest lets what comes pass unheard.
 func (m *mix) rest() {
@@ -290,10 +356,6 @@ func (m *mix) rest() {
 func (m *mix) tick(at time.Time) {
 	if m.at.Equal(at) {
 		return
-	}
-	if pause := at.Sub(m.at); pause > idleMix || pause < 0 {
-		m.rest() // nobody has asked for a while
-		m.limiter = dsp.NewLimiter(m.rate)
 	}
 	m.at, m.made = at, 0
 	m.codes.next()

@@ -1,6 +1,7 @@
 package transcode
 
 import (
+	"iter"
 	"math"
 	"os"
 	"slices"
@@ -61,60 +62,122 @@ func place(heard, said []int16, from, to int) (at int, like float64) {
 	return at, like
 }
 
+// meeting is two phones and two browsers. The first browser talks on and on; the first phone hears it, and says something for a while.
+type meeting struct {
+	*conference
+	said     []int16
+	talks    func()
+	own      func()  // of the first phone
+	steepest float64 // step of said
+}
+
+// newMeeting makes a meeting. Of so many packets of the one who talks the first few come late, together with the one behind them.
+func newMeeting(t *testing.T, every, late int) *meeting {
+	t.Helper()
+	k := &meeting{conference: newConference(t, 2, 2), said: talk(t)}
+	k.own = newPhoneVoice(media.PCMU).speaker(k.phones[0], k.c, 400, -25)
+	say, n, held := k.webs[0].says(k.said, 0), 0, 0
+	k.talks = func() {
+		if n++; n%every < late {
+			held++
+			return
+		}
+		for ; held > 0; held-- {
+			say()
+		}
+		say()
+	}
+	for i := 1; i < len(k.said); i++ {
+		k.steepest = max(k.steepest, math.Abs(float64(k.said[i])-float64(k.said[i-1])))
+	}
+	return k
+}
+
+// goOver lets the phones hear the one who talks alone for so many ticks, then the mix, since the first phone and later a browser say
+// something, and then the one alone again.
+func (k *meeting) goOver(t *testing.T, alone int) {
+	t.Helper()
+	word, quiet := k.webs[1].speaker(3000, -40), k.webs[1].pause()
+	k.run(alone, k.talks, quiet)
+	k.run(50, k.talks, quiet, k.own)
+	require.True(t, k.phones[1].down.mixing, "it hears two")
+	k.run(20, k.talks, word, k.own)
+	k.run(100, k.talks, quiet, k.own)
+	require.True(t, k.phones[0].down.mixing, "with the other one")
+	k.run(75, k.talks, quiet)
+	for _, b := range k.phones {
+		require.False(t, b.down.mixing)
+	}
+}
+
+// lags are how many ms later than it was said the first phone hears what it does, by the sample; not of a pause between syllables, nor
+// within a seam.
+func (k *meeting) lags() iter.Seq2[int, float64] {
+	const hop, size = 480, 640 // in samples
+	pcm := k.ears[0].pcm(media.PCMU)
+	said := append(slices.Clone(k.said), k.said...)
+	return func(yield func(int, float64) bool) {
+		for at := 4000; at+size <= len(pcm); at += hop {
+			if p, like := place(pcm[at:at+size], said, at-1600, at+160); like >= 0.75 && !yield(at, float64(at-p)/8) {
+				return
+			}
+		}
+	}
+}
+
+// requireNoClick looks at all that the first phone heard.
+func (k *meeting) requireNoClick(t *testing.T) {
+	t.Helper()
+	pcm := k.ears[0].pcm(media.PCMU)
+	for i := 1; i < len(pcm); i++ {
+		require.LessOrEqual(t, math.Abs(float64(pcm[i])-float64(pcm[i-1])), k.steepest*1.25, "a click at sample %d", i)
+	}
+}
+
 // TestPhonesGoOverTogether: a phone that speaks hears a browser on without a jump while another browser says a word and is silent
 // again, though other phones mix all the while: what was heard is not heard again, and nothing is left out, but for the 20 ms
 // that a mix comes later.
 func TestPhonesGoOverTogether(t *testing.T) {
-	const hop, size = 480, 640 // in samples
-	said := talk(t)
-	steepest := 0.0
-	for i := 1; i < len(said); i++ {
-		steepest = max(steepest, math.Abs(float64(said[i])-float64(said[i-1])))
-	}
-	for _, jitter := range []bool{false, true} {
-		k := newConference(t, 2, 2)
-		own := newPhoneVoice(media.PCMU).speaker(k.phones[0], k.c, 400, -25)
-		word, quiet := k.webs[1].speaker(3000, -40), k.webs[1].pause()
-		say, n, held := k.webs[0].says(said, 0), 0, 0
-		talks := func() { // with jitter every 15th packet is late by 60 ms, and two behind it by less
-			if n++; jitter && n%15 < 3 {
-				held++
-				return
-			}
-			for ; held > 0; held-- {
-				say()
-			}
-			say()
-		}
-		k.run(50, talks, quiet)
-		k.run(50, talks, quiet, own)
-		require.True(t, k.phones[1].down.mixing, "it hears two")
-		k.run(20, talks, word, own)
-		k.run(100, talks, quiet, own)
-		require.True(t, k.phones[0].down.mixing, "with the other one")
-		k.run(75, talks, quiet)
-		for _, b := range k.phones {
-			require.False(t, b.down.mixing)
-		}
-		pcm := k.ears[0].pcm(media.PCMU)
-		said := append(slices.Clone(said), said...)
+	for _, late := range []int{0, 3} { // of 15: with jitter one by 60 ms, and two behind it by less
+		k := newMeeting(t, 15, late)
+		k.goOver(t, 50)
 		lag, jumps := math.NaN(), 0
-		for at := 4000; at+size <= len(pcm); at += hop {
-			p, like := place(pcm[at:at+size], said, at-1600, at+160)
-			if like < 0.75 { // of a pause between syllables, or within a seam
-				continue
-			}
-			now := float64(at-p) / 8
-			grows := jitter && at < 2*8000-hop    // until it waits as long as it must
+		for at, now := range k.lags() {
+			grows := late > 0 && at < 2*8000-480  // until it waits as long as it must
 			if !grows && math.Abs(now-lag) > 12 { // more than a period
 				jumps++
-				require.InDelta(t, lag, now, 40, "at %d ms, jitter: %v", at/8, jitter)
+				require.InDelta(t, lag, now, 40, "at %d ms, late: %d", at/8, late)
 			}
 			lag = now
 		}
 		require.LessOrEqual(t, jumps, 4, "one into the mix and one out of it, and with jitter no more")
-		for i := 1; i < len(pcm); i++ {
-			require.LessOrEqual(t, math.Abs(float64(pcm[i])-float64(pcm[i-1])), steepest*1.25, "a click at sample %d", i)
-		}
+		k.requireNoClick(t)
 	}
+}
+
+// TestUnevenVoiceGoesOnThroughAMix: what waits of a voice for a phone, since it comes unevenly, waits further in a mix, and behind it:
+// nothing is left out, and nothing is put in.
+func TestUnevenVoiceGoesOnThroughAMix(t *testing.T) {
+	const (
+		settled = 2000 // ms, until it waits as long as it must
+		period  = 12.5 // ms, the longest that is cut out or put in unheard
+	)
+	k := newMeeting(t, 25, 5)
+	k.run(100, k.talks)
+	for range 2 {
+		k.goOver(t, 50)
+		require.True(t, k.phones[0].down.buffer.on)
+	}
+	first := math.NaN()
+	for at, now := range k.lags() {
+		if at < settled*8 {
+			continue
+		}
+		if math.IsNaN(first) {
+			first = now
+		}
+		require.InDelta(t, first, now, period, "at %d ms", at/8)
+	}
+	require.Greater(t, first, 80.0, "it waits")
+	k.requireNoClick(t)
 }
