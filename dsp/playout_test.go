@@ -473,6 +473,43 @@ func TestPlayoutTakesOverAndGivesBack(t *testing.T) {
 	}
 }
 
+// A buffer that continues another one is heard as that one would have been, and neither knows of the other afterwards.
+func TestPlayoutContinuesAnotherOne(t *testing.T) {
+	const begun, over, end = 50, 150, 250 // frames
+	pcm := speech(t, rate8)
+	one, other, untouched := NewPlayout(rate8), NewPlayout(rate8), NewPlayout(rate8)
+	heard := make([][160]int16, 3)
+	other.Put(77, pcm[:160], false, 0) // it has heard something else
+	other.Take(heard[0][:], 0)
+	for i := range end {
+		if i == over {
+			other.Continue(one)
+			require.Equal(t, one.Delay(), other.Delay())
+			require.Equal(t, one.Target(), other.Target())
+			require.Greater(t, one.Target(), 60*rate8/1000, "the path is uneven")
+			require.Zero(t, other.Late+other.Overflow+other.Inserted+other.Removed, "what was counted before is not its own")
+		}
+		now := time.Duration(i) * 20 * time.Millisecond
+		for k, p := range []*Playout{one, other, untouched} {
+			if i < over && k == 1 || i >= over && k == 0 && i%3 > 0 { // one goes on with less
+				continue
+			}
+			if i >= begun && i%10 == 9 {
+				for n := i - 3; n <= i; n++ { // four at once
+					p.Put(1<<33+int64(n*160), pcm[n*160:(n+1)*160], false, now)
+				}
+			} else if i < begun || i%10 < 6 {
+				p.Put(1<<33+int64(i*160), pcm[i*160:(i+1)*160], false, now)
+			}
+			p.Take(heard[k][:], now)
+		}
+		if i >= over {
+			require.Equal(t, heard[2], heard[1], "frame %d", i)
+		}
+	}
+	require.Zero(t, testing.AllocsPerRun(100, func() { other.Continue(one) }))
+}
+
 // Where the clock ticks before the next frame came, the buffer goes on from what was heard directly.
 func TestPlayoutTakesOverBeforeAFrameComes(t *testing.T) {
 	pcm := vowel(rate8, rate8, 120)

@@ -221,14 +221,23 @@ func (d *downlink) use(m *mix) (before *mix) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before, d.mix = d.mix, m
-	if d.mixing {
-		d.heard.Stop() // somebody who must not be heard any more may be missing from it
+	switch {
+	case !d.mixing:
+	case m != nil && m.follow(before):
+		d.seam()
+	default:
+		d.heard.Stop() // somebody who must not be heard any more is missing from it
 	}
-	if m == nil {
-		d.stopMixing()
-		if d.picked == nil {
-			d.pickAny() // whoever is left is not decoded for us any more: nothing else would tell that it speaks
-		}
+	if m != nil {
+		return before
+	}
+	mixed := d.mixing
+	d.stopMixing()
+	if d.picked == nil {
+		d.pickAny() // whoever is left is not decoded for us any more: nothing else would tell that it speaks
+	}
+	if mixed {
+		d.goOn(before, d.now())
 	}
 	return before
 }
@@ -238,6 +247,13 @@ func (d *downlink) stopMixing() {
 		d.mixing = false
 		d.line.detach()
 		d.seam()
+	}
+}
+
+// goOn lets the phone hear the voice that is picked on from where a mix was.
+func (d *downlink) goOn(m *mix, now time.Time) {
+	if d.picked != nil && !d.plain && m.rate == d.rate() {
+		m.handBack(d.picked, &d.buffer, now)
 	}
 }
 
@@ -302,9 +318,7 @@ func (d *downlink) choose(now time.Time) {
 	case d.mixing:
 		d.pick(one)
 		d.stopMixing()
-		if !d.plain && d.mix.rate == d.rate() {
-			d.mix.handBack(one, &d.buffer, now)
-		}
+		d.goOn(d.mix, now)
 	case one != d.picked:
 		d.pick(one)
 		d.seam()

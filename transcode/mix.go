@@ -180,50 +180,6 @@ func (v *voice) put(p *dsp.Playout, n int) {
 	}
 }
 
-// takeOver lets the mix go on with what waits of a voice for a phone that comes over to it: what came so unevenly does so further.
-func (m *mix) takeOver(in *input, b *buffer) {
-	if !b.on {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	v := m.of(in.feed)
-	if v == nil {
-		return
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.used.Load() || v.epoch != b.epoch || v.rate != b.rate {
-		return // others heard it otherwise, and came before
-	}
-	v.playout.Continue(b.playout)
-	v.put(v.playout, v.kept)
-	v.used.Store(true)
-	v.heard, v.kept, v.tail, v.left = 0, 0, -1, false
-}
-
-// handBack lets a phone that leaves the mix at now go on with what waits there of the voice that it hears from now on, if that is more
-// than the last packet or has to be.
-func (m *mix) handBack(in *input, b *buffer, now time.Time) {
-	if in == nil {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	v := m.of(in.feed)
-	if v == nil || now.Sub(m.at) > idleMix {
-		return
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if !v.left || !v.waits() && !v.uneven() {
-		return
-	}
-	b.open(v.rate, v.epoch)
-	b.playout.Continue(v.playout)
-	v.put(b.playout, v.heard)
-}
-
 // of finds a voice. m.mu is held.
 func (m *mix) of(f *feed) *voice {
 	for _, v := range m.voices {

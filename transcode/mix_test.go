@@ -126,6 +126,29 @@ func TestDirectAndMixed(t *testing.T) {
 	}
 }
 
+// TestWhoComesOrGoesIsNotHeard: who hears a mix hears it on while somebody who says nothing comes and goes.
+func TestWhoComesOrGoesIsNotHeard(t *testing.T) {
+	k := newConference(t, 2, 3)
+	one, two, third := k.webs[0].speaker(440, -20), k.webs[1].speaker(3000, -45), k.webs[2].pause()
+	k.run(100, one, two, third)
+	for range 3 {
+		for _, b := range k.phones {
+			b.Unsubscribe(k.webs[2].src)
+		}
+		k.run(50, one, two, third)
+		for _, b := range k.phones {
+			b.Subscribe(k.webs[2].src)
+		}
+		k.run(50, one, two, third)
+	}
+	for phone, ear := range k.ears {
+		pcm := ear.pcm(media.PCMU)
+		for i := narrow; i+40 <= len(pcm); i += 40 {
+			require.Greater(t, audio.Level(pcm[i:i+40]), -24.0, "of phone %d 5 ms from %d", phone, i)
+		}
+	}
+}
+
 // TestFirstWordOfAMixIsWhole: when a second voice begins, nothing of its beginning is missing.
 func TestFirstWordOfAMixIsWhole(t *testing.T) {
 	for _, begun := range []bool{true, false} {

@@ -155,8 +155,8 @@ func TestPhonesGoOverTogether(t *testing.T) {
 	}
 }
 
-// TestUnevenVoiceGoesOnThroughAMix: what waits of a voice for a phone, since it comes unevenly, waits further in a mix, and behind it:
-// nothing is left out, and nothing is put in.
+// TestUnevenVoiceGoesOnThroughAMix: what waits of a voice for a phone, since it comes unevenly, waits further in a mix, behind it, and in
+// another one: nothing is left out, and nothing is put in.
 func TestUnevenVoiceGoesOnThroughAMix(t *testing.T) {
 	const (
 		settled = 2000 // ms, until it waits as long as it must
@@ -167,6 +167,28 @@ func TestUnevenVoiceGoesOnThroughAMix(t *testing.T) {
 	for range 2 {
 		k.goOver(t, 50)
 		require.True(t, k.phones[0].down.buffer.on)
+	}
+	hears, quiet := k.phones[0], k.webs[1].pause()
+	for range 2 {
+		made := hears.down.made.up
+		k.run(50, k.talks, quiet, k.own)
+		require.True(t, hears.down.mixing)
+		hears.Unsubscribe(k.webs[1].src)
+		require.NotNil(t, hears.down.mix, "another one")
+		k.run(50, k.talks, quiet)
+		require.True(t, hears.down.buffer.on)
+		hears.Subscribe(k.webs[1].src)
+		k.run(50, k.talks, quiet, k.own)
+		require.True(t, hears.down.mixing)
+		hears.Unsubscribe(k.webs[1].src)
+		hears.Unsubscribe(k.phones[1].Source())
+		require.Nil(t, hears.down.mix)
+		k.run(50, k.talks, quiet, k.own)
+		require.True(t, hears.down.buffer.on)
+		require.Equal(t, made, hears.down.made.up, "samples were made up")
+		hears.Subscribe(k.webs[1].src)
+		hears.Subscribe(k.phones[1].Source())
+		k.run(50, k.talks, quiet)
 	}
 	first := math.NaN()
 	for at, now := range k.lags() {
