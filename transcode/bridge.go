@@ -304,6 +304,15 @@ const (
 	lookEvery  = 25  // and until its delay is looked at
 )
 
+// goOver comes before tick, for all bridges of a shard.
+func (b *Bridge) goOver(now time.Time) {
+	if b.fuse.blown.Load() {
+		return
+	}
+	defer b.fuse.blow()
+	b.down.goOver(now)
+}
+
 // tick makes what the clock must make.
 func (b *Bridge) tick(now time.Time) {
 	if b.fuse.blown.Load() {

@@ -339,6 +339,15 @@ func (d *downlink) recall() {
 // mixes says that the phone hears a mix, or does so from its next tick on.
 func (d *downlink) mixes() bool { return d.mixing || d.mix != nil && d.mix.heard.Load() }
 
+// goOver comes before tick, for all phones: who goes over to a mix at now does it here, before that is made.
+func (d *downlink) goOver(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed {
+		d.choose(now)
+	}
+}
+
 // tick makes 20 ms of what the clock must make: a key, a mix, what takes the place of what is overdue.
 func (d *downlink) tick(now time.Time) {
 	d.mu.Lock()

@@ -21,6 +21,9 @@ func step(c *clock, bridges []*Bridge, says ...func()) {
 		say()
 	}
 	for _, b := range bridges {
+		b.goOver(c.now())
+	}
+	for _, b := range bridges {
 		b.tick(c.now())
 	}
 	c.add(frameTime)

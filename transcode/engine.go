@@ -200,9 +200,16 @@ func (s *shard) run(ctx context.Context, wakes *wakes) {
 	}
 }
 
-// tick lets every bridge make its 20 ms, but for those that went to another shard meanwhile.
+// tick lets every bridge make its 20 ms, but for those that went to another shard meanwhile. Who goes over to a mix brings what waits
+// before anybody has the mix made.
 func (s *shard) tick(at time.Time) {
-	for _, b := range s.bridges.All() {
+	all := s.bridges.All()
+	for _, b := range all {
+		if b.shard.Load() == s {
+			b.goOver(at)
+		}
+	}
+	for _, b := range all {
 		if b.shard.Load() == s {
 			b.tick(at)
 		}
@@ -337,8 +344,10 @@ func (e *Engine) join(voices []*input, own *feed, ownTrack *media.Track, rate in
 			f.refs++
 			v := &voice{mix: m, feed: f, track: track, rate: rate, playout: dsp.NewPlayout(rate)}
 			m.voices = append(m.voices, v)
-			f.at(rate).Add(v)
-			f.attach()
+		}
+		for _, v := range m.voices { // from now on they come
+			v.feed.at(rate).Add(v)
+			v.feed.attach()
 		}
 		e.mixes[key] = m
 	}

@@ -1,6 +1,7 @@
 package transcode
 
 import (
+	"slices"
 	"time"
 
 	"tandem/dsp"
@@ -23,10 +24,11 @@ func (m *mix) takeOver(in *input, b *buffer) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.used.Load() || v.epoch != b.epoch || v.rate != b.rate {
+	if v.used.Load() || v.rate != b.rate || v.heard > 0 && v.epoch != b.epoch {
 		return // others heard it otherwise, and came before
 	}
 	v.playout.Continue(b.playout)
+	v.epoch = b.epoch
 	v.put(v.playout, v.kept)
 	v.used.Store(true)
 	v.heard, v.kept, v.tail, v.left = 0, 0, -1, false
@@ -54,19 +56,21 @@ func (m *mix) handBack(in *input, b *buffer, now time.Time) {
 	}
 }
 
-// waiting is what waits of a voice in a mix.
+// waiting is what a mix has of a voice.
 type waiting struct {
-	feed    *feed
 	playout *dsp.Playout // nil: the mix does not take from it
 	epoch   uint32
 	tail    int
+	pcm     [frameMost]int16 // of the tick
+	sounds  bool
+	made    uint64
 }
 
-// waiting copies what waits of the voice.
+// waiting copies what waits of the voice. The mix's lock is held.
 func (v *voice) waiting() waiting {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	w := waiting{feed: v.feed, epoch: v.epoch, tail: v.tail}
+	w := waiting{epoch: v.epoch, tail: v.tail, pcm: v.pcm, sounds: v.sounds, made: v.made}
 	if v.used.Load() {
 		w.playout = dsp.NewPlayout(v.rate)
 		w.playout.Continue(v.playout)
@@ -74,10 +78,11 @@ func (v *voice) waiting() waiting {
 	return w
 }
 
-// follow lets the voice go on from where it was in another mix.
-func (v *voice) follow(w waiting) {
+// follow lets the voice go on from where it was in another mix. The mix's lock is held.
+func (v *voice) follow(w *waiting) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.pcm, v.sounds, v.made = w.pcm, w.sounds, w.made
 	if w.playout == nil || v.heard > 0 && v.epoch != w.epoch {
 		return
 	}
@@ -90,32 +95,39 @@ func (v *voice) follow(w waiting) {
 // follow lets the mix that a phone hears from now on go on from the one that it heard, unless it has begun with other phones. whole: it
 // has all voices of that one.
 func (m *mix) follow(before *mix) (whole bool) {
-	if m.rate != before.rate {
-		return false
+	if m.begins() && m.rate == before.rate {
+		m.goOn(before)
 	}
-	before.mu.Lock()
-	at, limiter := before.at, before.limiter
-	all := make([]waiting, len(before.voices))
-	for i, v := range before.voices {
-		all[i] = v.waiting()
-	}
-	before.mu.Unlock()
+	return m.rate == before.rate && !slices.ContainsFunc(before.voices, func(v *voice) bool { return m.of(v.feed) == nil })
+}
 
+// begins says that one phone alone has the mix, and it was not made yet.
+func (m *mix) begins() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	begins := m.at.IsZero() && len(m.hearers) == 1
-	whole = true
-	for _, w := range all {
-		v := m.of(w.feed)
-		if v == nil {
-			whole = false
-		} else if begins {
-			v.follow(w)
+	return m.at.IsZero() && len(m.hearers) == 1
+}
+
+// goOn lets a mix that begins be what another one is, the tick that was made last among it, without the voices that it has not got.
+func (m *mix) goOn(before *mix) {
+	all := make([]waiting, len(m.voices))
+	before.mu.Lock()
+	at, limiter := before.at, before.before
+	for i, v := range m.voices {
+		if v := before.of(v.feed); v != nil {
+			all[i] = v.waiting()
 		}
 	}
-	if begins {
-		m.at, m.limiter, m.on = at, limiter, true
-		m.heard.Store(true)
+	before.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at.IsZero() || !m.at.IsZero() {
+		return // nothing was made yet, or somebody else has begun
 	}
-	return whole
+	for i, v := range m.voices {
+		v.follow(&all[i])
+	}
+	m.at, m.limiter, m.on = at, limiter, true
+	m.heard.Store(true)
+	m.add()
 }

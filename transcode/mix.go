@@ -23,19 +23,19 @@ const idleMix = frameTime * 3 / 2
 // to it at the same tick, as soon as one of them hears two voices, and back at the same: whoever came later would hear again
 // what waits in it. From the packet on with which the second voice begins nobody is given anything directly.
 type mix struct {
-	key   string
-	rate  int
-	shard *shard
-	refs  int         // under Engine.mu
-	heard atomic.Bool // it is heard in place of its voices themselves, or will be from the next tick on; changes under mu
+	key    string
+	rate   int
+	shard  *shard
+	voices []*voice    // never changes
+	refs   int         // under Engine.mu
+	heard  atomic.Bool // it is heard in place of its voices themselves, or will be from the next tick on; changes under mu
 
 	mu      sync.Mutex // of the clock, and of joining
-	voices  []*voice
-	hearers []*feed   // the own voices of those who have it
-	decided time.Time // the tick for which on holds
-	on      bool      // it is heard at that tick; not yet where a voice that woke has set heard since
-	leaving time.Time // since when nobody has had more than one voice to hear; zero: somebody has
-	at      time.Time // of the tick that was made last
+	hearers []*feed    // the own voices of those who have it
+	decided time.Time  // the tick for which on holds
+	on      bool       // it is heard at that tick; not yet where a voice that woke has set heard since
+	leaving time.Time  // since when nobody has had more than one voice to hear; zero: somebody has
+	at      time.Time  // of the tick that was made last
 	sum     [frameMost]int32
 	scratch [frameMost]int32
 	limiter dsp.Limiter
@@ -133,7 +133,7 @@ func (v *voice) take(n int, speaks, drain bool, now time.Time) {
 	case v.tail < 0:
 		v.tail = v.playout.Delay()
 	}
-	v.playout.Drain(drain)
+	v.playout.Drain(drain && !v.uneven())
 	before := v.playout.Concealed
 	v.sounds = v.playout.Take(v.pcm[:n], sinceEpoch(now))
 	v.made = min(v.playout.Concealed-before, uint64(n))
@@ -180,7 +180,7 @@ func (v *voice) put(p *dsp.Playout, n int) {
 	}
 }
 
-// of finds a voice. m.mu is held.
+// of finds a voice; nil: the mix has not got it.
 func (m *mix) of(f *feed) *voice {
 	for _, v := range m.voices {
 		if v.feed == f {
@@ -313,17 +313,24 @@ func (m *mix) tick(at time.Time) {
 	if m.at.Equal(at) {
 		return
 	}
-	m.at, m.made = at, 0
-	m.codes.next()
+	m.at = at
+	for _, v := range m.voices {
+		v.missing, v.sounds = missing{}, false
+		if speaks := v.feed.speaks(at); speaks || v.used.Load() {
+			v.take(m.rate/50, speaks, !m.leaving.IsZero(), at)
+		}
+	}
+	m.add()
+}
+
+// add makes the sum of what the voices have for the tick. m.mu is held.
+func (m *mix) add() {
 	n := m.rate / 50
+	m.made = 0
+	m.codes.next()
 	clear(m.sum[:n])
 	for _, v := range m.voices {
-		v.missing = missing{}
-		speaks := v.feed.speaks(at)
-		if v.sounds = false; !speaks && !v.used.Load() {
-			continue
-		}
-		if v.take(n, speaks, !m.leaving.IsZero(), at); !v.sounds {
+		if !v.sounds {
 			continue
 		}
 		m.made = max(m.made, v.made)

@@ -136,6 +136,12 @@ func TestWhoComesOrGoesIsNotHeard(t *testing.T) {
 			b.Unsubscribe(k.webs[2].src)
 		}
 		k.run(50, one, two, third)
+		one()
+		two()
+		k.phones[0].tick(k.c.now())
+		k.phones[1].Subscribe(k.webs[2].src) // when the other one has heard the tick already
+		k.phones[1].tick(k.c.now())
+		k.c.add(frameTime)
 		for _, b := range k.phones {
 			b.Subscribe(k.webs[2].src)
 		}

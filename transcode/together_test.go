@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -65,6 +66,7 @@ func place(heard, said []int16, from, to int) (at int, like float64) {
 // meeting is two phones and two browsers. The first browser talks on and on; the first phone hears it, and says something for a while.
 type meeting struct {
 	*conference
+	ear      *phoneEar // of the first phone
 	said     []int16
 	talks    func()
 	own      func()  // of the first phone
@@ -75,9 +77,19 @@ type meeting struct {
 func newMeeting(t *testing.T, every, late int) *meeting {
 	t.Helper()
 	k := &meeting{conference: newConference(t, 2, 2), said: talk(t)}
+	k.ear = k.ears[0]
 	k.own = newPhoneVoice(media.PCMU).speaker(k.phones[0], k.c, 400, -25)
-	say, n, held := k.webs[0].says(k.said, 0), 0, 0
-	k.talks = func() {
+	k.talks = lateBy(every, late, k.webs[0].says(k.said, 0))
+	for i := 1; i < len(k.said); i++ {
+		k.steepest = max(k.steepest, math.Abs(float64(k.said[i])-float64(k.said[i-1])))
+	}
+	return k
+}
+
+// lateBy lets the first few of so many packets come late, together with the one behind them.
+func lateBy(every, late int, say func()) func() {
+	n, held := 0, 0
+	return func() {
 		if n++; n%every < late {
 			held++
 			return
@@ -87,10 +99,6 @@ func newMeeting(t *testing.T, every, late int) *meeting {
 		}
 		say()
 	}
-	for i := 1; i < len(k.said); i++ {
-		k.steepest = max(k.steepest, math.Abs(float64(k.said[i])-float64(k.said[i-1])))
-	}
-	return k
 }
 
 // goOver lets the phones hear the one who talks alone for so many ticks, then the mix, since the first phone and later a browser say
@@ -114,7 +122,7 @@ func (k *meeting) goOver(t *testing.T, alone int) {
 // within a seam.
 func (k *meeting) lags() iter.Seq2[int, float64] {
 	const hop, size = 480, 640 // in samples
-	pcm := k.ears[0].pcm(media.PCMU)
+	pcm := k.ear.pcm(media.PCMU)
 	said := append(slices.Clone(k.said), k.said...)
 	return func(yield func(int, float64) bool) {
 		for at := 4000; at+size <= len(pcm); at += hop {
@@ -128,7 +136,7 @@ func (k *meeting) lags() iter.Seq2[int, float64] {
 // requireNoClick looks at all that the first phone heard.
 func (k *meeting) requireNoClick(t *testing.T) {
 	t.Helper()
-	pcm := k.ears[0].pcm(media.PCMU)
+	pcm := k.ear.pcm(media.PCMU)
 	for i := 1; i < len(pcm); i++ {
 		require.LessOrEqual(t, math.Abs(float64(pcm[i])-float64(pcm[i-1])), k.steepest*1.25, "a click at sample %d", i)
 	}
@@ -155,26 +163,26 @@ func TestPhonesGoOverTogether(t *testing.T) {
 	}
 }
 
+// settled is until a voice that comes late by 100 ms waits as long as it must.
+const settled = 2 * time.Second
+
 // TestUnevenVoiceGoesOnThroughAMix: what waits of a voice for a phone, since it comes unevenly, waits further in a mix, behind it, and in
 // another one: nothing is left out, and nothing is put in.
 func TestUnevenVoiceGoesOnThroughAMix(t *testing.T) {
-	const (
-		settled = 2000 // ms, until it waits as long as it must
-		period  = 12.5 // ms, the longest that is cut out or put in unheard
-	)
 	k := newMeeting(t, 25, 5)
 	k.run(100, k.talks)
 	for range 2 {
 		k.goOver(t, 50)
 		require.True(t, k.phones[0].down.buffer.on)
 	}
-	hears, quiet := k.phones[0], k.webs[1].pause()
+	hears, word, quiet := k.phones[0], k.webs[1].speaker(3000, -40), k.webs[1].pause()
 	for range 2 {
 		made := hears.down.made.up
 		k.run(50, k.talks, quiet, k.own)
 		require.True(t, hears.down.mixing)
 		hears.Unsubscribe(k.webs[1].src)
 		require.NotNil(t, hears.down.mix, "another one")
+		k.run(25, k.talks, quiet, k.own) // which leaves later than it might, since there something waits of its own voice
 		k.run(50, k.talks, quiet)
 		require.True(t, hears.down.buffer.on)
 		hears.Subscribe(k.webs[1].src)
@@ -185,21 +193,55 @@ func TestUnevenVoiceGoesOnThroughAMix(t *testing.T) {
 		require.Nil(t, hears.down.mix)
 		k.run(50, k.talks, quiet, k.own)
 		require.True(t, hears.down.buffer.on)
+		k.run(20, k.talks, word, k.own)
+		hears.Subscribe(k.webs[1].src) // who speaks already
+		k.run(1, word, k.own)
+		k.talks()
+		k.run(20, k.talks, word, k.own)
+		require.True(t, hears.down.mixing)
+		k.run(50, k.talks, quiet, k.own)
 		require.Equal(t, made, hears.down.made.up, "samples were made up")
-		hears.Subscribe(k.webs[1].src)
 		hears.Subscribe(k.phones[1].Source())
 		k.run(50, k.talks, quiet)
 	}
-	first := math.NaN()
+	k.requireSteady(t, settled)
+	k.requireNoClick(t)
+}
+
+// requireSteady wants everything from a time on to be heard equally late, but for one period of the voice, and late indeed.
+func (k *meeting) requireSteady(t *testing.T, from time.Duration) {
+	t.Helper()
+	const period = 12.5 // ms, the longest that is cut out or put in unheard
+	first, heard := math.NaN(), 0
 	for at, now := range k.lags() {
-		if at < settled*8 {
+		if at < int(from.Milliseconds())*8 {
 			continue
 		}
-		if math.IsNaN(first) {
+		if heard++; heard == 1 {
 			first = now
 		}
 		require.InDelta(t, first, now, period, "at %d ms", at/8)
 	}
 	require.Greater(t, first, 80.0, "it waits")
-	k.requireNoClick(t)
+	require.Greater(t, heard, 50)
+}
+
+// TestUnevenPhoneGoesOnThroughAMix is that for a phone's voice, whose own mix is made before that of those who hear it.
+func TestUnevenPhoneGoesOnThroughAMix(t *testing.T) {
+	k := newMeeting(t, 1, 0)
+	k.ear = k.ears[1]
+	voice, at := newPhoneVoice(media.PCMU), 0
+	talks := lateBy(25, 5, func() {
+		k.phones[0].up.ReceiveRTP(voice.make(k.said[at:at+160]), k.c.now())
+		at = (at + 160) % (len(k.said) / 160 * 160)
+	})
+	word, quiet := k.webs[1].speaker(3000, -40), k.webs[1].pause()
+	k.run(150, talks, quiet)
+	for range 3 {
+		require.True(t, k.phones[1].down.buffer.on)
+		k.run(50, talks, word)
+		require.True(t, k.phones[1].down.mixing)
+		k.run(100, talks, quiet)
+	}
+	k.requireSteady(t, settled)
 }
