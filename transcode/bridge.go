@@ -153,7 +153,7 @@ func (b *Bridge) regroup() {
 	}
 	var m *mix
 	if len(voices) > 1 {
-		m = b.engine.join(voices, b.up.feed, b.up.track, b.rate, b.shard.Load())
+		m = b.engine.join(voices, hearer{b.up.feed, b.speech}, b.up.track, b.shard.Load())
 		if before := b.shard.Swap(m.shard); before != m.shard {
 			before.bridges.Remove(b)
 			m.shard.add(b)

@@ -323,8 +323,9 @@ func (e *Engine) withdraw(track *media.Track) {
 
 // join returns the mix of the voices, together with the phone's own: those who hear the same have the same one. It must be
 // parted from.
-func (e *Engine) join(voices []*input, own *feed, ownTrack *media.Track, rate int, shard *shard) *mix {
-	tracks := map[*media.Track]*feed{ownTrack: own}
+func (e *Engine) join(voices []*input, own hearer, ownTrack *media.Track, shard *shard) *mix {
+	rate := own.speech.Rate()
+	tracks := map[*media.Track]*feed{ownTrack: own.voice}
 	for _, in := range voices {
 		tracks[in.track] = in.feed
 	}
@@ -343,6 +344,7 @@ func (e *Engine) join(voices []*input, own *feed, ownTrack *media.Track, rate in
 		for track, f := range tracks {
 			f.refs++
 			v := &voice{mix: m, feed: f, track: track, rate: rate, playout: dsp.NewPlayout(rate)}
+			v.codec, _ = speechOf(track)
 			m.voices = append(m.voices, v)
 		}
 		for _, v := range m.voices { // from now on they come
@@ -363,7 +365,7 @@ func (e *Engine) part(m *mix, own *feed) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m.mu.Lock()
-	if i := slices.Index(m.hearers, own); i >= 0 {
+	if i := slices.IndexFunc(m.hearers, func(h hearer) bool { return h.voice == own }); i >= 0 {
 		m.hearers = slices.Delete(m.hearers, i, i+1)
 	}
 	m.mu.Unlock()

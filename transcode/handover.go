@@ -7,8 +7,9 @@ import (
 	"tandem/dsp"
 )
 
-// What waits of voices goes from a phone's buffer into a mix, from there into another mix, or back. Nothing of it is left out or heard
-// again, and what is known of the voice's path is not learned anew.
+// What waits of voices goes from a phone's buffer into a mix, from there into another mix, or back, so that nothing of it is left out or
+// heard again, and what is known of the voice's path is not learned anew. A mix has one place in each voice: of phones that come to it
+// from several the first one brings its own.
 
 // takeOver lets the mix go on with what waits of a voice for a phone that comes over to it: what came so unevenly does so further.
 func (m *mix) takeOver(in *input, b *buffer) {
@@ -24,8 +25,8 @@ func (m *mix) takeOver(in *input, b *buffer) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.used.Load() || v.rate != b.rate || v.heard > 0 && v.epoch != b.epoch {
-		return // others heard it otherwise, and came before
+	if v.used.Load() || v.rate != b.rate || v.heard > 0 && v.epoch != b.epoch || v.feed.plain.Load() > 0 {
+		return // others heard it otherwise, and came before, or got the packets as they are
 	}
 	v.playout.Continue(b.playout)
 	v.epoch = b.epoch

@@ -1,6 +1,7 @@
 package transcode
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +32,7 @@ type mix struct {
 	heard  atomic.Bool // it is heard in place of its voices themselves, or will be from the next tick on; changes under mu
 
 	mu      sync.Mutex // of the clock, and of joining
-	hearers []*feed    // the own voices of those who have it
+	hearers []hearer   // who have it
 	decided time.Time  // the tick for which on holds
 	on      bool       // it is heard at that tick; not yet where a voice that woke has set heard since
 	leaving time.Time  // since when nobody has had more than one voice to hear; zero: somebody has
@@ -45,6 +46,12 @@ type mix struct {
 	codes   codes            // of those who hear the whole sum
 }
 
+// hearer is a phone that has a mix.
+type hearer struct {
+	voice  *feed // its own
+	speech media.Speech
+}
+
 // recentMost is how many samples are kept of a voice that a mix does not take.
 const recentMost = 3 * frameMost
 
@@ -53,6 +60,7 @@ type voice struct {
 	mix   *mix
 	feed  *feed
 	track *media.Track
+	codec media.Speech // of track
 	rate  int
 	used  atomic.Bool // the mix takes from it: what comes waits
 
@@ -133,7 +141,7 @@ func (v *voice) take(n int, speaks, drain bool, now time.Time) {
 	case v.tail < 0:
 		v.tail = v.playout.Delay()
 	}
-	v.playout.Drain(drain && !v.uneven())
+	v.playout.Drain(drain && v.hastens())
 	before := v.playout.Concealed
 	v.sounds = v.playout.Take(v.pcm[:n], sinceEpoch(now))
 	v.made = min(v.playout.Concealed-before, uint64(n))
@@ -253,8 +261,8 @@ func (m *mix) several(now time.Time) bool {
 			n++
 		}
 	}
-	for _, own := range m.hearers {
-		if n > 2 || n == 2 && !own.speaks(now) {
+	for _, h := range m.hearers {
+		if n > 2 || n == 2 && !h.voice.speaks(now) {
 			return true
 		}
 	}
@@ -274,8 +282,8 @@ func (m *mix) recent(f *feed, dst []int16) []int16 {
 	return dst[:copy(dst, v.recent[:len(v.recent)-v.kept])]
 }
 
-// settled says whether phones may hear their voices by themselves again: nothing much of them waits but the last packet, or more of it
-// has to.
+// settled says whether phones may hear their voices by themselves again: nothing much of them waits but the last packet, or what has to
+// wait goes with them.
 func (m *mix) settled(now time.Time) bool {
 	for _, v := range m.voices {
 		if v.feed.speaks(now) && v.lags() {
@@ -285,11 +293,17 @@ func (m *mix) settled(now time.Time) bool {
 	return true
 }
 
-// lags says that the voice waits here, and need not.
+// lags says that the voice waits here, and need not where it is heard next.
 func (v *voice) lags() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.used.Load() && v.waits() && !v.uneven()
+	return v.used.Load() && v.waits() && v.hastens()
+}
+
+// hastens says that what waits of the voice is left out when the mix ends: its frames come evenly, or some phone gets its packets as they
+// are then. m.mu and v.mu are held.
+func (v *voice) hastens() bool {
+	return !v.uneven() || slices.ContainsFunc(v.mix.hearers, func(h hearer) bool { return h.voice != v.feed && h.speech == v.codec })
 }
 
 // waits says that more waits than the last packet. v.mu is held.

@@ -245,3 +245,43 @@ func TestUnevenPhoneGoesOnThroughAMix(t *testing.T) {
 	}
 	k.requireSteady(t, settled)
 }
+
+// TestPacketsAsTheyAreAroundAMix: a phone that has the packets of an uneven voice as they are hears nothing of it again in a mix, though it
+// waits for another phone that comes with it; and before it has the packets again, most of what waits in the mix is heard.
+func TestPacketsAsTheyAreAroundAMix(t *testing.T) {
+	c := newClock()
+	e := testEngine(c, Config{})
+	asTheyAre, _ := testBridge(t, e, c, media.PortMedia{Speech: media.Opus, Send: true, Receive: true}, nil)
+	other, _ := testBridge(t, e, c, media.PortMedia{Speech: media.G722, Send: true, Receive: true}, nil)
+	one, two := newBrowser(t, "one", 1), newBrowser(t, "two", 1)
+	phones := []*Bridge{other, asTheyAre}
+	for i, b := range phones {
+		b.Subscribe(one.src)
+		b.Subscribe(two.src)
+		b.Subscribe(phones[1-i].Source())
+	}
+	talks, word, quiet := lateBy(25, 5, one.says(talk(t), 0)), two.speaker(3000, -40), two.pause()
+	run := func(ticks int, says ...func()) {
+		for range ticks {
+			step(c, phones, says...)
+		}
+	}
+	run(150, talks, quiet)
+	require.True(t, other.down.buffer.on)
+	require.True(t, asTheyAre.down.plain)
+	m := other.down.mix
+	require.Same(t, m, asTheyAre.down.mix)
+	run(1, talks, word)
+	require.True(t, other.down.mixing)
+	require.Less(t, m.delay(), 50*time.Millisecond, "were heard already")
+	run(150, talks, word)
+	require.Greater(t, m.delay(), 80*time.Millisecond)
+	waited := time.Duration(0)
+	for n := 0; asTheyAre.down.mixing; n++ {
+		require.Less(t, n, 100)
+		waited = m.delay()
+		run(1, talks, quiet)
+	}
+	require.Less(t, waited, 50*time.Millisecond, "were left out")
+	require.True(t, asTheyAre.down.plain)
+}
