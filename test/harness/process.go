@@ -127,6 +127,23 @@ func (p *Process) Signal(tb testing.TB, signal syscall.Signal) {
 	require.NoError(tb, p.run.cmd.Process.Signal(signal))
 }
 
+// Files names what the program has open: files by their path, sockets and the like as the kernel calls them.
+func (p *Process) Files(tb testing.TB) (open []string) {
+	tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	require.NotNil(tb, p.run, "it does not run")
+	dir := fmt.Sprintf("/proc/%d/fd", p.run.cmd.Process.Pid)
+	all, err := os.ReadDir(dir)
+	require.NoError(tb, err)
+	for _, f := range all {
+		if name, err := os.Readlink(filepath.Join(dir, f.Name())); err == nil { // else it was closed meanwhile
+			open = append(open, name)
+		}
+	}
+	return open
+}
+
 // WaitEnded waits until the program has ended by itself and wants it to have ended well.
 func (p *Process) WaitEnded(tb testing.TB) {
 	tb.Helper()
