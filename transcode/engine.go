@@ -343,7 +343,7 @@ func (e *Engine) join(voices []*input, own hearer, ownTrack *media.Track, shard 
 		m = newMix(key, rate, shard)
 		for track, f := range tracks {
 			f.refs++
-			v := &voice{mix: m, feed: f, track: track, rate: rate, playout: dsp.NewPlayout(rate)}
+			v := &voice{mix: m, feed: f, track: track, playout: dsp.NewPlayout(rate)}
 			v.codec, _ = speechOf(track)
 			m.voices = append(m.voices, v)
 		}

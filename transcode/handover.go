@@ -25,7 +25,7 @@ func (m *mix) takeOver(in *input, b *buffer) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.used.Load() || v.rate != b.rate || v.heard > 0 && v.epoch != b.epoch || v.feed.plain.Load() > 0 {
+	if v.used.Load() || v.mix.rate != b.rate || v.heard > 0 && v.epoch != b.epoch || v.feed.plain.Load() > 0 {
 		return // others heard it otherwise, and came before, or got the packets as they are
 	}
 	v.playout.Continue(b.playout)
@@ -50,7 +50,7 @@ func (m *mix) handBack(in *input, b *buffer, now time.Time) {
 	if !used && !v.left || !v.waits() && !v.uneven() {
 		return
 	}
-	b.open(v.rate, v.epoch)
+	b.open(v.mix.rate, v.epoch)
 	b.playout.Continue(v.playout)
 	if !used {
 		v.put(b.playout, v.heard)
@@ -73,7 +73,7 @@ func (v *voice) waiting() waiting {
 	defer v.mu.Unlock()
 	w := waiting{epoch: v.epoch, tail: v.tail, pcm: v.pcm, sounds: v.sounds, made: v.made}
 	if v.used.Load() {
-		w.playout = dsp.NewPlayout(v.rate)
+		w.playout = dsp.NewPlayout(v.mix.rate)
 		w.playout.Continue(v.playout)
 	}
 	return w
@@ -97,7 +97,7 @@ func (v *voice) follow(w *waiting) {
 // has all voices of that one.
 func (m *mix) follow(before *mix) (whole bool) {
 	if m.begins() && m.rate == before.rate {
-		m.goOn(before)
+		m.proceed(before)
 	}
 	return m.rate == before.rate && !slices.ContainsFunc(before.voices, func(v *voice) bool { return m.of(v.feed) == nil })
 }
@@ -109,8 +109,8 @@ func (m *mix) begins() bool {
 	return m.at.IsZero() && len(m.hearers) == 1
 }
 
-// goOn lets a mix that begins be what another one is, the tick that was made last among it, without the voices that it has not got.
-func (m *mix) goOn(before *mix) {
+// proceed lets a mix that begins be what another one is, the tick that was made last among it, without the voices that it has not got.
+func (m *mix) proceed(before *mix) {
 	all := make([]waiting, len(m.voices))
 	before.mu.Lock()
 	at, limiter := before.at, before.before

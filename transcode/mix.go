@@ -61,8 +61,7 @@ type voice struct {
 	feed  *feed
 	track *media.Track
 	codec media.Speech // of track
-	rate  int
-	used  atomic.Bool // the mix takes from it: what comes waits
+	used  atomic.Bool  // the mix takes from it: what comes waits
 
 	mu      sync.Mutex
 	playout *dsp.Playout
@@ -167,7 +166,7 @@ func (v *voice) begin() {
 	case direct:
 		missed = v.kept
 	case missed == len(v.recent): // it has spoken for longer than that: only what comes now is missed
-		missed = v.rate / 50
+		missed = v.mix.rate / 50
 	}
 	v.playout.Forget()
 	if direct {
@@ -180,9 +179,9 @@ func (v *voice) begin() {
 // put lets the last n samples that came while the mix took nothing wait in a play-out buffer.
 func (v *voice) put(p *dsp.Playout, n int) {
 	for n > 0 {
-		part := min(n, v.rate/50)
+		part := min(n, v.mix.rate/50)
 		from := len(v.recent) - n
-		came := v.came.Add(-time.Duration(n-part) * time.Second / time.Duration(v.rate))
+		came := v.came.Add(-time.Duration(n-part) * time.Second / time.Duration(v.mix.rate))
 		p.Put(v.next-int64(n), v.recent[from:from+part], false, sinceEpoch(came))
 		n -= part
 	}
@@ -313,7 +312,7 @@ func (v *voice) waits() bool { return v.playout.Delay() > v.samples(frameTime+se
 func (v *voice) uneven() bool { return v.playout.Target() > v.samples(calmTarget) }
 
 // samples is how many of the voice a time takes.
-func (v *voice) samples(d time.Duration) int { return int(d * time.Duration(v.rate) / time.Second) }
+func (v *voice) samples(d time.Duration) int { return int(d * time.Duration(v.mix.rate) / time.Second) }
 
 // rest lets what comes pass unheard.
 func (m *mix) rest() {
