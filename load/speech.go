@@ -21,7 +21,7 @@ import (
 type SpeechConfig struct {
 	Gateway []string // how this program is called; empty: as it was
 	Voice   string   // a file of speech, G.722 without a header; empty: one that Debian has
-	Keep    string   // a folder for what was heard; empty: bin/speech
+	Keep    string   // a folder for what was said and heard; empty: bin/speech
 }
 
 const (
@@ -115,8 +115,8 @@ func RunSpeech(ctx context.Context, cfg SpeechConfig, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(cfg.Keep, 0o750); err != nil {
-		return fmt.Errorf("load: folder of what was heard: %w", err)
+	if err := keepSaid(cfg.Keep, voice); err != nil {
+		return err
 	}
 	for _, b := range bands() {
 		if err := pinSelf(ctx, os.Getpid()); err != nil {

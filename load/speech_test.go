@@ -2,12 +2,14 @@ package load
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,20 +26,27 @@ import (
 // testVoice is as long as readVoice wants, from the lab's sentence.
 func testVoice(t *testing.T) [2][]int16 {
 	t.Helper()
-	wide := audio.Resample(lab.Speech(), phoneRate, voiceRate)
-	for len(wide) < 2*speechFrames*voiceRate/50 {
-		wide = append(wide, wide...)
-	}
-	raw := make([]byte, len(wide)/2)
-	raw = raw[:g722.NewEncoder(g722.Rate64000, 0).Encode(raw, wide)]
-	path := filepath.Join(t.TempDir(), "voice.g722")
-	require.NoError(t, os.WriteFile(path, raw, 0o600))
+	path, raw := testVoiceFile(t)
 	voice, err := readVoice(path)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, raw[:1000], 0o600))
 	_, err = readVoice(path)
 	require.Error(t, err, "too short")
 	return voice
+}
+
+// testVoiceFile is the file that it is read from, and what it holds.
+func testVoiceFile(t *testing.T) (path string, raw []byte) {
+	t.Helper()
+	wide := audio.Resample(lab.Speech(), phoneRate, voiceRate)
+	for len(wide) < 2*speechFrames*voiceRate/50 {
+		wide = append(wide, wide...)
+	}
+	raw = make([]byte, len(wide)/2)
+	raw = raw[:g722.NewEncoder(g722.Rate64000, 0).Encode(raw, wide)]
+	path = filepath.Join(t.TempDir(), "voice.g722")
+	require.NoError(t, os.WriteFile(path, raw, 0o600))
+	return path, raw
 }
 
 // heardFlow is what arrives of packets that a network carries, each 20 ms after the other and 7 ms late.
@@ -191,6 +200,44 @@ func TestSpeechWithoutAFile(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, RunSpeech(t.Context(), SpeechConfig{Gateway: []string{"none"}, Voice: "/nowhere/voice.g722", Keep: t.TempDir()}, &out))
 	assert.Contains(t, out.String(), "no speech: /nowhere/voice.g722 is not here")
+}
+
+// What is said is kept before anything is measured, each way and in each band, and what was heard beside it.
+func TestSpeechIsKept(t *testing.T) {
+	path, _ := testVoiceFile(t)
+	voice, err := readVoice(path)
+	require.NoError(t, err)
+	folder := filepath.Join(t.TempDir(), "speech")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Error(t, RunSpeech(ctx, SpeechConfig{Gateway: []string{"none"}, Voice: path, Keep: folder}, io.Discard))
+	kept := map[string][]int16{
+		"pcmu-said-by-phones.wav":   audio.Resample(voice[0], voiceRate, phoneRate),
+		"pcmu-said-by-browsers.wav": audio.Resample(voice[1], voiceRate, phoneRate),
+		"g722-said-by-phones.wav":   voice[0],
+		"g722-said-by-browsers.wav": voice[1],
+	}
+	require.NotEqual(t, voice[0], voice[1])
+	rates := map[string]int{}
+	for i, width := range bands() {
+		heard := voice[i][:width.rate]
+		require.NoError(t, keepHeard(folder, width, beforeFromPhone, "5 % random", "tandem", heard))
+		codec := []string{"pcmu", "g722"}[i]
+		kept[codec+"-to-browser-lost-before-5random-tandem.wav"] = heard
+		rates[codec] = []int{8000, 16000}[i]
+	}
+	files, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	require.Len(t, files, len(kept))
+	for file, want := range kept {
+		got, rate, err := audio.ReadWAV(filepath.Join(folder, file))
+		require.NoError(t, err)
+		assert.Equal(t, rates[file[:4]], rate, file)
+		assert.True(t, slices.Equal(want, got), file)
+		if strings.Contains(file, "said") {
+			assert.Len(t, got, 36*rate, file)
+		}
+	}
 }
 
 // What is missing of one piece of speech is missing in that one, whenever the calls begin to count; one that we sent late doesn't count.

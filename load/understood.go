@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -53,7 +54,7 @@ func (s *spokenCalls) understand(ctx context.Context, folder string, width band,
 			if pieces, samples, err = hear(); err != nil || !kept {
 				return err
 			}
-			return keepSpeech(folder, width, place, weather, s.name, samples)
+			return keepHeard(folder, width, place, weather, s.name, samples)
 		})
 		toKeep = append(toKeep, func() { result.by[place][weather] = append(result.by[place][weather], pieces...) })
 	}
@@ -97,8 +98,25 @@ func (s *spokenCalls) understand(ctx context.Context, folder string, width band,
 	return result, nil
 }
 
-// keepSpeech writes what was heard to a file.
-func keepSpeech(folder string, width band, place int, weather, gateway string, samples []int16) error {
+// keepSaid makes the folder and writes what is said, as each band can carry it.
+func keepSaid(folder string, voice [2][]int16) error {
+	if err := os.MkdirAll(folder, 0o750); err != nil {
+		return fmt.Errorf("load: folder of what is said and heard: %w", err)
+	}
+	for _, width := range bands() {
+		for i, who := range []string{"phones", "browsers"} {
+			file := fmt.Sprintf("%s-said-by-%s.wav", strings.ToLower(width.codec), who)
+			said := audio.Resample(voice[i], voiceRate, width.rate)
+			if err := audio.WriteWAV(filepath.Join(folder, file), said, width.rate); err != nil {
+				return fmt.Errorf("load: what is said: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// keepHeard writes what was heard to a file.
+func keepHeard(folder string, width band, place int, weather, gateway string, samples []int16) error {
 	what := [places]string{"to-phone", "to-browser-lost-before", "to-browser-lost-after"}[place]
 	file := fmt.Sprintf("%s-%s-%s-%s.wav", strings.ToLower(width.codec), what, strings.NewReplacer(" ", "", "%", "").Replace(weather), gateway)
 	if err := audio.WriteWAV(filepath.Join(folder, file), samples, width.rate); err != nil {

@@ -176,7 +176,7 @@ func (c *idleCommand) Run(env *environment) error { return load.RunIdle(env.ctx,
 
 type speechCommand struct {
 	Voice string `placeholder:"FILE" help:"Speech, G.722 without a header; a file of Debian's asterisk-core-sounds-en-g722 if not given."`
-	Keep  string `default:"bin/speech" placeholder:"DIR" help:"Where what was heard is kept, as WAV."`
+	Keep  string `default:"bin/speech" placeholder:"DIR" help:"Where what was said and heard is kept, as WAV."`
 }
 
 // Run compares how calls sound.
