@@ -70,6 +70,23 @@ func TestBandDoesNotFlap(t *testing.T) {
 	require.Empty(t, ann.notes)
 }
 
+// What ends is told at once, however long it has to last before it is told that it begins.
+func TestBandWidensAtOnce(t *testing.T) {
+	g := serve(t, anybody("ann"), sfu.Config{BandPause: time.Hour})
+	ann := g.browser(t, "ann", "a1", follows)
+	ann.track(webrtc.MimeTypeOpus, "s", "mic")
+	ann.offerPublish(nil, nil)
+	track := g.room.sources("ann")[0].Audio()
+	track.AddNarrow(&ear{})
+	g.EndBandPause("ann")
+	require.Equal(t, "offerWanted", ann.nextNote().Method)
+	require.Contains(t, ann.offerPublish(nil, nil).SDPAnswer, narrowband)
+
+	track.Add(&ear{})
+	require.Equal(t, "offerWanted", ann.nextNote().Method)
+	require.NotContains(t, ann.offerPublish(nil, nil).SDPAnswer, narrowband)
+}
+
 // A client that does not offer when it is asked to is never held to narrowband: it could not be told when that ends.
 func TestBandOfOldClients(t *testing.T) {
 	var ann, bob *browser

@@ -78,6 +78,16 @@ func (s *Server) Reroute(participant string, byPion bool) {
 	})
 }
 
+// EndBandPause lets the pause end in which narrowband must last, at the devices of a participant where it runs.
+func (s *Server) EndBandPause(participant string) {
+	ask(s, participant, func(d *Device) []int {
+		if d.bandTimer.Stop() {
+			d.bandTimer.Reset(0)
+		}
+		return nil
+	})
+}
+
 // Inlet is one of a device.
 type Inlet struct{ i *inlet }
 

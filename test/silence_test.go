@@ -27,6 +27,7 @@ func TestSilentCarrier(t *testing.T) {
 	require.Equal(t, dialog, told.Text("dialogId"))
 	require.Equal(t, "nothing", told.Text("seen"))
 	require.Regexp(t, `^127\.0\.0\.1:\d+$`, told.Text("expected"))
+	require.Equal(t, "no RTP within 3s of the answer", told.Text("details"))
 	callbacks.WaitEvent(t, phone, "onDisconnect")
 	require.Equal(t, []string{"CALLING", "RINGING", "ANSWERED", "onConnect", "onNoMedia", "TERMINATED", "onDisconnect"}, callbacks.Words(phone))
 	got := g.Must(t, http.MethodGet, "/participants/"+phone+"/dialogs/"+dialog, nil)
