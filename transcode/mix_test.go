@@ -100,30 +100,38 @@ func TestOneMixForAll(t *testing.T) {
 }
 
 // TestDirectAndMixed: one voice is heard as it comes, two through the mix, and one again; nothing is heard of the change: no
-// hole, and no step that is larger than in what was said.
+// hole, and no step that is larger than in what was said. A second voice that is quiet leaves no room for one of the first.
 func TestDirectAndMixed(t *testing.T) {
-	k := newConference(t, 1, 3)
-	b, ear := k.phones[0], k.ears[0]
-	one, two, third := k.webs[0].speaker(440, -20), k.webs[1].speaker(610, -20), k.webs[2].pause()
-	k.run(100, one, k.webs[1].pause(), third)
-	require.False(t, b.down.mixing)
-	before := len(ear.got)
-	for range 6 {
-		k.run(75, one, two, third)
-		require.True(t, b.down.mixing, "two are to be heard")
-		k.run(150, one, k.webs[1].pause(), third)
-		require.False(t, b.down.mixing, "one is, and nothing of it waits")
+	for _, second := range []float64{-20, -45} {
+		t.Run(fmt.Sprint(second), func(t *testing.T) {
+			k := newConference(t, 1, 3)
+			b, ear := k.phones[0], k.ears[0]
+			one, two, third := k.webs[0].speaker(440, -20), k.webs[1].speaker(610, second), k.webs[2].pause()
+			k.run(100, one, k.webs[1].pause(), third)
+			require.False(t, b.down.mixing)
+			before := len(ear.got)
+			for range 6 {
+				k.run(75, one, two, third)
+				require.True(t, b.down.mixing, "two are to be heard")
+				k.run(150, one, k.webs[1].pause(), third)
+				require.False(t, b.down.mixing, "one is, and nothing of it waits")
+			}
+			requireSteady(t, ear.got)
+			pcm := ear.pcm(media.PCMU)[(before-1)*160:]
+			steepest := (steepestOf(440, -20) + steepestOf(610, second)) * 1.25 // of both tones, and G.711's own steps
+			for i := 1; i < len(pcm); i++ {
+				require.LessOrEqual(t, math.Abs(float64(pcm[i])-float64(pcm[i-1])), steepest, "sample %d", i)
+			}
+			for i := 0; i+80 <= len(pcm); i += 80 {
+				require.Greater(t, audio.Level(pcm[i:i+80]), -32.0, "10 ms from %d", i)
+			}
+		})
 	}
-	requireSteady(t, ear.got)
-	pcm := ear.pcm(media.PCMU)[(before-1)*160:]
-	level := 32768 * math.Pow(10, -20./20)
-	steepest := level * 2 * math.Pi * (440 + 610) / 8000 * 1.25 // of both tones, and G.711's own steps
-	for i := 1; i < len(pcm); i++ {
-		require.LessOrEqual(t, math.Abs(float64(pcm[i])-float64(pcm[i-1])), steepest, "sample %d", i)
-	}
-	for i := 0; i+80 <= len(pcm); i += 80 {
-		require.Greater(t, audio.Level(pcm[i:i+80]), -32.0, "10 ms from %d", i)
-	}
+}
+
+// steepestOf is the largest step between two samples of a tone at 8 kHz, whose amplitude is of a level in dBFS.
+func steepestOf(freq, level float64) float64 {
+	return 32768 * math.Pow(10, level/20) * 2 * math.Pi * freq / 8000
 }
 
 // TestWhoComesOrGoesIsNotHeard: who hears a mix hears it on while somebody who says nothing comes and goes.
