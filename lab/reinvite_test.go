@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,8 +28,7 @@ func newPeer(t *testing.T) *peer {
 	t.Helper()
 	agent, err := sipgo.NewUA(sipgo.WithUserAgentHostname("127.0.0.1"))
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = agent.Close() })
-	client, err := sipgo.NewClient(agent, sipgo.WithClientHostname("127.0.0.1"))
+	client, err := sipgo.NewClient(agent, sipgo.WithClientHostname("127.0.0.1"), sipgo.WithClientConnectionAddr(serve(t, agent)))
 	require.NoError(t, err)
 	media, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
@@ -37,6 +37,25 @@ func newPeer(t *testing.T) *peer {
 		ua:    sipgo.DialogUA{Client: client, ContactHDR: sip.ContactHeader{Address: sip.Uri{Scheme: "sip", User: "peer", Host: "127.0.0.1"}}},
 		media: media,
 	}
+}
+
+// serve gives the agent a socket until the test is over, and returns its address. sipgo may leave one that it opens
+// itself open, when the agent is closed right after a request.
+func serve(t *testing.T, agent *sipgo.UserAgent) string {
+	t.Helper()
+	server, err := sipgo.NewServer(agent)
+	require.NoError(t, err)
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.ServeUDP(conn) })
+	t.Cleanup(func() {
+		_ = agent.Close()
+		_ = conn.Close()
+		serving.Wait()
+	})
+	require.Eventually(t, func() bool { return agent.TransportLayer().Pool("udp").Size() > 0 }, patience, time.Millisecond)
+	return conn.LocalAddr().String()
 }
 
 func (p *peer) sdp(direction string) []byte {
