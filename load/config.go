@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -16,6 +15,7 @@ import (
 const (
 	maxCalls       = 500
 	maxCallSeconds = 20000 // calls × seconds: what arrived is kept in memory, some 15 kB for each
+	firstOwnPort   = 10000 // of programs under test
 	firstRTPPort   = 20000
 	lastRTPPort    = 29999
 
@@ -113,18 +113,11 @@ func (c *Config) defaults() error {
 
 // gatewayConfig writes the file of the gateway under test into dir, and says where its HTTP and its SIP will be.
 func gatewayConfig(ctx context.Context, dir, trunk string, cfg Config) (path, httpAddr, sipAddr string, err error) {
-	http, err := freePort(ctx)
+	ports, err := freePorts(ctx, 3)
 	if err != nil {
 		return "", "", "", err
 	}
-	sipPort, err := freePort(ctx)
-	if err != nil {
-		return "", "", "", err
-	}
-	webrtcPort, err := freePort(ctx)
-	if err != nil {
-		return "", "", "", err
-	}
+	http, sipPort, webrtcPort := ports[0], ports[1], ports[2]
 	width := 4*cfg.Calls + 100
 	rtp := firstRTPPort + 2*rand.IntN((lastRTPPort-firstRTPPort-width)/2)
 	httpAddr = "127.0.0.1:" + strconv.Itoa(http)
@@ -161,22 +154,35 @@ trunks:
 	return path, httpAddr, "127.0.0.1:" + strconv.Itoa(sipPort), nil
 }
 
-// freePort finds a loopback port that is free for TCP and UDP.
-func freePort(ctx context.Context) (int, error) {
+// freePorts finds n loopback ports that are free for TCP and UDP. They are below those that the kernel gives to sockets
+// without a port, of which the benchmark itself opens hundreds: none of them takes one before the program that it is for.
+func freePorts(ctx context.Context, n int) ([]int, error) {
 	var lc net.ListenConfig
-	for range 20 {
-		l, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
-		if err != nil {
-			return 0, fmt.Errorf("load: free port: %w", err)
+	var ports []int
+	for tries := 0; len(ports) < n; tries++ {
+		if tries == 20*n {
+			return nil, fmt.Errorf("load: %d ports from %d to %d are not free for TCP and UDP: want %d that are", tries, firstOwnPort, firstRTPPort-1, n)
 		}
-		p, err := lc.ListenPacket(ctx, "udp4", l.Addr().String())
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		_ = l.Close()
+		port := firstOwnPort + rand.IntN(firstRTPPort-firstOwnPort)
+		addr := "127.0.0.1:" + strconv.Itoa(port)
+		l, err := lc.Listen(ctx, "tcp4", addr)
 		if err != nil {
 			continue
 		}
-		_ = p.Close()
-		return strconv.Atoi(port)
+		defer func() { _ = l.Close() }() // until then, so that all differ
+		if p, err := lc.ListenPacket(ctx, "udp4", addr); err == nil {
+			_ = p.Close()
+			ports = append(ports, port)
+		}
 	}
-	return 0, errors.New("load: no port is free for TCP and UDP")
+	return ports, nil
+}
+
+// freePort finds one.
+func freePort(ctx context.Context) (int, error) {
+	ports, err := freePorts(ctx, 1)
+	if err != nil {
+		return 0, err
+	}
+	return ports[0], nil
 }

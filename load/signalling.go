@@ -125,15 +125,11 @@ func (c *SignalConfig) defaults() error {
 
 // startBare starts the SIP library alone.
 func (c *SignalConfig) startBare(ctx context.Context, dir string) (*target, error) {
-	sipPort, err := freePort(ctx)
+	ports, err := freePorts(ctx, 2)
 	if err != nil {
 		return nil, err
 	}
-	httpPort, err := freePort(ctx)
-	if err != nil {
-		return nil, err
-	}
-	sipAddr, httpAddr := fmt.Sprintf("127.0.0.1:%d", sipPort), fmt.Sprintf("127.0.0.1:%d", httpPort)
+	sipAddr, httpAddr := fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
 	argv := append(slices.Clone(c.Bare), "--sip", sipAddr, "--http", httpAddr)
 	child, err := startChild(ctx, argv, "http://"+httpAddr, filepath.Join(dir, "bare.log"))
 	if err != nil {

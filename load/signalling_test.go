@@ -16,11 +16,9 @@ import (
 // bareAt serves the SIP library alone until the test is over.
 func bareAt(t *testing.T) (sipAddr string) {
 	t.Helper()
-	sipPort, err := freePort(t.Context())
+	ports, err := freePorts(t.Context(), 2)
 	require.NoError(t, err)
-	httpPort, err := freePort(t.Context())
-	require.NoError(t, err)
-	sipAddr, httpAddr := fmt.Sprintf("127.0.0.1:%d", sipPort), fmt.Sprintf("127.0.0.1:%d", httpPort)
+	sipAddr, httpAddr := fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- ServeBare(ctx, sipAddr, httpAddr) }()
