@@ -22,7 +22,7 @@ type BandConfig struct {
 	Voice    string        // a file of speech as SpeechConfig.Voice; empty: that
 	Calls    []int         // held with each, one number after the other; empty: 20, and 100
 	Duration time.Duration // of each hold; 0: 6 s
-	Rounds   int           // how often each is measured, in turn; 0: 5
+	Rounds   int           // how often each is measured, in turn; 0: 9
 }
 
 const (
@@ -124,7 +124,7 @@ func RunBand(ctx context.Context, cfg BandConfig, out io.Writer) error {
 		cfg.Duration = 6 * time.Second
 	}
 	if cfg.Rounds == 0 {
-		cfg.Rounds = 5
+		cfg.Rounds = 9
 	}
 	var err error
 	if cfg.Gateway, err = programOr(cfg.Gateway); err != nil {

@@ -161,7 +161,7 @@ func (c *partyFloorCommand) Run(env *environment) error {
 type bandCommand struct {
 	Calls    []int         `default:"20,100" help:"How many calls are held, one number after the other."`
 	Duration time.Duration `default:"6s" help:"How long they are held."`
-	Rounds   int           `default:"5" help:"How often each is measured."`
+	Rounds   int           `default:"9" help:"How often each is measured."`
 }
 
 // Run measures what is saved where browsers are told that 8 kHz are enough.
