@@ -40,7 +40,8 @@ type Call struct {
 
 	mu         sync.Mutex // guards all below
 	status     Status
-	byUs       bool // we began to end it, whatever the dialog reports meanwhile
+	endBye     context.CancelFunc // of the BYE that waits for an answer, or did
+	byUs       bool               // we began to end it, whatever the dialog reports meanwhile
 	streaming  bool
 	sdpVersion int
 	workers    sync.WaitGroup
@@ -149,12 +150,9 @@ func (c *Call) Reject(code int, reason string) error {
 	return err
 }
 
-// Hangup ends the call: BYE when it was answered, else 480. A call that is over stays so.
-func (c *Call) Hangup() error {
-	ctx, cancel := context.WithTimeout(context.Background(), hangupTime)
-	defer cancel()
-	return c.hangup(ctx)
-}
+// Hangup ends the call: BYE when it was answered, else 480. A call that is over stays so. A BYE is sent again until the
+// far end answers, for half a minute (RFC 3261 §17.1.2.2); that the trunk closes cuts this short.
+func (c *Call) Hangup() error { return c.hangup(context.Background()) }
 
 func (c *Call) hangup(ctx context.Context) error {
 	c.op.Lock()
@@ -169,7 +167,11 @@ func (c *Call) hangup(ctx context.Context) error {
 	}
 	defer c.op.Unlock()
 	defer c.end(false, "hung up")
-	c.endByUs()
+	ctx, cancel := context.WithTimeout(ctx, byeTime)
+	defer cancel()
+	c.mu.Lock()
+	c.byUs, c.endBye = true, cancel
+	c.mu.Unlock()
 	if err := c.leg.bye(ctx); err != nil {
 		return fmt.Errorf("lab: hang up: %w", err)
 	}
@@ -180,6 +182,15 @@ func (c *Call) hangup(ctx context.Context) error {
 func (c *Call) abandon() {
 	if s := c.Status(); s.Code == sip.StatusOK && !s.Answered {
 		c.leg.abandon()
+	}
+}
+
+// stopBye ends the wait for the answer to a BYE, if one was sent.
+func (c *Call) stopBye() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.endBye != nil {
+		c.endBye()
 	}
 }
 
@@ -276,5 +287,6 @@ func (c *Call) release() {
 	close(c.done)
 }
 
-// hangupTime bounds how long a BYE may take.
-const hangupTime = 5 * time.Second
+// byeTime bounds how long a BYE may take: a bit more than Timer F, 64×T1, which ends its transaction (RFC 3261
+// §17.1.2.2). A far end that never got it would keep the call.
+const byeTime = 33 * time.Second

@@ -6,10 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -370,6 +373,73 @@ func TestChallenge(t *testing.T) {
 			assert.Equal(t, tc.code, refused.Code)
 		})
 	}
+}
+
+// deafTo answers calls at a socket of its own until the test ends, but none of the first so many BYEs, as if they had been
+// lost. It returns its URI, and the number of each BYE as it comes.
+func deafTo(t *testing.T, lost int) (uri string, byes <-chan int) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	came := make(chan int, 32)
+	var contact sip.Uri
+	require.NoError(t, sip.ParseUri("sip:"+conn.LocalAddr().String(), &contact))
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		buffer := make([]byte, 1<<16)
+		for n := 0; ; {
+			size, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			message, err := sip.ParseMessage(buffer[:size])
+			if !assert.NoError(t, err) {
+				return
+			}
+			req, ok := message.(*sip.Request)
+			if !ok || req.Method == sip.ACK {
+				continue
+			}
+			if req.Method == sip.BYE {
+				n++
+				came <- n
+				if n <= lost {
+					continue
+				}
+			}
+			res := sip.NewResponseFromRequest(req, sip.StatusOK, "OK", []byte("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\n"+
+				"c=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\na=inactive\r\n"))
+			res.AppendHeader(&sip.ContactHeader{Address: contact})
+			res.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
+			_, err = conn.WriteTo([]byte(res.String()), from)
+			assert.NoError(t, err)
+		}
+	})
+	t.Cleanup(func() {
+		_ = conn.Close()
+		reading.Wait()
+	})
+	return "sip:+15550105@" + conn.LocalAddr().String(), came
+}
+
+func TestHangsUpThoughFourByesAreLost(t *testing.T) {
+	t.Parallel()
+	near := start(t, lab.Config{})
+	uri, byes := deafTo(t, 4)
+	c := call(t, near, nil, lab.CallRequest{To: uri})
+	require.NoError(t, c.Hangup())
+	ended(t, c)
+	require.Len(t, byes, 5)
+}
+
+func TestEndOfRunDoesNotWaitForALostBye(t *testing.T) {
+	t.Parallel()
+	uri, byes := deafTo(t, math.MaxInt)
+	hungUp := make(chan error, 1)
+	t.Cleanup(func() { assert.Error(t, <-hungUp) }) // after the end of Run, which has to come within patience
+	c := call(t, start(t, lab.Config{}), nil, lab.CallRequest{To: uri})
+	go func() { hungUp <- c.Hangup() }()
+	<-byes
 }
 
 func TestEndOfRunHangsUp(t *testing.T) {

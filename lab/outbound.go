@@ -211,7 +211,7 @@ func (l *outboundLeg) failed(ctx context.Context, err error) error {
 		return &CallError{Code: refused.Res.StatusCode, Reason: refused.Res.Reason}
 	}
 	if res := l.dlg.InviteResponse; res != nil && res.IsSuccess() {
-		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangupTime)
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), byeTime)
 		defer cancel()
 		if l.dlg.Ack(late) == nil {
 			_ = l.dlg.Bye(late)

@@ -279,6 +279,7 @@ func (t *Trunk) hangUpAll(ctx context.Context) {
 	for _, c := range calls {
 		wg.Go(func() {
 			c.abandon()
+			defer context.AfterFunc(ctx, c.stopBye)() // of a Hangup that goes on; ours ends with ctx
 			if err := c.hangup(ctx); err != nil {
 				t.log.Warn("lab: end of a call", "call", c.CallID, "err", err)
 			}
